@@ -1,0 +1,1 @@
+"""The front: pictures in, names out."""

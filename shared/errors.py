@@ -1,0 +1,185 @@
+"""The error tree of both services.
+
+Every error carries a stable ``code`` for programs and a message for people. Nothing here knows about
+HTTP: each service maps the tree to statuses in one table of its own.
+
+::
+
+    ServiceError
+    ├── InvalidRequest             invalid_request
+    ├── ImageError
+    │   ├── ImageTooLarge          image_too_large           too many encoded bytes
+    │   ├── TooManyPixels          too_many_pixels           header announces too many pixels
+    │   ├── UnsupportedImage       unsupported_image_type    not one of the accepted formats
+    │   └── UndecodableImage       undecodable_image         damaged, truncated, or not base64
+    ├── FaceNotFound               no_face
+    ├── NotFound                   not_found
+    ├── Conflict                   conflict
+    │   └── SpaceMismatch          embedding_space_mismatch  embeddings that must not be compared
+    ├── BodyTooLarge               body_too_large
+    ├── Overloaded                 overloaded                a bounded queue is full; has retry_after
+    ├── NotReady                   not_ready                 still loading; has retry_after
+    ├── ExtractionError
+    │   ├── ExtractionFailed       extraction_failed         the extraction service answered with an error
+    │   └── ExtractionUnavailable  extraction_unavailable    not reachable or not ready; has retry_after
+    ├── DeadlinePassed             deadline_passed
+    ├── StorageError               storage_failed            the database refused or failed
+    └── StartupError               (the process refuses to start; never sent to a client)
+        ├── SettingsError          invalid_settings
+        ├── WeightsError           weights_unavailable
+        └── EngineUnavailable      engine_unavailable
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """Base of every error that either service raises on purpose.
+
+    Attributes:
+        code: stable, machine-readable name.
+        message: one line for people; free of paths, SQL and personal data.
+        retry_after: seconds after which a retry is worth it, or None.
+    """
+
+    code = "internal"
+    retry_after: int | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidRequest(ServiceError):
+    """The request is malformed; nothing was changed."""
+
+    code = "invalid_request"
+
+
+class ImageError(ServiceError):
+    """The picture cannot be used."""
+
+    code = "image_error"
+
+
+class ImageTooLarge(ImageError):
+    """The encoded picture has more bytes than allowed."""
+
+    code = "image_too_large"
+
+
+class TooManyPixels(ImageError):
+    """The picture's header announces more pixels than allowed."""
+
+    code = "too_many_pixels"
+
+
+class UnsupportedImage(ImageError):
+    """The bytes are not in an accepted image format."""
+
+    code = "unsupported_image_type"
+
+
+class UndecodableImage(ImageError):
+    """The bytes look like a picture but cannot be decoded, or are not base64."""
+
+    code = "undecodable_image"
+
+
+class FaceNotFound(ServiceError):
+    """There is no face where at least one is needed."""
+
+    code = "no_face"
+
+
+class NotFound(ServiceError):
+    """What the request names does not exist."""
+
+    code = "not_found"
+
+
+class Conflict(ServiceError):
+    """The request contradicts the present state."""
+
+    code = "conflict"
+
+
+class SpaceMismatch(Conflict):
+    """Embeddings of different models, revisions or alignments were about to be compared."""
+
+    code = "embedding_space_mismatch"
+
+
+class BodyTooLarge(ServiceError):
+    """The request body has more bytes than allowed."""
+
+    code = "body_too_large"
+
+
+class Overloaded(ServiceError):
+    """A bounded queue is full; the request was not accepted."""
+
+    code = "overloaded"
+    retry_after = 1
+
+
+class NotReady(ServiceError):
+    """The service is still starting."""
+
+    code = "not_ready"
+    retry_after = 2
+
+
+class ExtractionError(ServiceError):
+    """The extraction service could not give embeddings."""
+
+    code = "extraction_error"
+
+
+class ExtractionFailed(ExtractionError):
+    """The extraction service answered with an error, or with something that is not an answer."""
+
+    code = "extraction_failed"
+
+
+class ExtractionUnavailable(ExtractionError):
+    """The extraction service cannot be reached or is not ready."""
+
+    code = "extraction_unavailable"
+    retry_after = 2
+
+
+class DeadlinePassed(ServiceError):
+    """The time allowed for the request has passed."""
+
+    code = "deadline_passed"
+
+
+class StorageError(ServiceError):
+    """The database refused or failed; the change was rolled back."""
+
+    code = "storage_failed"
+
+
+class StartupError(ServiceError):
+    """The process cannot start. The message may name files and settings: only the operator sees it."""
+
+    code = "startup_failed"
+
+
+class SettingsError(StartupError):
+    """A setting is missing, malformed or contradicts another."""
+
+    code = "invalid_settings"
+
+
+class WeightsError(StartupError):
+    """A weight file is missing and cannot be fetched, or is damaged."""
+
+    code = "weights_unavailable"
+
+
+class EngineUnavailable(StartupError):
+    """The runtime or the device that was asked for is not there."""
+
+    code = "engine_unavailable"

@@ -1,0 +1,82 @@
+"""Boxes, landmarks and faces, in pixels of the upright picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned rectangle; ``x, y`` is its top left corner.
+
+    The unit is pixels. A box may reach beyond the picture when a face is cut by its edge.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        """Area in square pixels."""
+        return self.width * self.height
+
+    def __str__(self) -> str:
+        return f"{self.x}, {self.y}, {self.width}, {self.height}"
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union with another box, in [0, 1] (Jaccard, 1901)."""
+        width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        if width <= 0 or height <= 0:
+            return 0.0
+        intersection = width * height
+        return intersection / (self.area + other.area - intersection)
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Five points of a face. Right and left are the person's own, so the right eye is on the picture's left."""
+
+    right_eye: Point
+    left_eye: Point
+    nose: Point
+    right_mouth: Point
+    left_mouth: Point
+
+    @property
+    def points(self) -> tuple[Point, Point, Point, Point, Point]:
+        """The points in the order of the fields, which is YuNet's order."""
+        return (self.right_eye, self.left_eye, self.nose, self.right_mouth, self.left_mouth)
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A detected face: its box, five landmarks and the detector's score in [0, 1]."""
+
+    box: Box
+    landmarks: Landmarks
+    score: float
+
+
+def largest(faces: Sequence[Face]) -> Face:
+    """The face with the largest box. ``faces`` must not be empty."""
+    return max(faces, key=lambda face: face.box.area)
+
+
+def in_reading_order(faces: Sequence[Face]) -> list[Face]:
+    """Sort faces as text is read: line by line from the top, each line from the left.
+
+    A face belongs to the current line while its top lies above the vertical middle of the line's first face.
+    """
+    lines: list[list[Face]] = []
+    for face in sorted(faces, key=lambda face: (face.box.y, face.box.x)):
+        if lines and face.box.y < lines[-1][0].box.y + lines[-1][0].box.height / 2:
+            lines[-1].append(face)
+        else:
+            lines.append([face])
+    return [face for line in lines for face in sorted(line, key=lambda face: face.box.x)]

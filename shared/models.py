@@ -1,0 +1,321 @@
+"""The model catalogue: one card per recognition model, and the detector's card.
+
+A card is what both services must agree on: how a face is cut out (alignment), how its pixels are scaled
+(normalisation), how two embeddings are compared (metric) and where the line between "same" and "other" is drawn by
+default (threshold). The figures are explained in ``docs/models.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+
+from shared.errors import SettingsError
+from shared.geometry import Point
+
+Template = tuple[Point, Point, Point, Point, Point]
+
+# Five points of a 112 x 112 crop in the order of geometry.Landmarks. Source: the InsightFace project
+# (Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019).
+ARCFACE_TEMPLATE: Template = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+
+# Where YuNet's landmarks fall in the 150 x 150 chip that dlib cuts out with its own 5-point predictor: the mean
+# over 398 photos of LFW.
+DLIB_TEMPLATE: Template = ((46.9, 45.7), (102.9, 46.0), (74.1, 77.9), (51.5, 102.5), (99.2, 102.6))
+
+
+def scaled_template(template: Template, source_size: int, width: int, height: int, zoom: float = 1.0) -> Template:
+    """A square template of side ``source_size`` moved into a ``width`` x ``height`` crop.
+
+    It is scaled with the shorter side and centred; ``zoom`` < 1 shrinks it about the centre, which shows
+    more of what is around the face.
+    """
+    scale = min(width, height) / source_size * zoom
+    middle = source_size / 2
+    first, second, third, fourth, fifth = (
+        ((x - middle) * scale + width / 2, (y - middle) * scale + height / 2) for x, y in template
+    )
+    return (first, second, third, fourth, fifth)
+
+
+class Metric(StrEnum):
+    """How two embeddings a and b are compared; smaller is nearer. â is a at unit length."""
+
+    TENFOLD_UNIT_EUCLIDEAN = "tenfold-unit-euclidean"
+    """10 · ‖â − b̂‖, in [0, 20]."""
+    COSINE = "cosine"
+    """1 − â·b̂, in [0, 2]."""
+    EUCLIDEAN = "euclidean"
+    """‖a − b‖ of the raw embeddings, ≥ 0."""
+
+
+class Normalisation(StrEnum):
+    """What is done to a crop's pixels (uint8 BGR) before the network sees them."""
+
+    PREWHITEN = "prewhiten"
+    """RGB, (x − mean) / max(std, 1/√N) over all N values of the crop (Sandberg's facenet)."""
+    DLIB = "dlib"
+    """RGB, (x − (122.782, 117.001, 104.298)) / 256 (dlib's input layer)."""
+    RGB_255 = "rgb-255"
+    """RGB in [0, 255] (OpenCV's FaceRecognizerSF)."""
+    BGR_UNIT = "bgr-unit"
+    """BGR in [0, 1] (DeepFace's default)."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a crop is cut out: the similarity transform that takes the landmarks nearest to the template.
+
+    Attributes:
+        name: part of the embedding space; must change whenever the transform does.
+        width, height: size of the crop in pixels.
+        template: where the five landmarks should fall, in pixels of the crop.
+    """
+
+    name: str
+    width: int
+    height: int
+    template: Template
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A default ``min_distance``: a pair matches when its distance is strictly less.
+
+    Attributes:
+        distance: in the units of the metric it stands under.
+        source: where the figure comes from, with the false match rate (FMR) where it was measured.
+    """
+
+    distance: float
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One recognition model.
+
+    Attributes:
+        name: value of the setting MODEL.
+        deepface_name: the model's name in DeepFace.
+        dimensions: length of an embedding.
+        alignment: how crops are cut out.
+        normalisation: how pixels are scaled.
+        unit_output: whether the embedding is brought to unit length as DeepFace does for this model.
+        metric: the default distance.
+        thresholds: default ``min_distance`` of every metric that has one; always has ``metric``.
+        licence: of the weights.
+    """
+
+    name: str
+    deepface_name: str
+    dimensions: int
+    alignment: Alignment
+    normalisation: Normalisation
+    metric: Metric
+    thresholds: Mapping[Metric, Threshold]
+    licence: str
+    unit_output: bool = False
+
+    def space(self, revision: str) -> str:
+        """The embedding space: only embeddings with the same one may be compared.
+
+        Args:
+            revision: identifies the weights.
+        """
+        return f"{self.name}/{revision}/{self.alignment.name}/{self.normalisation}"
+
+    def threshold(self, metric: Metric) -> Threshold:
+        """The default threshold under a metric.
+
+        Raises:
+            SettingsError: this model has none under that metric.
+        """
+        try:
+            return self.thresholds[metric]
+        except KeyError:
+            known = ", ".join(self.thresholds)
+            raise SettingsError(
+                f"Model {self.name} has no default threshold for the distance {metric} (it has {known})."
+            ) from None
+
+
+@dataclass(frozen=True)
+class DetectorCard:
+    """The detector's weight file: its name in the weights folder and the sha256 of the accepted content."""
+
+    name: str
+    file: str
+    sha256: str
+    licence: str
+
+
+YUNET = DetectorCard(
+    name="yunet",
+    file="face_detection_yunet_2023mar.onnx",
+    sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    licence="MIT",
+)
+
+
+def weights_folder(deepface_home: Path) -> Path:
+    """The folder in which DeepFace keeps its weight files."""
+    return deepface_home / ".deepface" / "weights"
+
+
+def _arcface_alignment(width: int, height: int, zoom: float = 1.0) -> Alignment:
+    zoom_name = "" if zoom == 1.0 else f"x{zoom:g}"
+    return Alignment(
+        name=f"arcface{zoom_name}-{width}x{height}",
+        width=width,
+        height=height,
+        template=scaled_template(ARCFACE_TEMPLATE, 112, width, height, zoom),
+    )
+
+
+def _deepface_thresholds(cosine: float, euclidean: float) -> Mapping[Metric, Threshold]:
+    source = "DeepFace config/threshold.py; not measured with this alignment"
+    return MappingProxyType(
+        {Metric.COSINE: Threshold(cosine, source), Metric.EUCLIDEAN: Threshold(euclidean, source)}
+    )
+
+
+def _deepface_card(
+    name: str,
+    deepface_name: str,
+    dimensions: int,
+    alignment: Alignment,
+    cosine: float,
+    euclidean: float,
+    licence: str,
+) -> ModelCard:
+    return ModelCard(
+        name=name,
+        deepface_name=deepface_name,
+        dimensions=dimensions,
+        alignment=alignment,
+        normalisation=Normalisation.BGR_UNIT,
+        metric=Metric.COSINE,
+        thresholds=_deepface_thresholds(cosine, euclidean),
+        licence=licence,
+    )
+
+
+_LFW = "6,000 pairs of LFW: "
+
+_CARDS = (
+    ModelCard(
+        name="facenet",
+        deepface_name="Facenet",
+        dimensions=128,
+        alignment=_arcface_alignment(160, 160, zoom=0.95),
+        normalisation=Normalisation.PREWHITEN,
+        metric=Metric.TENFOLD_UNIT_EUCLIDEAN,
+        thresholds=MappingProxyType(
+            {
+                Metric.TENFOLD_UNIT_EUCLIDEAN: Threshold(9.0, "LFW, 9.16 million impostor pairs: FMR 1.3e-4, TAR 92 %"),
+                Metric.COSINE: Threshold(0.405, "9.0²/200, the same operating point"),
+                Metric.EUCLIDEAN: Threshold(10.0, "DeepFace config/threshold.py; not measured with this alignment"),
+            }
+        ),
+        licence="MIT (David Sandberg's facenet; converted for Keras by Hiroki Taniai)",
+    ),
+    ModelCard(
+        name="sface",
+        deepface_name="SFace",
+        dimensions=128,
+        alignment=_arcface_alignment(112, 112),
+        normalisation=Normalisation.RGB_255,
+        metric=Metric.COSINE,
+        thresholds=MappingProxyType(
+            {
+                Metric.COSINE: Threshold(0.585, "LFW, 9.16 million impostor pairs: FMR 1e-4"),
+                Metric.EUCLIDEAN: Threshold(10.734, "DeepFace config/threshold.py; not measured with this alignment"),
+            }
+        ),
+        licence="Apache-2.0 (OpenCV Zoo)",
+    ),
+    ModelCard(
+        name="dlib",
+        deepface_name="Dlib",
+        dimensions=128,
+        alignment=Alignment("dlib-150x150", 150, 150, DLIB_TEMPLATE),
+        normalisation=Normalisation.DLIB,
+        metric=Metric.EUCLIDEAN,
+        thresholds=MappingProxyType(
+            {
+                Metric.EUCLIDEAN: Threshold(0.55, "LFW: FMR 1e-3"),
+                Metric.COSINE: Threshold(0.07, "DeepFace config/threshold.py; not measured with this alignment"),
+            }
+        ),
+        licence="CC0-1.0 (Davis King)",
+    ),
+    ModelCard(
+        name="vgg-face",
+        deepface_name="VGG-Face",
+        dimensions=4096,
+        alignment=_arcface_alignment(224, 224, zoom=0.8),
+        normalisation=Normalisation.BGR_UNIT,
+        metric=Metric.COSINE,
+        thresholds=MappingProxyType(
+            {
+                Metric.COSINE: Threshold(0.4, "the original service's documented value; not measured"),
+                Metric.EUCLIDEAN: Threshold(1.17, "DeepFace config/threshold.py; not measured with this alignment"),
+            }
+        ),
+        licence="CC-BY-NC-4.0 (Visual Geometry Group)",
+        unit_output=True,
+    ),
+    ModelCard(
+        name="facenet512",
+        deepface_name="Facenet512",
+        dimensions=512,
+        alignment=_arcface_alignment(160, 160, zoom=0.95),
+        normalisation=Normalisation.BGR_UNIT,
+        metric=Metric.TENFOLD_UNIT_EUCLIDEAN,
+        thresholds=MappingProxyType(
+            {
+                Metric.TENFOLD_UNIT_EUCLIDEAN: Threshold(9.0, "facenet's value; not measured (DeepFace: 10.4)"),
+                Metric.COSINE: Threshold(0.30, "DeepFace config/threshold.py; not measured with this alignment"),
+                Metric.EUCLIDEAN: Threshold(23.56, "DeepFace config/threshold.py; not measured with this alignment"),
+            }
+        ),
+        licence="MIT (David Sandberg's facenet)",
+    ),
+    _deepface_card("arcface", "ArcFace", 512, _arcface_alignment(112, 112), 0.68, 4.15, "MIT (LeonDgang/InsightFace)"),
+    _deepface_card(
+        "ghostfacenet", "GhostFaceNet", 512, _arcface_alignment(112, 112), 0.65, 35.71, "MIT (GhostFaceNets)"
+    ),
+    _deepface_card(
+        "openface", "OpenFace", 128, _arcface_alignment(96, 96, zoom=0.8), 0.10, 0.55, "Apache-2.0 (OpenFace)"
+    ),
+    _deepface_card(
+        "deepface", "DeepFace", 4096, _arcface_alignment(152, 152, zoom=0.8), 0.23, 64, "MIT (swghosh/DeepFace)"
+    ),
+    _deepface_card(
+        "deepid", "DeepID", 160, _arcface_alignment(47, 55, zoom=0.8), 0.015, 45, "MIT (Ruoyiran/DeepID)"
+    ),
+)
+
+CATALOGUE: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in _CARDS})
+
+
+def find_card(name: str) -> ModelCard:
+    """The card of a model.
+
+    Raises:
+        SettingsError: the catalogue has no such model.
+    """
+    try:
+        return CATALOGUE[name.strip().lower()]
+    except KeyError:
+        raise SettingsError(f"MODEL={name} is not in the catalogue: {', '.join(CATALOGUE)}.") from None

@@ -1,0 +1,207 @@
+"""Typed settings, read from the environment.
+
+The name of a setting is the field's name in capitals. ``docs/settings.md`` lists them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import SettingsError
+from shared.models import Metric, find_card, weights_folder
+
+MEBIBYTE = 1 << 20
+
+
+def _check_bind(value: str) -> str:
+    split_bind(value)
+    return value
+
+
+def split_bind(bind: str) -> tuple[str, int]:
+    """``host:port`` as a pair.
+
+    Raises:
+        ValueError: no port, or not a number in 1 … 65535.
+    """
+    host, separator, port = bind.rpartition(":")
+    if not separator or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must be HOST:PORT with a port from 1 to 65535")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether only this machine can reach a bind address."""
+    host, _ = split_bind(bind)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def available_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+Bind = Annotated[str, AfterValidator(_check_bind)]
+
+
+class Settings(BaseModel):
+    """What both services read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    deepface_home: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default=Path.home(),
+        description="Folder that holds `.deepface/weights`, as in DeepFace itself.",
+    )
+    max_image_bytes: int = Field(
+        default=20 * MEBIBYTE, gt=0, description="Largest encoded picture, in bytes."
+    )
+    max_image_pixels: int = Field(
+        default=50_000_000, gt=0, description="Largest picture, in pixels; checked in its header before decoding."
+    )
+    allow_anonymous: bool = Field(
+        default=False,
+        description="Permit binding to an address that other machines can reach although no API key protects it.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe log lines that are written."
+    )
+
+    @property
+    def weights(self) -> Path:
+        """The folder with the weight files."""
+        return weights_folder(self.deepface_home)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the settings; an empty variable counts as unset.
+
+        Raises:
+            SettingsError: a value is malformed; the message names every such variable.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {
+            name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper(), "") != ""
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = "; ".join(
+                f"{'.'.join(str(part) for part in item['loc']).upper()}={item['input']!s}: {item['msg']}"
+                for item in error.errors()
+            )
+            raise SettingsError(f"Invalid settings: {lines}.") from None
+
+    def refuse_open_bind(self, bind: str) -> None:
+        """Refuse an address that other machines can reach unless ALLOW_ANONYMOUS says that this is meant.
+
+        Raises:
+            SettingsError: see above.
+        """
+        if not self.allow_anonymous and not is_loopback(bind):
+            raise SettingsError(
+                f"Refusing to bind to {bind}: anybody who reaches it could use the service. "
+                "Bind to 127.0.0.1, or set ALLOW_ANONYMOUS=true if that is what you want."
+            )
+
+
+class ExtractionSettings(Settings):
+    """Settings of the extraction service."""
+
+    model: Annotated[str, AfterValidator(lambda name: find_card(name).name)] = Field(
+        default="facenet", description="Model card to serve, see `docs/models.md`."
+    )
+    engine: Literal["onnx", "tensorflow", "pytorch"] = Field(
+        default="onnx", description="Runtime that executes the network."
+    )
+    execution_providers: str = Field(
+        default="cpu",
+        description="Where the network runs: `cpu`, `cuda`, or for `ENGINE=onnx` also `tensorrt`; comma-separated, "
+        "first is preferred. One that is named and absent is a start-up error.",
+    )
+    extraction_bind: Bind = Field(default="127.0.0.1:5000", description="Address of the extraction service.")
+    compute_threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0 takes every core.")
+    gpu_memory_mib: int = Field(
+        default=0, ge=0, description="Upper limit of GPU memory in MiB; 0 lets it grow with need."
+    )
+    max_batch: int = Field(default=16, gt=0, le=1024, description="Most crops in one run of the network.")
+    max_request_crops: int = Field(default=256, gt=0, description="Most crops in one request.")
+    max_queued_crops: int = Field(
+        default=1024, gt=0, description="Crops that may wait; beyond it the answer is 429 with Retry-After."
+    )
+    embed_timeout: float = Field(default=30.0, gt=0, description="Seconds within which a request's crops are embedded.")
+    extraction_threads: int = Field(
+        default=64, gt=0, description="Requests that the extraction service handles at once (they mostly wait)."
+    )
+
+
+class FrontSettings(Settings):
+    """Settings of the front."""
+
+    front_bind: Bind = Field(default="127.0.0.1:6337", description="Address of the front.")
+    front_workers: int = Field(
+        default=1, gt=0, le=64, description="Processes of the front. One already uses every core for decoding and detection."
+    )
+    extraction_url: str = Field(
+        default="http://127.0.0.1:5000",
+        pattern=r"^https?://[^/\s]+(/[^\s]*)?$",
+        description="Address at which the front reaches the extraction service.",
+    )
+    extraction_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds within which the extraction service must answer one call."
+    )
+    database: str = Field(
+        default="data/gallery.db",
+        min_length=1,
+        description="Path of the SQLite database, or `:memory:` for one that ends with the process.",
+    )
+    search: Literal["memory"] = Field(
+        default="memory", description="Where nearest samples are found: `memory` is an exact index in each process."
+    )
+    distance: Metric | None = Field(
+        default=None,
+        description="`tenfold-unit-euclidean`, `cosine` or `euclidean`; unset takes the model card's.",
+    )
+    min_distance: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Default threshold for requests that name none; unset takes the model card's.",
+    )
+    detection_max_side: int = Field(
+        default=1024, ge=64, le=4096, description="Longer side, in pixels, to which a picture is scaled down for detection."
+    )
+    detection_score: float = Field(default=0.8, ge=0, le=1, description="Least detector score of a face.")
+    detection_nms: float = Field(
+        default=0.3, ge=0, le=1, description="Overlap (IoU) above which two detections count as one face."
+    )
+    min_face: int = Field(
+        default=20, ge=1, description="Shorter side of the smallest face that is reported, in pixels of the full picture."
+    )
+    max_faces: int = Field(default=256, gt=0, description="Most faces taken from one picture, best scores first.")
+    cpu_threads: int = Field(default=0, ge=0, description="Threads that decode and detect; 0 takes every core.")
+    max_body_bytes: int = Field(
+        default=512 * MEBIBYTE, gt=0, description="Largest request body; pictures have a limit of their own."
+    )
+    max_batch_items: int = Field(default=2000, gt=0, description="Most samples in one `/update-samples`.")
+    max_pending_requests: int = Field(
+        default=256, gt=0, description="Requests worked on at once per process; beyond it the answer is 429."
+    )
+    request_timeout: float = Field(default=60.0, gt=0, description="Seconds within which a recognition must be done.")
+    batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which an enrolment batch must be done.")
+
+    @property
+    def decode_threads(self) -> int:
+        """Number of threads that decode and detect."""
+        return self.cpu_threads or available_cores()
