@@ -12,6 +12,7 @@ HTTP: each service maps the tree to statuses in one table of its own.
     │   ├── TooManyPixels          too_many_pixels           header announces too many pixels
     │   ├── UnsupportedImage       unsupported_image_type    not one of the accepted formats
     │   └── UndecodableImage       undecodable_image         damaged, truncated, or not base64
+    ├── Forbidden                  forbidden                 not allowed to this caller
     ├── FaceNotFound               no_face
     ├── NotFound                   not_found
     ├── Conflict                   conflict
@@ -84,6 +85,12 @@ class UndecodableImage(ImageError):
     """The bytes look like a picture but cannot be decoded, or are not base64."""
 
     code = "undecodable_image"
+
+
+class Forbidden(ServiceError):
+    """The caller is known well enough to be refused."""
+
+    code = "forbidden"
 
 
 class FaceNotFound(ServiceError):

@@ -184,9 +184,7 @@ def _arcface_alignment(width: int, height: int, zoom: float = 1.0) -> Alignment:
 
 def _deepface_thresholds(cosine: float, euclidean: float) -> Mapping[Metric, Threshold]:
     source = "DeepFace config/threshold.py; not measured with this alignment"
-    return MappingProxyType(
-        {Metric.COSINE: Threshold(cosine, source), Metric.EUCLIDEAN: Threshold(euclidean, source)}
-    )
+    return MappingProxyType({Metric.COSINE: Threshold(cosine, source), Metric.EUCLIDEAN: Threshold(euclidean, source)})
 
 
 def _deepface_card(
@@ -301,9 +299,7 @@ _CARDS = (
     _deepface_card(
         "deepface", "DeepFace", 4096, _arcface_alignment(152, 152, zoom=0.8), 0.23, 64, "MIT (swghosh/DeepFace)"
     ),
-    _deepface_card(
-        "deepid", "DeepID", 160, _arcface_alignment(47, 55, zoom=0.8), 0.015, 45, "MIT (Ruoyiran/DeepID)"
-    ),
+    _deepface_card("deepid", "DeepID", 160, _arcface_alignment(47, 55, zoom=0.8), 0.015, 45, "MIT (Ruoyiran/DeepID)"),
 )
 
 CATALOGUE: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in _CARDS})

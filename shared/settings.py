@@ -64,9 +64,7 @@ class Settings(BaseModel):
         default=Path.home(),
         description="Folder that holds `.deepface/weights`, as in DeepFace itself.",
     )
-    max_image_bytes: int = Field(
-        default=20 * MEBIBYTE, gt=0, description="Largest encoded picture, in bytes."
-    )
+    max_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest encoded picture, in bytes.")
     max_image_pixels: int = Field(
         default=50_000_000, gt=0, description="Largest picture, in pixels; checked in its header before decoding."
     )
@@ -151,7 +149,10 @@ class FrontSettings(Settings):
 
     front_bind: Bind = Field(default="127.0.0.1:6337", description="Address of the front.")
     front_workers: int = Field(
-        default=1, gt=0, le=64, description="Processes of the front. One already uses every core for decoding and detection."
+        default=1,
+        gt=0,
+        le=64,
+        description="Processes of the front; one already uses every core.",
     )
     extraction_url: str = Field(
         default="http://127.0.0.1:5000",
@@ -180,14 +181,19 @@ class FrontSettings(Settings):
         description="Default threshold for requests that name none; unset takes the model card's.",
     )
     detection_max_side: int = Field(
-        default=1024, ge=64, le=4096, description="Longer side, in pixels, to which a picture is scaled down for detection."
+        default=1024,
+        ge=64,
+        le=4096,
+        description="Pixels of the longer side to which pictures are scaled down for detection.",
     )
-    detection_score: float = Field(default=0.8, ge=0, le=1, description="Least detector score of a face.")
+    detection_score: float = Field(default=0.75, ge=0, le=1, description="Least detector score of a face.")
     detection_nms: float = Field(
         default=0.3, ge=0, le=1, description="Overlap (IoU) above which two detections count as one face."
     )
     min_face: int = Field(
-        default=20, ge=1, description="Shorter side of the smallest face that is reported, in pixels of the full picture."
+        default=20,
+        ge=1,
+        description="Shorter side of the smallest face reported, in pixels of the picture.",
     )
     max_faces: int = Field(default=256, gt=0, description="Most faces taken from one picture, best scores first.")
     cpu_threads: int = Field(default=0, ge=0, description="Threads that decode and detect; 0 takes every core.")
@@ -198,8 +204,13 @@ class FrontSettings(Settings):
     max_pending_requests: int = Field(
         default=256, gt=0, description="Requests worked on at once per process; beyond it the answer is 429."
     )
+    max_pending_bytes: int = Field(
+        default=1024 * MEBIBYTE,
+        gt=0,
+        description="Bodies held in memory at once per process, in bytes; beyond it the answer is 429.",
+    )
     request_timeout: float = Field(default=60.0, gt=0, description="Seconds within which a recognition must be done.")
-    batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which an enrolment batch must be done.")
+    batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which a batch must be enrolled.")
 
     @property
     def decode_threads(self) -> int:

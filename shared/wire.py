@@ -46,9 +46,9 @@ def decode_array(data: bytes, *, dtype: DTypeLike, shape: tuple[int | None, ...]
     try:
         version = npy.read_magic(stream)
         if version == (1, 0):
-            found, fortran, actual = npy.read_array_header_1_0(stream, max_header_size=_MAX_NPY_HEADER)
+            actual, fortran, found = npy.read_array_header_1_0(stream, max_header_size=_MAX_NPY_HEADER)
         elif version == (2, 0):
-            found, fortran, actual = npy.read_array_header_2_0(stream, max_header_size=_MAX_NPY_HEADER)
+            actual, fortran, found = npy.read_array_header_2_0(stream, max_header_size=_MAX_NPY_HEADER)
         else:
             raise ValueError("unknown version of the .npy format")
     except Exception as error:  # the header parser raises whatever its tokenizer does: SyntaxError, UnicodeError, …

@@ -1,0 +1,309 @@
+"""Verification accuracy by the protocol of Labeled Faces in the Wild, through the service's own pipeline.
+
+Every photo is decoded, its face nearest to the middle is detected, aligned and embedded as the services do it.
+Reported are the accuracy over ten folds (the threshold of each fold is the best of the other nine; Huang et al.,
+2007), and the true accept rate (TAR) at given false match rates (FMR) with the threshold that gives it. The FMR is
+counted over all pairs of photos of different people, not only over those of the pairs file.
+
+Examples:
+    python -m benchmarks.accuracy
+    python -m benchmarks.accuracy --photos lfw/ --pairs lfw/pairs.txt --models facenet sface
+    python -m benchmarks.accuracy --models facenet --zoom 0.9 0.95 1.0 --normalisation prewhiten bgr-unit
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from face_detection.alignment import cut_out
+from face_detection.detection import YuNet
+from face_detection.gallery.distances import distances, prepare
+from feature_extraction.embedder import open_embedder
+from feature_extraction.engines import Network
+from feature_extraction.preprocessing import network_input
+from shared.geometry import Face
+from shared.images import ImageDecoder, Pixels
+from shared.models import (
+    ARCFACE_TEMPLATE,
+    Alignment,
+    Metric,
+    ModelCard,
+    Normalisation,
+    find_card,
+    scaled_template,
+)
+from shared.settings import ExtractionSettings, FrontSettings
+
+FACES = Path(__file__).resolve().parent.parent.parent / "shared" / "faces"
+FOLDS = 10
+RATES = (1e-3, 1e-4)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two photos, relative to the data set's folder, and whether they show the same person."""
+
+    first: str
+    second: str
+    same: bool
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo and the face that it is about; None when none was detected."""
+
+    name: str
+    pixels: Pixels
+    face: Face | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model as its card has it, or with another alignment, normalisation or metric."""
+
+    label: str
+    card: ModelCard
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of a trial. Thresholds and TARs belong to ``RATES``."""
+
+    trial: Trial
+    accuracy: float
+    deviation: float
+    thresholds: Sequence[float]
+    accept_rates: Sequence[float]
+    default: float
+    default_tar: float
+    default_fmr: float
+    genuine: NDArray[np.float64]
+    impostor: NDArray[np.float64]
+
+
+def read_pairs(file: Path) -> list[Pair]:
+    """Read LFW's official ``pairs.txt``, or tab-separated lines of two paths and 1 or 0."""
+    lines = [line.split("\t") for line in file.read_text().splitlines() if line.strip()]
+    if lines and len(lines[0]) <= 2:
+        lines = lines[1:]
+    pairs = []
+    for line in lines:
+        match line:
+            case [first, second, ("0" | "1") as same] if "/" in first:
+                pairs.append(Pair(first, second, same == "1"))
+            case [person, one, other]:
+                pairs.append(Pair(_official(person, one), _official(person, other), True))
+            case [person, one, stranger, other]:
+                pairs.append(Pair(_official(person, one), _official(stranger, other), False))
+            case _:
+                sys.exit(f"{file} has a line that is no pair: {line}")
+    return pairs
+
+
+def _official(person: str, number: str) -> str:
+    return f"{person}/{person}_{int(number):04d}.jpg"
+
+
+def read_photos(folder: Path, settings: FrontSettings) -> list[Photo]:
+    """Decode all photos of ``folder/person/photo.jpg`` and find their faces."""
+    decoder = ImageDecoder(settings.max_image_bytes, settings.max_image_pixels)
+    detector = YuNet(settings)
+    photos = []
+    for path in tqdm(sorted(folder.glob("*/*.jpg")), desc="detect", unit="photo"):
+        pixels = decoder.decode(path.read_bytes())
+        photos.append(Photo(f"{path.parent.name}/{path.name}", pixels, _central(detector.detect(pixels), pixels)))
+    return photos
+
+
+def _central(faces: Sequence[Face], pixels: Pixels) -> Face | None:
+    """In LFW the face in the middle is the one that has the name."""
+    middle = np.array([pixels.shape[1], pixels.shape[0]]) / 2
+    return min(
+        faces,
+        key=lambda face: float(
+            np.hypot(*(middle - [face.box.x + face.box.width / 2, face.box.y + face.box.height / 2]))
+        ),
+        default=None,
+    )
+
+
+def embed(photos: Sequence[Photo], network: Network, card: ModelCard, label: str) -> NDArray[np.float32]:
+    """Embeddings (n, dimensions) of the photos' faces; a photo without one is aligned as if it were a crop."""
+    rows = []
+    for start in tqdm(range(0, len(photos), 16), desc=label, unit="batch"):
+        crops = np.concatenate([_crop(photo, card.alignment) for photo in photos[start : start + 16]])
+        rows.append(network.run(network_input(crops, card.normalisation)))
+    return np.concatenate(rows)
+
+
+def _crop(photo: Photo, alignment: Alignment) -> Pixels:
+    if photo.face is None:
+        import cv2
+
+        return np.asarray(cv2.resize(photo.pixels, (alignment.width, alignment.height)), np.uint8)[None]
+    return cut_out(photo.pixels, [photo.face], alignment)
+
+
+def measure(trial: Trial, photos: Sequence[Photo], pairs: Sequence[Pair], embeddings: NDArray[np.float32]) -> Result:
+    """Accuracy, thresholds and rates of a trial."""
+    row_of = {photo.name: row for row, photo in enumerate(photos)}
+    rows = prepare(embeddings, trial.metric)
+    table = np.stack([distances(rows, row, trial.metric) for row in rows])
+    first = np.array([row_of[pair.first] for pair in pairs])
+    second = np.array([row_of[pair.second] for pair in pairs])
+    same = np.array([pair.same for pair in pairs])
+    accuracy = fold_accuracies(table[first, second], same)
+    genuine, impostor = _all_pairs(table, photos)
+    genuine_of_file = table[first, second][same]
+    thresholds = [float(np.quantile(impostor, rate, method="lower")) for rate in RATES]
+    default = trial.card.thresholds[trial.metric].distance if trial.metric in trial.card.thresholds else float("nan")
+    return Result(
+        trial,
+        float(accuracy.mean()),
+        float(accuracy.std()),
+        thresholds,
+        [float((genuine_of_file < threshold).mean()) for threshold in thresholds],
+        default,
+        float((genuine_of_file < default).mean()),
+        float((impostor < default).mean()),
+        genuine,
+        impostor,
+    )
+
+
+def fold_accuracies(pair_distances: NDArray[np.float64], same: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Accuracy (FOLDS,) of each fold, at the threshold that is best on the others.
+
+    Folds take genuine and impostor pairs in their order, equal parts of both.
+    """
+    fold = np.empty(len(same), int)
+    for kind in (True, False):
+        members = np.flatnonzero(same == kind)
+        fold[members] = np.arange(len(members)) * FOLDS // len(members)
+    candidates = np.unique(pair_distances)
+    right = (pair_distances[None] <= candidates[:, None]) == same[None]
+    accuracies = []
+    for number in range(FOLDS):
+        scores = right[:, fold != number].sum(axis=1)
+        # Many thresholds tie on few pairs; the middle one is the least accidental.
+        tied = np.flatnonzero(scores == scores.max())
+        best = tied[len(tied) // 2]
+        accuracies.append(right[best][fold == number].mean())
+    return np.array(accuracies)
+
+
+def _all_pairs(table: NDArray[np.float64], photos: Sequence[Photo]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    people = np.array([photo.name.split("/")[0] for photo in photos])
+    above = np.triu_indices(len(photos), 1)
+    same = people[above[0]] == people[above[1]]
+    return table[above][same], table[above][~same]
+
+
+def plot(results: Sequence[Result], file: Path) -> None:
+    """Save the ROC curves: TAR over FMR, both over all pairs of photos."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    for result in results:
+        thresholds = np.unique(result.genuine)
+        axes.plot(
+            np.searchsorted(np.sort(result.impostor), thresholds) / len(result.impostor),
+            np.searchsorted(np.sort(result.genuine), thresholds, side="right") / len(result.genuine),
+            label=result.trial.label,
+        )
+    axes.set(xscale="symlog", xlabel="false match rate", ylabel="true accept rate", ylim=(0.8, 1.005))
+    axes.set_xscale("symlog", linthresh=1e-4)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+
+
+def report(results: Sequence[Result], photos: Sequence[Photo], pairs: Sequence[Pair]) -> str:
+    """The results as Markdown."""
+    missed = sum(photo.face is None for photo in photos)
+    impostors = len(results[0].impostor)
+    rates = " | ".join(f"TAR at FMR {rate:g} (threshold)" for rate in RATES)
+    lines = [
+        f"{len(photos)} photos ({missed} without a detected face), {len(pairs)} pairs; "
+        f"FMR over {impostors} impostor pairs, so nothing below {1 / impostors:.1g} can be told.",
+        "",
+        f"| model | accuracy | {rates} | at the default min_distance: TAR, FMR |",
+        "|---|---|" + "---|" * len(RATES) + "---|",
+    ]
+    for result in results:
+        cells = " | ".join(
+            f"{rate:.2%} ({threshold:.3f})"
+            for rate, threshold in zip(result.accept_rates, result.thresholds, strict=True)
+        )
+        lines.append(
+            f"| {result.trial.label} | {result.accuracy:.2%} ± {result.deviation:.2%} | {cells} "
+            f"| {result.default:g}: {result.default_tar:.2%}, {result.default_fmr:.1e} |"
+        )
+    return "\n".join(lines)
+
+
+def trials(arguments: argparse.Namespace) -> list[Trial]:
+    """Every combination of the models, zooms, normalisations and metrics that were asked for."""
+    combinations = []
+    for name in arguments.models:
+        card = find_card(name)
+        for zoom, normalisation, metric in itertools.product(
+            arguments.zoom or [None], arguments.normalisation or [None], arguments.metric or [None]
+        ):
+            label = [name]
+            varied = card
+            if zoom is not None:
+                width, height = card.alignment.width, card.alignment.height
+                template = scaled_template(ARCFACE_TEMPLATE, 112, width, height, zoom)
+                varied = replace(varied, alignment=replace(card.alignment, template=template))
+                label.append(f"zoom {zoom:g}")
+            if normalisation is not None:
+                varied = replace(varied, normalisation=Normalisation(normalisation))
+                label.append(normalisation)
+            if metric is not None:
+                label.append(metric)
+            combinations.append(Trial(", ".join(label), varied, Metric(metric or card.metric)))
+    return combinations
+
+
+def main() -> None:
+    """Parse the command line, measure, print and plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, default=FACES / "lfw_known", help="folder/person/photo.jpg")
+    parser.add_argument("--pairs", type=Path, default=FACES / "lfw_dev_pairs.tsv", help="pairs file")
+    parser.add_argument("--models", nargs="+", default=["facenet", "sface", "dlib"])
+    parser.add_argument("--zoom", nargs="+", type=float, help="try ArcFace's template, scaled by each of these")
+    parser.add_argument("--normalisation", nargs="+", choices=list(Normalisation), help="try each of these")
+    parser.add_argument("--metric", nargs="+", choices=list(Metric), help="try each of these")
+    parser.add_argument("--plot", type=Path, default=Path("build/accuracy/roc.png"))
+    arguments = parser.parse_args()
+    if not arguments.photos.is_dir():
+        sys.exit(f"There is no folder {arguments.photos}; name LFW's with --photos, and its pairs.txt with --pairs.")
+    pairs = read_pairs(arguments.pairs)
+    photos = read_photos(arguments.photos, FrontSettings.from_environment())
+    results = []
+    for trial in trials(arguments):
+        settings = ExtractionSettings.from_environment().model_copy(update={"model": trial.card.name})
+        network = open_embedder(settings).network
+        results.append(measure(trial, photos, pairs, embed(photos, network, trial.card, trial.label)))
+    plot(results, arguments.plot)
+    print(report(results, photos, pairs))
+    print(f"\nROC curves: {arguments.plot}")
+
+
+if __name__ == "__main__":
+    main()

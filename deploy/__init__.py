@@ -1,0 +1,1 @@
+"""Starting the services: ``make run`` and ``make demo``."""

@@ -1,0 +1,1 @@
+"""The front's HTTP side: each module translates between HTTP and ``Recognition``, and does nothing else."""

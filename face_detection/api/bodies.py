@@ -1,0 +1,153 @@
+"""Reading request bodies: JSON, multipart forms and bare pictures, all within limits.
+
+Whatever the form, a body becomes one dictionary or list that a pydantic model validates, so every form has the
+same rules. Pictures stay text in JSON and become bytes in the other forms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import BodyPartReader, web
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from shared.errors import BodyTooLarge, InvalidRequest
+from shared.settings import FrontSettings
+
+SETTINGS: web.AppKey[FrontSettings] = web.AppKey("settings", FrontSettings)
+
+T = TypeVar("T")
+
+_MAX_FIELD = 1 << 20
+_MAX_PARTS = 16_000
+_BIG = 1 << 20
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: more than ``limit`` bytes; found out before they are read when Content-Length tells.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_json(request: web.Request, limit: int) -> Any:
+    """The body as JSON.
+
+    Raises:
+        InvalidRequest: not JSON.
+        BodyTooLarge: see ``read_body``.
+    """
+    body = await read_body(request, limit)
+    if len(body) > _BIG:
+        return await asyncio.to_thread(_parse, body)
+    return _parse(body)
+
+
+async def read_form(request: web.Request, limit: int, file_limit: int) -> list[tuple[str, str | bytes]]:
+    """The parts of a multipart form in their order: files as bytes, fields as text.
+
+    Raises:
+        InvalidRequest: not a well-formed multipart body.
+        BodyTooLarge: the form, a file or a field is too large.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    parts: list[tuple[str, str | bytes]] = []
+    room = limit
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader) or not part.name:
+                raise InvalidRequest("The form has a part without a name.")
+            if len(parts) >= _MAX_PARTS:
+                raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
+            is_file = part.filename is not None or part.headers.get("Content-Type", "").startswith("image/")
+            content = await _read_part(part, min(room, file_limit if is_file else _MAX_FIELD))
+            room -= len(content)
+            parts.append((part.name, content if is_file else content.decode("utf-8")))
+    except (ValueError, AssertionError, RuntimeError, UnicodeDecodeError) as error:
+        # aiohttp's reader reports malformed parts with any of these.
+        raise InvalidRequest("The multipart form is malformed.") from error
+    return parts
+
+
+async def read_picture_request(
+    request: web.Request, model: type[BaseModel], picture_fields: int = 1
+) -> Mapping[str, Any]:
+    """The members of a request about pictures: a JSON object, a multipart form, or for one picture its bare bytes.
+
+    Query parameters count as members too where the body is a bare picture.
+    """
+    settings = request.app[SETTINGS]
+    # Base64 needs four bytes for three; JSON may escape each "/" and wrap lines.
+    limit = picture_fields * (settings.max_image_bytes * 3 // 2) + _MAX_FIELD
+    kind = request.content_type
+    if kind == "multipart/form-data":
+        members: dict[str, Any] = {}
+        for name, content in await read_form(request, limit, settings.max_image_bytes + 1):
+            if name in members:
+                raise InvalidRequest(f"The field {name} appears twice.")
+            members[name] = content
+        return members
+    if kind.startswith("image/") or kind == "application/octet-stream" and "image" in model.model_fields:
+        if request.content_length is None or request.content_length > 0:
+            return {**request.query, "image": await read_body(request, settings.max_image_bytes)}
+    body = await read_json(request, limit)
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return body
+
+
+def validate(adapter: TypeAdapter[T], value: Any) -> T:
+    """Validate with pydantic.
+
+    Raises:
+        InvalidRequest: with a message that names the first offending members.
+    """
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        shown = "; ".join(f"{_path(fault['loc'])}: {fault['msg']}" for fault in faults[:5])
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise InvalidRequest(shown + more) from None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.lstrip(".") or "body"
+
+
+async def _read_part(part: BodyPartReader, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await part.read_chunk(1 << 16):
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("The body is not JSON.") from error
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request has more than {limit} bytes.")

@@ -1,0 +1,56 @@
+"""Faces without a gallery: find them, compare two."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from face_detection.api import schemas
+from face_detection.api.bodies import read_picture_request, validate
+from face_detection.api.operations import RECOGNITION, Operation, dump, json_response
+
+_DETECTION = TypeAdapter(schemas.DetectionRequest)
+_VERIFICATION = TypeAdapter(schemas.VerificationRequest)
+
+TAG = "Faces"
+
+
+async def detect(request: web.Request) -> web.Response:
+    """Find the faces of a picture."""
+    wanted = validate(_DETECTION, await read_picture_request(request, schemas.DetectionRequest))
+    faces = await request.app[RECOGNITION].detect(wanted.image)
+    return json_response([dump(schemas.DetectedFace.of(face)) for face in faces])
+
+
+async def verify(request: web.Request) -> web.Response:
+    """Compare the largest faces of two pictures."""
+    wanted = validate(_VERIFICATION, await read_picture_request(request, schemas.VerificationRequest, picture_fields=2))
+    result = await request.app[RECOGNITION].verify(wanted.image1, wanted.image2, wanted.min_distance)
+    return json_response(dump(schemas.VerificationAnswer.of(result)))
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/face-detection",
+        "Find faces: boxes, landmarks and scores",
+        detect,
+        TAG,
+        answer=TypeAdapter(list[schemas.DetectedFace]),
+        body=_DETECTION,
+        form=True,
+        picture_body=True,
+        errors=(400, 413, 415, 422, 504),
+    ),
+    Operation(
+        "POST",
+        "/face-verification",
+        "Whether two pictures show the same person",
+        verify,
+        TAG,
+        answer=TypeAdapter(schemas.VerificationAnswer),
+        body=_VERIFICATION,
+        form=True,
+        errors=(400, 413, 415, 422, 502, 503, 504),
+    ),
+)

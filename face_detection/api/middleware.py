@@ -1,0 +1,137 @@
+"""What happens around every request: id, log line, metrics, errors, and two refusals."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from face_detection.api.bodies import SETTINGS
+from face_detection.api.failures import failure_response
+from face_detection.metrics import Metrics
+from shared import errors, logs, wire
+
+METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
+PLAIN_ERRORS: web.AppKey[frozenset[str]] = web.AppKey("plain_errors", frozenset)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = logging.getLogger(__name__)
+
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+def route_of(request: web.Request) -> str:
+    """The route's pattern, which has no ids in it."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unknown"
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, log it and count it."""
+    logs.request_id.set(logs.new_request_id(request.headers.get(wire.REQUEST_ID_HEADER)))
+    metrics = request.app[METRICS]
+    started = time.perf_counter()
+    response = await handler(request)
+    seconds = time.perf_counter() - started
+    route = route_of(request)
+    metrics.requests.labels(route, response.status).inc()
+    metrics.request_seconds.labels(route).observe(seconds)
+    if not response.prepared:
+        response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
+        response.headers["X-Content-Type-Options"] = "nosniff"
+    log.info(
+        "request",
+        extra={
+            "method": request.method,
+            "route": route,
+            "status": response.status,
+            "milliseconds": round(seconds * 1000, 1),
+        },
+    )
+    return response
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every exception into an answer with a stable code; a traceback goes to the log only."""
+    plain = request.path in request.app[PLAIN_ERRORS]
+    identity = logs.request_id.get()
+    try:
+        return await handler(request)
+    except errors.ServiceError as error:
+        if error.__cause__ is not None:
+            log.warning("request failed: %s", error.message, extra={"code": error.code}, exc_info=error.__cause__)
+        return failure_response(error, identity, plain)
+    except web.HTTPRedirection:
+        raise
+    except web.HTTPException as error:
+        known: errors.ServiceError
+        if error.status == 404:
+            known = errors.NotFound("There is nothing at this address.")
+        elif error.status == 413:
+            known = errors.BodyTooLarge("The request is too large.")
+        else:
+            known = errors.InvalidRequest(error.reason)
+        response = failure_response(known, identity, plain, error.status)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except Exception:
+        log.exception("unexpected error")
+        return failure_response(errors.ServiceError("Internal error."), identity, plain)
+
+
+@web.middleware
+async def refuse_other_sites(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a page of another site makes a browser send; the service has no use for it.
+
+    Browsers say so in Sec-Fetch-Site (W3C Fetch Metadata). Without this any web page could clear the gallery of a
+    service on its visitor's machine, since clearing by GET is part of the original service's interface.
+    """
+    changes = request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith("/clear-samples")
+    if changes and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        raise errors.Forbidden("Requests from other sites are refused.")
+    return await handler(request)
+
+
+@web.middleware
+async def bound_load(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse at once what would only wait, or would not fit into memory. Probes are always let through."""
+    if request.path in _PROBES:
+        return await handler(request)
+    gate, settings = request.app[GATE], request.app[SETTINGS]
+    size = 0
+    if request.can_read_body:
+        size = settings.max_body_bytes if request.content_length is None else request.content_length
+    # A single request is let in whatever it announces: its own limit is checked where it is read.
+    if gate.pending and (
+        gate.pending >= settings.max_pending_requests or gate.bytes + size > settings.max_pending_bytes
+    ):
+        raise errors.Overloaded("Too many requests are being worked on.")
+    gate.pending += 1
+    gate.bytes += size
+    request.app[METRICS].pending.set(gate.pending)
+    try:
+        return await handler(request)
+    finally:
+        gate.pending -= 1
+        gate.bytes -= size
+        request.app[METRICS].pending.set(gate.pending)
+
+
+class Gate:
+    """Counts the requests that are being worked on, and the bytes of their bodies."""
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self.bytes = 0
+
+
+GATE: web.AppKey[Gate] = web.AppKey("gate", Gate)
+
+MIDDLEWARES = (observe, answer_errors, refuse_other_sites, bound_load)
+"""From the outside in."""

@@ -1,0 +1,91 @@
+"""The OpenAPI 3.1 description, made from the operations that are served."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from face_detection.api import schemas
+from face_detection.api.operations import Operation
+
+_REF = "#/components/schemas/{model}"
+
+
+def describe(operations: Sequence[Operation], version: str) -> dict[str, object]:
+    """The description of a service that serves ``operations``."""
+    components: dict[str, Any] = {}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Face recognition", "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _describe(operation: Operation, components: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "operationId": f"{operation.method.lower()}_{operation.handler.__name__}",
+        "parameters": _parameters(operation),
+        "responses": _responses(operation, components),
+    }
+    if operation.body is not None:
+        content: dict[str, Any] = {"application/json": {"schema": _schema(operation.body, components, "validation")}}
+        if operation.form:
+            content["multipart/form-data"] = {"schema": _form_schema(content["application/json"]["schema"])}
+        if operation.picture_body:
+            content["image/*"] = {"schema": {"type": "string", "format": "binary"}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    if operation.query is not None:
+        fields = operation.query.model_json_schema()["properties"]
+        parameters += [
+            {"name": name, "in": "query", "required": False, "schema": field} for name, field in fields.items()
+        ]
+    return parameters
+
+
+def _responses(operation: Operation, components: dict[str, Any]) -> dict[str, Any]:
+    if operation.answer is None:
+        responses: dict[str, Any] = {"200": {"description": "OK"}}
+    else:
+        schema = _schema(operation.answer, components, "serialization")
+        responses = {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}}
+    error = TypeAdapter(schemas.PlainErrorAnswer if operation.plain_errors else schemas.ErrorAnswer)
+    content = {"application/json": {"schema": _schema(error, components, "serialization")}}
+    for status in sorted({*operation.errors, 429, 500}):
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
+    return responses
+
+
+def _schema(
+    adapter: TypeAdapter[Any], components: dict[str, Any], mode: Literal["validation", "serialization"]
+) -> dict[str, Any]:
+    schema = adapter.json_schema(ref_template=_REF, mode=mode)
+    components.update(schema.pop("$defs", {}))
+    title = schema.get("title")
+    if schema.get("type") == "object" and title:
+        components[title] = schema
+        return {"$ref": _REF.format(model=title)}
+    return schema
+
+
+def _form_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A list of samples becomes a form with the fields of one sample after another."""
+    fields: dict[str, Any] = schema.get("items", schema)
+    return fields

@@ -1,0 +1,106 @@
+"""Finding faces and their landmarks."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import WeightsError
+from shared.geometry import Box, Face, Landmarks
+from shared.images import Pixels
+from shared.models import YUNET
+from shared.settings import FrontSettings
+
+
+class Detector(Protocol):
+    """Finds the faces of a picture. Safe to call from several threads."""
+
+    def detect(self, pixels: Pixels) -> list[Face]:
+        """Find faces.
+
+        Args:
+            pixels: (height, width, 3) uint8 BGR, upright.
+
+        Returns:
+            Faces with boxes and landmarks in the picture's pixels, best score first.
+        """
+        ...
+
+
+class YuNet:
+    """YuNet through OpenCV (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023).
+
+    OpenCV's detector is stateful, so every thread has its own.
+
+    Args:
+        settings: weights folder, working size, score, overlap and size limits.
+
+    Raises:
+        WeightsError: the weight file is missing or not the expected one.
+    """
+
+    def __init__(self, settings: FrontSettings) -> None:
+        self._settings = settings
+        self._file = _checked(settings.weights / YUNET.file)
+        self._local = threading.local()
+
+    def detect(self, pixels: Pixels) -> list[Face]:
+        """See ``Detector.detect``."""
+        height, width = pixels.shape[:2]
+        scale = min(1.0, self._settings.detection_max_side / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = pixels if scale == 1.0 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        detector = self._detector()
+        detector.setInputSize(size)
+        # OpenCV's stub leaves out that there may be no rows at all.
+        rows: NDArray[Any] | None = detector.detect(small)[1]
+        if rows is None:
+            return []
+        # Each axis has its own factor: the sides were rounded to whole pixels.
+        factors = np.array([width / size[0], height / size[1]] * 7)
+        faces = [_face(row) for row in np.hstack([rows[:, :14] * factors, rows[:, 14:]])]
+        faces = [face for face in faces if min(face.box.width, face.box.height) >= self._settings.min_face]
+        return sorted(faces, key=lambda face: -face.score)[: self._settings.max_faces]
+
+    def _detector(self) -> cv2.FaceDetectorYN:
+        detector: cv2.FaceDetectorYN | None = getattr(self._local, "detector", None)
+        if detector is None:
+            detector = cv2.FaceDetectorYN.create(
+                str(self._file), "", (320, 320), self._settings.detection_score, self._settings.detection_nms
+            )
+            self._local.detector = detector
+        return detector
+
+
+def _face(row: NDArray[np.float64]) -> Face:
+    """Columns: box x, y, width, height; five landmarks x, y; score."""
+    x, y, right, bottom = row[0], row[1], row[0] + row[2], row[1] + row[3]
+    left, top = round(x), round(y)
+    points = [(float(row[i]), float(row[i + 1])) for i in range(4, 14, 2)]
+    return Face(
+        box=Box(left, top, round(right) - left, round(bottom) - top),
+        landmarks=Landmarks(*points),
+        score=min(1.0, float(row[14])),
+    )
+
+
+def _checked(file: Path) -> Path:
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"The detector's weight file {file.name} cannot be read in {file.parent}; "
+            "fetch it with: python -m feature_extraction.weights fetch yunet"
+        ) from error
+    if digest != YUNET.sha256:
+        raise WeightsError(
+            f"The detector's weight file {file} is damaged (its sha256 is not the expected one); "
+            "fetch it again with: python -m feature_extraction.weights fetch yunet"
+        )
+    return file

@@ -1,0 +1,62 @@
+"""What finding the nearest samples promises, whatever does it.
+
+A searcher is a projection of a store's change sequence for one embedding space: it catches up by itself, can be
+rebuilt from nothing, and is never written to directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A sample near a probe.
+
+    Attributes:
+        key: of the sample, for ``Store.by_keys``.
+        distance: in the unit of the searcher's metric; smaller is nearer.
+    """
+
+    key: int
+    distance: float
+
+
+class Searcher(Protocol):
+    """Finds the samples nearest to a probe. Safe to use from several threads."""
+
+    @property
+    def applied(self) -> int:
+        """Number of the last change that searches see."""
+
+    def refresh(self) -> None:
+        """Apply what the store has committed before this call.
+
+        Raises:
+            StorageError: the database failed; what was applied stays.
+        """
+
+    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> list[list[Neighbour]]:
+        """The samples of a tenant nearest to each probe, among all changes committed before the call.
+
+        Args:
+            tenant: whose samples.
+            probes: (m, dimensions) float32 embeddings as the model gave them.
+            k: how many per probe, at least 1.
+
+        Returns:
+            For each probe up to k neighbours, by ascending distance and, where equal, ascending key. A zero
+            probe has no direction and hence no neighbours where the metric compares directions.
+
+        Raises:
+            SpaceMismatch: the probes have other dimensions than the space.
+            InvalidRequest: a probe is not finite, or absurdly long.
+            StorageError: the database failed.
+        """
+
+    def size(self, tenant: str) -> int:
+        """Number of the tenant's samples that searches see."""

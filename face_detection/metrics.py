@@ -1,0 +1,64 @@
+"""Prometheus metrics of the front.
+
+With several worker processes the client library keeps the values in files under PROMETHEUS_MULTIPROC_DIR (which
+gunicorn's configuration sets), and any process can answer for all.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+STAGES = ("decode", "detect", "align", "embed", "search", "store")
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The metrics of one application, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        self.requests = Counter("front_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self.request_seconds = Histogram(
+            "front_request_seconds", "Seconds per request.", ["route"], buckets=_SECONDS, registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "front_stage_seconds",
+            "Seconds per stage: decode, detect, align, embed, search, store.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.faces = Counter("front_faces", "Faces detected.", registry=registry)
+        self.matches = Counter("front_matches", "Faces that were given a name.", registry=registry)
+        self.enrolled = Counter("front_enrolled", "Samples stored.", registry=registry)
+        self.pending = Gauge(
+            "front_pending_requests", "Requests worked on now.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.index_samples = Gauge(
+            "front_index_samples", "Samples in the search index.", registry=registry, multiprocess_mode="livemax"
+        )
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(name).observe(time.perf_counter() - started)
+
+    def render(self) -> bytes:
+        """All values in Prometheus' text format, over all worker processes."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

@@ -1,0 +1,102 @@
+"""From an encoded picture to aligned crops, in a pool of threads sized to the cores."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+
+from face_detection.alignment import cut_out
+from face_detection.detection import Detector
+from face_detection.metrics import Metrics
+from shared.geometry import Face, in_reading_order
+from shared.images import ImageDecoder, Pixels
+from shared.models import Alignment
+
+Encoded = str | bytes
+"""A picture from outside: data URI or base64 as text, or the encoded bytes themselves."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a picture before any embedding.
+
+    Attributes:
+        faces: in reading order.
+        crops: (n, height, width, 3) uint8 BGR, one for each chosen face.
+        chosen: the faces that were cut out.
+    """
+
+    faces: Sequence[Face]
+    chosen: Sequence[Face]
+    crops: Pixels
+
+
+class Preparation:
+    """Decodes, detects and aligns; at most ``threads`` pictures at once, so memory stays bounded.
+
+    Args:
+        decoder: decodes within limits.
+        detector: finds faces.
+        threads: number of pictures worked on at once.
+        metrics: told how long each stage took.
+    """
+
+    def __init__(self, decoder: ImageDecoder, detector: Detector, threads: int, metrics: Metrics) -> None:
+        # Parallelism comes from pictures; OpenCV's own threads would only compete with it.
+        cv2.setNumThreads(1)
+        self._decoder = decoder
+        self._detector = detector
+        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+
+    async def detect(self, picture: Encoded) -> list[Face]:
+        """The faces of a picture, in reading order.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        return await self._run(lambda: self._detect(self._decode(picture)))
+
+    async def prepare(
+        self, picture: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face]], Sequence[Face]] = lambda f: f
+    ) -> Prepared:
+        """Find the faces of a picture and cut out those that ``choose`` picks.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            ServiceError: whatever ``choose`` raises.
+        """
+
+        def work() -> Prepared:
+            pixels = self._decode(picture)
+            faces = self._detect(pixels)
+            chosen = choose(faces)
+            with self._metrics.stage("align"):
+                return Prepared(faces, chosen, cut_out(pixels, chosen, alignment))
+
+        return await self._run(work)
+
+    def close(self) -> None:
+        """Stop the threads; work that has not begun is dropped."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _decode(self, picture: Encoded) -> Pixels:
+        with self._metrics.stage("decode"):
+            return self._decoder.decode_text(picture) if isinstance(picture, str) else self._decoder.decode(picture)
+
+    def _detect(self, pixels: Pixels) -> list[Face]:
+        with self._metrics.stage("detect"):
+            faces = in_reading_order(self._detector.detect(pixels))
+        self._metrics.faces.inc(len(faces))
+        return faces
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)

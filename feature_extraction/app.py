@@ -1,0 +1,222 @@
+"""The extraction service's HTTP side: routes, statuses, readiness."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from flask import Flask, Response, g, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from feature_extraction.embedder import Embedder
+from feature_extraction.metrics import Metrics
+from feature_extraction.service import Extraction
+from shared import errors, logs, wire
+from shared.images import ImageDecoder, Pixels
+from shared.settings import ExtractionSettings
+
+log = logging.getLogger(__name__)
+
+STATUS: Mapping[type[errors.ServiceError], int] = {
+    errors.InvalidRequest: 400,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.ImageTooLarge: 413,
+    errors.TooManyPixels: 413,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedImage: 415,
+    errors.ImageError: 422,
+    errors.FaceNotFound: 422,
+    errors.Overloaded: 429,
+    errors.ServiceError: 500,
+    errors.ExtractionFailed: 500,
+    errors.ExtractionError: 503,
+    errors.NotReady: 503,
+    errors.DeadlinePassed: 504,
+}
+"""Status of each error; an error without an entry has its nearest base's."""
+
+
+def status_of(error: errors.ServiceError) -> int:
+    """The HTTP status of an error."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | None = None) -> Flask:
+    """Build the application.
+
+    Args:
+        settings: read from the environment when None.
+        embedder: served at once when given; otherwise the model is loaded by whoever calls
+            ``app.extensions["extraction"].load()`` or ``load_in_background()``, after gunicorn has forked.
+    """
+    settings = settings or ExtractionSettings.from_environment()
+    metrics = Metrics()
+    extraction = Extraction(settings, metrics)
+    decoder = ImageDecoder(settings.max_image_bytes, settings.max_image_pixels)
+
+    app = Flask(__name__)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["extraction"] = extraction
+    if embedder:
+        extraction.load(embedder)
+
+    @app.before_request
+    def begin() -> None:
+        g.started = time.monotonic()
+        logs.request_id.set(logs.new_request_id(request.headers.get(wire.REQUEST_ID_HEADER)))
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
+        route = request.url_rule.rule if request.url_rule else "unknown"
+        metrics.requests.labels(route, response.status_code).inc()
+        log.info(
+            "request",
+            extra={
+                "method": request.method,
+                "route": route,
+                "status": response.status_code,
+                "milliseconds": round((time.monotonic() - g.started) * 1000, 1),
+            },
+        )
+        return response
+
+    @app.errorhandler(errors.ServiceError)
+    def service_error(error: errors.ServiceError) -> Response:
+        if status_of(error) >= 500 and error.__cause__:
+            log.error("request failed", exc_info=error.__cause__)
+        response = jsonify(wire.error_body(error, logs.request_id.get()))
+        response.status_code = status_of(error)
+        if error.retry_after:
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        mapped: errors.ServiceError
+        if isinstance(error, RequestEntityTooLarge):
+            mapped = errors.BodyTooLarge("The request body is too large.")
+        elif error.code == 404:
+            mapped = errors.NotFound("There is nothing at this address.")
+        else:
+            mapped = errors.InvalidRequest(error.description or error.name)
+        response = jsonify(wire.error_body(mapped, logs.request_id.get()))
+        response.status_code = error.code or 400
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        log.error("unexpected error", exc_info=error)
+        response = jsonify(wire.error_body(errors.ServiceError("Internal error."), logs.request_id.get()))
+        response.status_code = 500
+        return response
+
+    @app.post("/embeddings")
+    def embeddings() -> Response:
+        served = extraction.embedder
+        alignment = served.card.alignment
+        crop_bytes = alignment.width * alignment.height * 3
+        request.max_content_length = settings.max_request_crops * crop_bytes + 1024
+        crops = wire.decode_array(
+            request.get_data(cache=False), dtype=np.uint8, shape=(None, alignment.height, alignment.width, 3)
+        )
+        response = Response(wire.encode_array(extraction.embed(crops)), mimetype=wire.ARRAY_TYPE)
+        response.headers[wire.MODEL_HEADER] = served.card.name
+        response.headers[wire.REVISION_HEADER] = served.revision
+        response.headers[wire.SPACE_HEADER] = served.card.space(served.revision)
+        return response
+
+    @app.get("/model")
+    def model() -> Response:
+        served = extraction.embedder
+        card = served.card
+        return jsonify(
+            {
+                "model": card.name,
+                "revision": served.revision,
+                "space": card.space(served.revision),
+                "dimensions": card.dimensions,
+                "width": card.alignment.width,
+                "height": card.alignment.height,
+                "max_crops": settings.max_request_crops,
+                "engine": served.engine,
+                "device": served.device,
+            }
+        )
+
+    @app.get("/")
+    def running() -> Response:
+        return Response("Feature extraction server is running!", mimetype="text/plain")
+
+    @app.post("/")
+    def represent() -> Response:
+        request.max_content_length = settings.max_request_crops * settings.max_image_bytes
+        request.max_form_memory_size = 4 << 20
+        request.max_form_parts = settings.max_request_crops + 16
+        alignment = extraction.embedder.card.alignment
+        entries = _read_face_data(request.form.get("face_data"), settings.max_request_crops)
+        uploads = request.files.getlist("image")
+        if len(entries) != len(uploads):
+            raise errors.InvalidRequest("There must be one image for each entry of face_data.")
+        crops: list[Pixels | None] = []
+        for upload in uploads:
+            try:
+                crops.append(fit(decoder.decode(upload.stream.read()), alignment.width, alignment.height))
+            except errors.ImageError:
+                crops.append(None)
+        usable = [crop for crop in crops if crop is not None]
+        rows = iter(extraction.embed(np.stack(usable)) if usable else ())
+        return jsonify(
+            [
+                {"id": entry["id"], "vector": [] if crop is None else next(rows).tolist()}
+                for entry, crop in zip(entries, crops, strict=True)
+            ]
+        )
+
+    @app.get("/livez")
+    def live() -> Response:
+        return jsonify({"status": "alive"})
+
+    @app.get("/readyz")
+    def ready() -> Response:
+        return jsonify({"status": "ready", "model": extraction.embedder.card.name})
+
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def fit(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Scale a picture of a face into width x height without distortion; what remains is black.
+
+    Args:
+        pixels: (h, w, 3) uint8 BGR.
+    """
+    scale = min(width / pixels.shape[1], height / pixels.shape[0])
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    scaled = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    crop = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    crop[top : top + size[1], left : left + size[0]] = scaled
+    return crop
+
+
+def _read_face_data(text: str | None, limit: int) -> list[dict[str, object]]:
+    try:
+        entries = json.loads(text or "")
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidRequest("The field face_data is not JSON.") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "id" in entry for entry in entries):
+        raise errors.InvalidRequest('The field face_data must be a list of {"id": …}.')
+    if not 0 < len(entries) <= limit:
+        raise errors.InvalidRequest(f"There must be 1 to {limit} entries in face_data.")
+    return entries

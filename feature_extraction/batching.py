@@ -1,0 +1,184 @@
+"""Dynamic micro-batching: crops of concurrent requests share one run of the network.
+
+One thread owns the engine. It takes whatever waits, at most ``max_batch`` crops, runs it, and hands out the
+rows; while it runs, the next batch gathers by itself, so no request ever waits for a timer. A request is split
+when it is larger than a batch. Every waiter gets its rows or an error, also when the engine raises, when its
+deadline passes and when the service stops.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DeadlinePassed, ExtractionFailed, InvalidRequest, NotReady, Overloaded
+
+Crops = NDArray[np.uint8]
+Embeddings = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class _Job:
+    crops: Crops
+    deadline: float
+    future: Future[Embeddings] = field(default_factory=Future)
+    taken: int = 0
+    parts: list[Embeddings] = field(default_factory=list)
+
+    @property
+    def abandoned(self) -> bool:
+        return self.future.cancelled() or time.monotonic() > self.deadline
+
+
+class Batcher:
+    """A bounded queue in front of an engine.
+
+    Args:
+        embed: (n, height, width, 3) uint8 → (n, dimensions) float32; called from one thread only.
+        max_batch: most crops in one call of ``embed``.
+        max_queued: most crops that wait; a request that does not fit is refused.
+        observe: told the number of crops after each call of ``embed``, and the seconds that it took.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Crops], Embeddings],
+        *,
+        max_batch: int,
+        max_queued: int,
+        observe: Callable[[int, float], None] = lambda crops, seconds: None,
+    ) -> None:
+        self._embed = embed
+        self._max_batch = max_batch
+        self._max_queued = max_queued
+        self._observe = observe
+        self._jobs: deque[_Job] = deque()
+        self._queued = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """Crops that wait at this moment."""
+        return self._queued
+
+    def embed(self, crops: Crops, timeout: float) -> Embeddings:
+        """Embed crops together with whatever else is waiting; blocks until they are done.
+
+        Args:
+            crops: (n, height, width, 3) uint8, of one size for all requests.
+            timeout: seconds.
+
+        Returns:
+            (n, dimensions) float32, row i for crop i.
+
+        Raises:
+            InvalidRequest: more crops than the queue could ever hold.
+            Overloaded: the queue has no room for them now.
+            DeadlinePassed: not done in time.
+            ExtractionFailed: the engine raised.
+            NotReady: the service is stopping.
+        """
+        job = _Job(crops, time.monotonic() + timeout)
+        if len(crops) > self._max_queued:
+            raise InvalidRequest(f"More than {self._max_queued} crops in one request.")
+        with self._changed:
+            if self._closed:
+                raise NotReady("The service is stopping.")
+            if self._queued + len(crops) > self._max_queued:
+                raise Overloaded("Too many crops are waiting already.")
+            self._queued += len(crops)
+            self._jobs.append(job)
+            self._changed.notify()
+        try:
+            return job.future.result(timeout)
+        except FutureTimeout:
+            job.future.cancel()
+            raise DeadlinePassed(f"The crops were not embedded within {timeout:g} seconds.") from None
+
+    def close(self) -> None:
+        """Refuse new work, answer everybody who waits with an error, and stop the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._jobs and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    waiting, self._jobs = self._jobs, deque()
+                    break
+                batch = self._next_batch()
+            if batch:
+                self._embed_batch(batch)
+        for job in waiting:
+            _answer(job, NotReady("The service is stopping."))
+
+    def _next_batch(self) -> list[tuple[_Job, Crops]]:
+        """Take crops from the front of the queue until the batch is full. Abandoned jobs are dropped."""
+        batch: list[tuple[_Job, Crops]] = []
+        room = self._max_batch
+        while self._jobs and room:
+            job = self._jobs[0]
+            if job.abandoned:
+                self._jobs.popleft()
+                self._queued -= len(job.crops) - job.taken
+                continue
+            part = job.crops[job.taken : job.taken + room]
+            job.taken += len(part)
+            self._queued -= len(part)
+            room -= len(part)
+            batch.append((job, part))
+            if job.taken == len(job.crops):
+                self._jobs.popleft()
+        return batch
+
+    def _embed_batch(self, batch: list[tuple[_Job, Crops]]) -> None:
+        crops = batch[0][1] if len(batch) == 1 else np.concatenate([part for _, part in batch])
+        started = time.monotonic()
+        try:
+            rows = self._embed(crops)
+        except Exception as error:
+            self._fail([job for job, _ in batch], error)
+            return
+        self._observe(len(crops), time.monotonic() - started)
+        start = 0
+        for job, part in batch:
+            job.parts.append(rows[start : start + len(part)])
+            start += len(part)
+            if job.taken == len(job.crops):
+                _answer(job, job.parts[0] if len(job.parts) == 1 else np.concatenate(job.parts))
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        with self._changed:
+            for job in jobs:
+                # The rest of a split job would run for nobody.
+                if job in self._jobs:
+                    self._jobs.remove(job)
+                    self._queued -= len(job.crops) - job.taken
+        for job in jobs:
+            failure = ExtractionFailed("The engine failed on this batch.")
+            failure.__cause__ = error
+            _answer(job, failure)
+
+
+def _answer(job: _Job, result: Embeddings | Exception) -> None:
+    if not job.future.set_running_or_notify_cancel():
+        return
+    if isinstance(result, Exception):
+        job.future.set_exception(result)
+    else:
+        job.future.set_result(result)

@@ -1,0 +1,111 @@
+"""ONNX Runtime on the CPU, through CUDA, or through TensorRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_extraction.engines import GPU_HINT, Network, missing_package, parse_devices
+from shared.errors import EngineUnavailable, WeightsError
+from shared.models import ModelCard
+from shared.settings import MEBIBYTE, ExtractionSettings, available_cores
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+_ERRORS_ONLY = 3
+
+
+def load(card: ModelCard, path: Path, settings: ExtractionSettings) -> Network:
+    """Load an ONNX file.
+
+    Raises:
+        SettingsError: EXECUTION_PROVIDERS is malformed.
+        EngineUnavailable: ONNX Runtime or a device that was asked for is not there.
+        WeightsError: the file is damaged, or is not a network for this card.
+    """
+    devices = parse_devices(settings.execution_providers)
+    try:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+    except ImportError as error:
+        raise missing_package("onnx", error, "pip install -r requirements.txt") from error
+    if devices != ["cpu"] and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds CUDA's libraries when they were installed by pip
+    offered = onnxruntime.get_available_providers()
+    _demand(devices, offered)
+    providers = [(PROVIDERS[device], _provider_options(device, path, settings)) for device in devices]
+    try:
+        session = onnxruntime.InferenceSession(str(path), _session_options(onnxruntime, settings), providers=providers)
+    except (state.InvalidProtobuf, state.InvalidGraph, state.NoModel, state.NoSuchFile) as error:
+        raise WeightsError(f"{path} is damaged or is not an ONNX file; remove it to have it fetched again.") from error
+    except (state.Fail, state.EPFail, RuntimeError) as error:
+        raise EngineUnavailable(f"ONNX Runtime cannot load {path} on {', '.join(devices)}: {error}") from error
+    # A provider that fails to start is only logged by ONNX Runtime, which then goes on with the CPU.
+    _demand(devices, session.get_providers())
+    session.disable_fallback()
+    return OnnxNetwork(session, card, path, devices[0])
+
+
+def _demand(devices: list[str], providers: list[str]) -> None:
+    absent = [device for device in devices if PROVIDERS[device] not in providers]
+    if absent:
+        raise EngineUnavailable(
+            f"EXECUTION_PROVIDERS asks for {', '.join(absent)}, which ONNX Runtime cannot use here; {GPU_HINT}."
+        )
+
+
+def _session_options(onnxruntime: Any, settings: ExtractionSettings) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.compute_threads or available_cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # A memory plan is kept for every batch size that occurs; without plans the arena's chunks are shared by all.
+    options.enable_mem_pattern = False
+    return options
+
+
+def _provider_options(device: str, path: Path, settings: ExtractionSettings) -> dict[str, str]:
+    limit = settings.gpu_memory_mib * MEBIBYTE
+    if device == "cuda":
+        options = {
+            # Batches differ in size; doubling the arena at every growth would waste much of the GPU's memory.
+            "arena_extend_strategy": "kSameAsRequested",
+            # An exhaustive search is repeated for every batch size, and each takes seconds.
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+        return options | ({"gpu_mem_limit": str(limit)} if limit else {})
+    if device == "tensorrt":
+        cache = path.parent / "tensorrt"
+        options = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+        return options | ({"trt_max_workspace_size": str(limit)} if limit else {})
+    return {}
+
+
+class OnnxNetwork:
+    """A session of ONNX Runtime. Safe to use from several threads."""
+
+    def __init__(self, session: Any, card: ModelCard, path: Path, device: str) -> None:
+        self.device = device
+        self._session = session
+        self._input = session.get_inputs()[0].name
+        self._output = session.get_outputs()[0].name
+        size = [card.alignment.height, card.alignment.width]
+        shape = session.get_inputs()[0].shape[1:]
+        self._channels_first = shape == [3, *size]
+        dimensions = session.get_outputs()[0].shape[-1]
+        if not (self._channels_first or shape == [*size, 3]) or dimensions not in (card.dimensions, None):
+            raise WeightsError(f"{path} is not a network for MODEL={card.name}: {shape} to {dimensions}.")
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See ``Network``."""
+        if self._channels_first:
+            batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+        (embeddings,) = self._session.run([self._output], {self._input: batch})
+        return np.asarray(embeddings, np.float32)

@@ -1,0 +1,47 @@
+"""gunicorn -c feature_extraction/gunicorn.conf.py
+
+One process with many threads: they wait while one batcher feeds the engine. More throughput comes from more
+copies of the service behind a load balancer, not from more processes here, which would not share batches.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+
+from shared.errors import StartupError
+from shared.logs import logging_config
+from shared.settings import ExtractionSettings
+
+try:
+    settings = ExtractionSettings.from_environment()
+    settings.refuse_open_bind(settings.extraction_bind)
+except StartupError as error:
+    sys.exit(f"feature_extraction: {error.message}")
+
+wsgi_app = "feature_extraction.app:create_app()"
+bind = settings.extraction_bind
+worker_class = "gthread"
+workers = 1
+threads = settings.extraction_threads
+keepalive = 75
+timeout = 120
+graceful_timeout = math.ceil(settings.embed_timeout)
+logconfig_dict = logging_config(settings.log_level)
+proc_name = "feature-extraction"
+
+
+def post_worker_init(worker: Any) -> None:
+    """Load the model once the process has forked; without a model the service has no reason to run."""
+    worker.wsgi.extensions["extraction"].load_in_background(lambda: os._exit(Arbiter.WORKER_BOOT_ERROR))
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Answer whoever still waits."""
+    application = getattr(worker, "wsgi", None)
+    if application is not None:
+        application.extensions["extraction"].close()

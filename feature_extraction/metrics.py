@@ -1,0 +1,32 @@
+"""Prometheus metrics of the extraction service."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The metrics of one application, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "extraction_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        )
+        self.crops = Counter("extraction_crops", "Crops embedded.", registry=self.registry)
+        self.batch_size = Histogram(
+            "extraction_batch_crops", "Crops per run of the network.", buckets=_BATCH_BUCKETS, registry=self.registry
+        )
+        self.batch_seconds = Histogram(
+            "extraction_batch_seconds", "Seconds per run of the network.", registry=self.registry
+        )
+        self.queued = Gauge("extraction_queued_crops", "Crops that wait now.", registry=self.registry)
+        self.ready = Gauge("extraction_ready", "1 when the model is loaded and warm.", registry=self.registry)
+
+    def observe_batch(self, crops: int, seconds: float) -> None:
+        """Record one run of the network."""
+        self.crops.inc(crops)
+        self.batch_size.observe(crops)
+        self.batch_seconds.observe(seconds)

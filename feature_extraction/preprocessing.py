@@ -1,0 +1,45 @@
+"""From a crop's pixels to the numbers that a network was trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.models import Normalisation
+
+# Means of red, green and blue in dlib's input layer (dlib/dnn/input.h).
+_DLIB_MEANS = np.array([122.782, 117.001, 104.298], np.float32)
+
+
+def network_input(crops: NDArray[np.uint8], normalisation: Normalisation) -> NDArray[np.float32]:
+    """Scale the pixels of crops as a model card demands. The result for a crop does not depend on the others.
+
+    Args:
+        crops: (n, height, width, 3) uint8 BGR.
+        normalisation: see ``shared.models.Normalisation``, which gives the formulas and their sources.
+
+    Returns:
+        (n, height, width, 3) float32, C-contiguous; RGB except for ``BGR_UNIT``.
+    """
+    if normalisation is Normalisation.BGR_UNIT:
+        return np.ascontiguousarray(np.divide(crops, np.float32(255), dtype=np.float32))
+    pixels = np.empty(crops.shape, np.float32)
+    pixels[...] = crops[..., ::-1]
+    if normalisation is Normalisation.DLIB:
+        pixels -= _DLIB_MEANS
+        pixels *= np.float32(1 / 256)
+    elif normalisation is Normalisation.PREWHITEN:
+        for crop in pixels:
+            _prewhiten(crop.reshape(-1))
+    return pixels
+
+
+def _prewhiten(values: NDArray[np.float32]) -> None:
+    """Bring values to mean 0 and standard deviation 1, in place.
+
+    A picture of one colour is not blown up: the divisor is at least 1/√N (as in TensorFlow's
+    ``image.per_image_standardization``).
+    """
+    values -= values.mean(dtype=np.float64).astype(np.float32)
+    deviation = np.sqrt(float(np.dot(values, values)) / values.size)
+    values *= np.float32(1 / max(deviation, 1 / np.sqrt(values.size)))

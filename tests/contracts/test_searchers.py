@@ -1,0 +1,197 @@
+"""What every searcher must do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from face_detection.gallery import open_store
+from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.search import Neighbour, Searcher
+from face_detection.gallery.store import Store
+from shared.errors import InvalidRequest, SpaceMismatch
+from shared.models import Metric
+from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, sample, samples, vectors
+
+SearcherFactory = Callable[[Store, str, Metric], Searcher]
+
+BACKENDS: dict[str, SearcherFactory] = {"memory": MemoryIndex}
+
+
+@pytest.fixture(params=BACKENDS)
+def open_searcher(request: pytest.FixtureRequest) -> SearcherFactory:
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(str(tmp_path / "gallery.db"))
+    yield store
+    store.close()
+
+
+def stored_vectors(store: Store, tenant: str) -> dict[int, NDArray[np.float32]]:
+    return {
+        change.key: change.vector
+        for change in store.changes(0, 1_000_000)
+        if change.tenant == tenant and change.space == SPACE and change.vector is not None
+    }
+
+
+def assert_same(found: list[Neighbour], expected: list[Neighbour]) -> None:
+    assert [neighbour.key for neighbour in found] == [neighbour.key for neighbour in expected]
+    assert [neighbour.distance for neighbour in found] == pytest.approx([n.distance for n in expected], rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("k", [1, 3, 500])
+def test_nearest_is_what_measuring_every_sample_finds(
+    store: Store, open_searcher: SearcherFactory, metric: Metric, k: int
+) -> None:
+    store.upsert("t", [sample(str(i), 5 * vector) for i, vector in enumerate(vectors(300, 128, seed=1))])
+    store.upsert("u", [sample(str(i), 5 * vector) for i, vector in enumerate(vectors(40, 128, seed=2))])
+    for number in range(0, 300, 7):
+        store.delete("t", str(number))
+    searcher = open_searcher(store, SPACE, metric)
+    probes = 5 * vectors(20, 128, seed=3)
+    for tenant in "tu":
+        rows = stored_vectors(store, tenant)
+        for probe, found in zip(probes, searcher.nearest(tenant, probes, k), strict=True):
+            assert_same(found, brute_force(rows, probe, metric, k))
+    assert (searcher.size("t"), searcher.size("u"), searcher.size("v")) == (257, 40, 0)
+
+
+def test_nothing_to_find(store: Store, open_searcher: SearcherFactory) -> None:
+    searcher = open_searcher(store, SPACE, Metric.COSINE)
+    assert searcher.nearest("t", vectors(2)) == [[], []]
+    assert (searcher.applied, searcher.size("t")) == (0, 0)
+    store.upsert("t", samples("ab"))
+    assert searcher.nearest("u", vectors(2)) == [[], []]
+    assert searcher.nearest("t", vectors(0)) == []
+    store.clear("t")
+    assert searcher.nearest("t", vectors(2), 3) == [[], []]
+    assert (searcher.applied, searcher.size("t")) == (4, 0)
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_a_search_sees_what_was_committed_before_it(
+    store: Store, open_searcher: SearcherFactory, metric: Metric
+) -> None:
+    searcher = open_searcher(store, SPACE, metric)
+    one, two = vectors(2)
+    store.upsert("t", [sample("a", one)])
+    key = store.get("t", "a").key
+    assert searcher.nearest("t", one[np.newaxis]) == [[Neighbour(key, 0.0)]]
+    store.upsert("t", [sample("a", two)])
+    assert searcher.nearest("t", two[np.newaxis], 5) == [[Neighbour(key, 0.0)]]
+    assert searcher.applied == store.last_change() == 2
+    store.delete("t", "a")
+    assert searcher.nearest("t", two[np.newaxis]) == [[]]
+    store.upsert("t", [sample("a", one)])
+    assert searcher.nearest("t", one[np.newaxis]) == [[Neighbour(key, 0.0)]]
+
+
+def test_refreshing_is_idempotent_and_leaves_nothing_behind(store: Store, open_searcher: SearcherFactory) -> None:
+    searcher = open_searcher(store, SPACE, Metric.COSINE)
+    store.upsert("t", samples("abc"))
+    for _ in range(2):
+        searcher.refresh()
+        assert (searcher.applied, searcher.size("t")) == (3, 3)
+    store.clear("t")
+    searcher.refresh()
+    assert (searcher.applied, searcher.size("t")) == (6, 0)
+
+
+def test_a_sample_that_moves_to_another_space_is_gone_from_this_one(
+    store: Store, open_searcher: SearcherFactory
+) -> None:
+    here, elsewhere = (open_searcher(store, space, Metric.COSINE) for space in (SPACE, OTHER_SPACE))
+    store.upsert("t", samples("ab"))
+    assert len(here.nearest("t", vectors(1), 9)[0]) == 2
+    store.upsert("t", [sample("a", vectors(1, 4)[0], space=OTHER_SPACE)])
+    assert [n.key for n in here.nearest("t", vectors(1), 9)[0]] == [store.get("t", "b").key]
+    assert [n.key for n in elsewhere.nearest("t", vectors(1, 4), 9)[0]] == [store.get("t", "a").key]
+
+
+def test_ties_go_to_the_smaller_key(store: Store, open_searcher: SearcherFactory) -> None:
+    vector = vectors(1, 128)[0]
+    others = vectors(300, 128, seed=4)
+    store.upsert("t", [sample(str(i), vector if i % 50 == 17 else others[i]) for i in range(300)])
+    store.upsert("t", [sample("17", others[17]), sample("17", vector)])  # now the last row, yet the smallest key
+    searcher = open_searcher(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    expected = [Neighbour(store.get("t", str(i)).key, 0.0) for i in range(17, 300, 50)]
+    for k in (1, 2, 6):
+        assert searcher.nearest("t", np.stack([vector, 3 * vector]), k)[0] == expected[:k]
+
+
+def test_unusable_probes(store: Store, open_searcher: SearcherFactory) -> None:
+    store.upsert("t", samples("ab"))
+    searcher = open_searcher(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    for dimensions in (7, 9):
+        for tenant in "tu":
+            with pytest.raises(SpaceMismatch):
+                searcher.nearest(tenant, vectors(1, dimensions))
+    for value in (np.nan, np.inf, 3e38):
+        with pytest.raises(InvalidRequest):
+            searcher.nearest("t", np.full((1, 8), value, np.float32))
+    zero_and_other = np.stack([np.zeros(8, np.float32), vectors(1)[0]])
+    assert [len(found) for found in searcher.nearest("t", zero_and_other, 2)] == [0, 2]
+    raw = open_searcher(store, SPACE, Metric.EUCLIDEAN)
+    assert [len(found) for found in raw.nearest("t", zero_and_other, 2)] == [2, 2]
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_extreme_lengths_are_compared(store: Store, open_searcher: SearcherFactory, metric: Metric) -> None:
+    rows = [vector * scale for vector, scale in zip(vectors(4), (1e-20, 1e-3, 1e3, 1e17), strict=True)]
+    rows = [row.astype(np.float32) for row in rows]
+    store.upsert("t", [sample(str(i), row) for i, row in enumerate(rows)])
+    searcher = open_searcher(store, SPACE, metric)
+    for probe in rows:
+        found = searcher.nearest("t", probe[np.newaxis], 4)[0]
+        assert_same(found, brute_force(stored_vectors(store, "t"), probe, metric, 4))
+        assert found[0].distance == 0.0
+
+
+def test_a_sample_that_is_replaced_all_the_time_is_always_found(store: Store, open_searcher: SearcherFactory) -> None:
+    """No search sees the sample missing, twice, or with a vector that it never had."""
+    versions = vectors(40, 64, seed=6)
+    store.upsert("t", [sample(f"other {i}", -versions[i]) for i in range(20)])
+    store.upsert("t", [sample("a", versions[0])])
+    key = store.get("t", "a").key
+    searcher = open_searcher(store, SPACE, Metric.COSINE)
+    possible = np.array(
+        [brute_force({key: version}, versions[0], Metric.COSINE, 1)[0].distance for version in versions]
+    )
+    finished = threading.Event()
+
+    def replace() -> None:
+        try:
+            for _ in range(8):
+                for version in versions:
+                    store.upsert("t", [sample("a", version)])
+        finally:
+            finished.set()
+
+    def search() -> int:
+        searches = 0
+        while not finished.is_set():
+            found = searcher.nearest("t", versions[:1], 30)[0]
+            assert len(found) == 21
+            distances = [neighbour.distance for neighbour in found if neighbour.key == key]
+            assert len(distances) == 1
+            assert np.abs(possible - distances[0]).min() < 1e-9
+            searches += 1
+        return searches
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(search) for _ in range(3)]
+        pool.submit(replace).result()
+        assert all(reader.result() > 0 for reader in readers)
+    assert searcher.nearest("t", versions[-1:])[0] == [Neighbour(key, 0.0)]
+    assert searcher.size("t") == 21

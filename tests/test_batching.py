@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from feature_extraction.batching import Batcher, Crops, Embeddings
+from shared.errors import DeadlinePassed, ExtractionFailed, InvalidRequest, NotReady, Overloaded
+
+
+def crops(*values: int) -> Crops:
+    return np.stack([np.full((2, 2, 3), value, np.uint8) for value in values])
+
+
+class GatedEngine:
+    """Gives each crop's mean as its embedding; runs only while the gate is open and records batch sizes."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[int] = []
+        self.error: Exception | None = None
+
+    def __call__(self, batch: Crops) -> Embeddings:
+        self.entered.release()
+        assert self.gate.wait(10)
+        self.batches.append(len(batch))
+        if self.error:
+            raise self.error
+        return batch.reshape(len(batch), -1).mean(axis=1, keepdims=True).astype(np.float32)
+
+
+@pytest.fixture
+def engine() -> GatedEngine:
+    return GatedEngine()
+
+
+@pytest.fixture
+def batcher(engine: GatedEngine) -> Iterator[Batcher]:
+    batcher = Batcher(engine, max_batch=4, max_queued=10)
+    yield batcher
+    engine.gate.set()
+    batcher.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def wait_until_queued(batcher: Batcher, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while batcher.queued != count:
+        assert time.monotonic() < deadline, f"{batcher.queued} crops wait instead of {count}"
+        time.sleep(0.001)
+
+
+def test_rows_come_back_in_the_order_of_the_crops(batcher: Batcher) -> None:
+    assert batcher.embed(crops(3, 1, 2), 5).tolist() == [[3], [1], [2]]
+
+
+def test_requests_that_wait_share_a_batch(batcher: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
+    engine.gate.clear()
+    first = pool.submit(batcher.embed, crops(1), 5)
+    engine.entered.acquire()
+    others = [pool.submit(batcher.embed, crops(value), 5) for value in (2, 3, 4)]
+    wait_until_queued(batcher, 3)
+    engine.gate.set()
+    assert first.result().tolist() == [[1]]
+    assert [other.result().tolist() for other in others] == [[[2]], [[3]], [[4]]]
+    assert engine.batches == [1, 3]
+
+
+def test_a_request_larger_than_a_batch_is_split(batcher: Batcher, engine: GatedEngine) -> None:
+    assert batcher.embed(crops(*range(9)), 5).ravel().tolist() == list(range(9))
+    assert engine.batches == [4, 4, 1]
+
+
+def test_a_full_queue_refuses_at_once(batcher: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
+    engine.gate.clear()
+    running = pool.submit(batcher.embed, crops(1), 5)
+    engine.entered.acquire()
+    waiting = pool.submit(batcher.embed, crops(*range(10)), 5)
+    wait_until_queued(batcher, 10)
+    with pytest.raises(Overloaded) as caught:
+        batcher.embed(crops(1), 5)
+    assert caught.value.retry_after
+    engine.gate.set()
+    assert len(running.result()) == 1
+    assert len(waiting.result()) == 10
+    assert batcher.queued == 0
+
+
+def test_a_request_that_never_fits_is_refused_as_invalid(batcher: Batcher) -> None:
+    with pytest.raises(InvalidRequest):
+        batcher.embed(crops(*range(11)), 5)
+
+
+def test_every_waiter_of_a_failed_batch_gets_the_error_and_later_ones_do_not(
+    batcher: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor
+) -> None:
+    engine.gate.clear()
+    engine.error = RuntimeError("out of memory")
+    running = pool.submit(batcher.embed, crops(1), 5)
+    engine.entered.acquire()
+    waiting = [pool.submit(batcher.embed, crops(*range(3)), 5) for _ in range(3)]
+    wait_until_queued(batcher, 9)
+    engine.gate.set()
+    for future in (running, *waiting):
+        with pytest.raises(ExtractionFailed):
+            future.result()
+    engine.error = None
+    assert batcher.queued == 0
+    assert batcher.embed(crops(7), 5).tolist() == [[7]]
+
+
+def test_late_work_is_dropped_and_never_run(batcher: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
+    engine.gate.clear()
+    running = pool.submit(batcher.embed, crops(1), 5)
+    engine.entered.acquire()
+    with pytest.raises(DeadlinePassed):
+        batcher.embed(crops(2, 2), 0.05)
+    engine.gate.set()
+    assert running.result().tolist() == [[1]]
+    assert batcher.embed(crops(3), 5).tolist() == [[3]]
+    assert engine.batches == [1, 1]
+    assert batcher.queued == 0
+
+
+def test_closing_answers_everybody(engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
+    batcher = Batcher(engine, max_batch=4, max_queued=10)
+    engine.gate.clear()
+    running = pool.submit(batcher.embed, crops(1), 5)
+    engine.entered.acquire()
+    waiting = pool.submit(batcher.embed, crops(2), 5)
+    wait_until_queued(batcher, 1)
+    closing = pool.submit(batcher.close)
+    while not batcher._closed:
+        time.sleep(0.001)
+    engine.gate.set()
+    assert running.result().tolist() == [[1]]
+    with pytest.raises(NotReady):
+        waiting.result()
+    closing.result()
+    with pytest.raises(NotReady):
+        batcher.embed(crops(1), 5)
+
+
+def test_many_threads_each_get_their_own_rows(batcher: Batcher, pool: ThreadPoolExecutor) -> None:
+    def client(seed: int) -> bool:
+        values = [(seed * 7 + i) % 256 for i in range(seed % 2 + 1)]
+        while True:
+            try:
+                return batcher.embed(crops(*values), 10).ravel().tolist() == values
+            except Overloaded:
+                time.sleep(0.001)
+
+    assert all(pool.map(client, range(300)))
+
+
+def test_batch_sizes_are_observed() -> None:
+    seen: list[int] = []
+    batcher = Batcher(GatedEngine(), max_batch=4, max_queued=10, observe=lambda count, seconds: seen.append(count))
+    batcher.embed(crops(1, 2, 3, 4, 5), 5)
+    batcher.close()
+    assert seen == [4, 1]

@@ -1,0 +1,204 @@
+"""What a killed process leaves behind, and several processes on one database."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from face_detection.gallery import open_store
+from face_detection.gallery.memory import MemoryIndex
+from shared.models import Metric
+from tests.conftest import ROOT
+from tests.gallery_samples import SPACE, ids_of, samples, vectors
+
+BATCH = 50
+
+WRITER = f"""
+import sys
+from face_detection.gallery import open_store
+from tests.gallery_samples import samples
+
+store = open_store(sys.argv[1])
+batch = int(sys.argv[2])
+while True:
+    print(batch, store.upsert("t", samples(f"{{batch:05}}-{{i:02}}" for i in range({BATCH}))), flush=True)
+    if batch % 3 == 0:
+        store.delete("t", f"{{batch:05}}-00")
+        print(batch, "deleted", flush=True)
+    batch += 1
+"""
+
+APPENDER = """
+import sys
+from face_detection.gallery import open_store
+from tests.gallery_samples import samples
+
+store = open_store(sys.argv[1])
+for batch in range(20):
+    print(store.upsert(sys.argv[2], samples(f"{batch}-{i}" for i in range(5))), flush=True)
+store.close()
+"""
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, cwd=ROOT, text=True, start_new_session=True
+    )
+
+
+def kill_writer_at_random(database: str, first_batch: int, seconds: float) -> list[list[str]]:
+    """Let a writer work for a moment after its first batch, kill it; the complete lines that it printed."""
+    with start(WRITER, database, str(first_batch)) as writer:
+        assert writer.stdout is not None
+        output = writer.stdout.readline()
+        time.sleep(seconds)
+        writer.kill()
+        output += writer.stdout.read()
+    return [line.split() for line in output.splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.mark.slow
+def test_acknowledged_batches_survive_kill_9(tmp_path: Path) -> None:
+    database = str(tmp_path / "gallery.db")
+    moments = random.Random(5)
+    acknowledged: dict[int, int] = {}
+    deleted: set[int] = set()
+    started: set[int] = set()
+    next_batch = 0
+    for _ in range(8):
+        for name, answer in kill_writer_at_random(database, next_batch, moments.uniform(0.0, 0.4)):
+            if answer == "deleted":
+                deleted.add(int(name))
+            else:
+                acknowledged[int(name)] = int(answer)
+        last = max(acknowledged)
+        started |= {last, last + 1}  # a deletion or a batch may have been committed and not been answered
+        next_batch = last + 2
+
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        store = open_store(database)
+        try:
+            ids = ids_of(store, "t")
+            changes = store.changes(0, 1_000_000)
+            assert store.last_change() == changes[-1].number
+        finally:
+            store.close()
+        present: dict[int, int] = {}
+        for id in ids:
+            present[int(id[:5])] = present.get(int(id[:5]), 0) + 1
+        for batch in acknowledged:
+            allowed = {BATCH - 1} if batch in deleted else {BATCH, BATCH - 1} if batch in started else {BATCH}
+            assert present.pop(batch) in allowed
+        assert set(present) <= started
+        assert set(present.values()) <= {BATCH, BATCH - 1}
+
+        numbers = [change.number for change in changes]
+        assert numbers == sorted(set(numbers))
+        in_order = [acknowledged[batch] for batch in sorted(acknowledged)]
+        assert all(later - earlier >= BATCH for earlier, later in zip(in_order, in_order[1:], strict=False))
+        by_number = {change.number: change.id for change in changes}
+        for batch, number in acknowledged.items():
+            assert by_number[number] == f"{batch:05}-{BATCH - 1:02}"
+    assert len(acknowledged) > 50
+
+
+def create_databases(folder: Path, together: Barrier) -> None:
+    for number in range(60):
+        together.wait(30)
+        open_store(str(folder / f"{number}.db")).close()
+
+
+@pytest.mark.slow
+def test_processes_may_create_a_database_at_the_same_moment(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(5)
+    processes = [context.Process(target=create_databases, args=(tmp_path, together)) for _ in range(5)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+        process.close()
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_share_one_sequence(tmp_path: Path) -> None:
+    """Four processes create the same database at the same moment and write at once."""
+    database = str(tmp_path / "new" / "gallery.db")
+    processes = [start(APPENDER, database, tenant) for tenant in "tuvw"]
+    answers = []
+    for process in processes:
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        answers.append([int(line) for line in output.split()])
+    for own in answers:
+        assert own == sorted(own)
+    assert sorted(number for own in answers for number in own) == list(range(5, 4 * 20 * 5 + 1, 5))
+
+
+@pytest.mark.slow
+def test_an_index_follows_another_process(tmp_path: Path) -> None:
+    database = str(tmp_path / "gallery.db")
+    store = open_store(database)
+    try:
+        index = MemoryIndex(store, SPACE, Metric.COSINE)
+        probe = vectors(5)[4:]
+        with start(APPENDER, database, "t") as appender:
+            assert appender.stdout is not None
+            for batch, _ in enumerate(appender.stdout):
+                found = index.nearest("t", probe, 100)[0]
+                # Every batch has the probe as its last sample.
+                exact = [neighbour for neighbour in found if neighbour.distance == 0.0]
+                assert len(exact) >= batch + 1
+                assert index.size("t") >= (batch + 1) * 5
+        assert index.size("t") == 100
+        names = store.by_keys("t", [neighbour.key for neighbour in exact])
+        assert {record.id for record in names.values()} <= {f"{batch}-4" for batch in range(20)}
+    finally:
+        store.close()
+
+
+def test_remains_of_deleted_samples_are_not_in_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.db"
+    store = open_store(str(path))
+    try:
+        embeddings = vectors(400, 128, seed=3)
+        batch = samples(f"{i}" for i in range(400))
+        rng = np.random.default_rng(0)
+        for start_at in range(0, 400, 20):
+            store.upsert(
+                "t",
+                [
+                    type(new)(new.id, "n" * int(rng.integers(1, 300)), "secret metadata", SPACE, vector)
+                    for new, vector in zip(batch, embeddings, strict=True)
+                ][start_at : start_at + 20],
+            )
+        store.upsert("t", [type(new)(new.id, "x", None, SPACE, -embeddings[7]) for new in batch[:50]])
+        for new in batch[50:150]:
+            store.delete("t", new.id)
+
+        def remaining() -> set[int]:
+            files = b"".join(file.read_bytes() for file in sorted(tmp_path.iterdir()))
+            return {i for i, vector in enumerate(embeddings) if vector.tobytes()[64:128] in files}
+
+        assert remaining() >= set(range(150, 400))
+        store.compact()
+        assert remaining() == set(range(150, 400))
+        store.clear("t")
+        store.compact()
+        assert remaining() == set()
+        assert b"secret" not in path.read_bytes()
+        assert path.stat().st_size < 100_000
+    finally:
+        store.close()

