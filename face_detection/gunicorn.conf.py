@@ -25,6 +25,8 @@ workers = settings.front_workers
 keepalive = 75
 timeout = 120
 graceful_timeout = 30
+# Both services would share one socket in the user's home.
+control_socket_disable = True
 logconfig_dict = logging_config(settings.log_level)
 proc_name = "face-detection"
 

@@ -43,6 +43,9 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
 """Status of each error; an error without an entry has its nearest base's."""
 
 
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+
+
 def status_of(error: errors.ServiceError) -> int:
     """The HTTP status of an error."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
@@ -77,7 +80,8 @@ def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | 
         response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
         route = request.url_rule.rule if request.url_rule else "unknown"
         metrics.requests.labels(route, response.status_code).inc()
-        log.info(
+        log.log(
+            logging.DEBUG if route in _PROBES else logging.INFO,
             "request",
             extra={
                 "method": request.method,

@@ -31,6 +31,8 @@ threads = settings.extraction_threads
 keepalive = 75
 timeout = 120
 graceful_timeout = math.ceil(settings.embed_timeout)
+# Both services would share one socket in the user's home.
+control_socket_disable = True
 logconfig_dict = logging_config(settings.log_level)
 proc_name = "feature-extraction"
 

@@ -43,7 +43,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not response.prepared:
         response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
         response.headers["X-Content-Type-Options"] = "nosniff"
-    log.info(
+    log.log(
+        logging.DEBUG if request.path in _PROBES else logging.INFO,
         "request",
         extra={
             "method": request.method,
@@ -63,9 +64,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except errors.ServiceError as error:
-        if error.__cause__ is not None:
+        response = failure_response(error, identity, plain)
+        if response.status >= 500:
             log.warning("request failed: %s", error.message, extra={"code": error.code}, exc_info=error.__cause__)
-        return failure_response(error, identity, plain)
+        return response
     except web.HTTPRedirection:
         raise
     except web.HTTPException as error:

@@ -33,7 +33,8 @@ def _small(metadata: Any) -> Any:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-Id = Annotated[Text, Field(min_length=1, max_length=256)]
+# Some clients number their people.
+Id = Annotated[str, Field(min_length=1, max_length=256, coerce_numbers_to_str=True), AfterValidator(_storable)]
 Picture = Annotated[
     str | bytes,
     WithJsonSchema(
@@ -56,7 +57,7 @@ MinDistance = Annotated[
 
 class _Request(BaseModel):
     # Unknown members are ignored: clients of the original service send some.
-    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="ignore")
 
 
 class SampleRequest(_Request):
