@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +127,9 @@ class ExtractionClient:
         headers = {wire.REQUEST_ID_HEADER: request_id.get()} if request_id.get() else {}
         if body is not None:
             headers["Content-Type"] = wire.ARRAY_TYPE
-        async with self._open_session().request(method, self._url + path, data=body, headers=headers) as response:
+        # aiohttp writes a stream in parts, and leaves the event loop room between them.
+        data = None if body is None else io.BytesIO(body)
+        async with self._open_session().request(method, self._url + path, data=data, headers=headers) as response:
             answer = await response.read()
             if response.status == 429:
                 raise Overloaded("The extraction service is busy.")

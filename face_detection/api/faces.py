@@ -17,14 +17,14 @@ TAG = "Faces"
 
 async def detect(request: web.Request) -> web.Response:
     """Find the faces of a picture."""
-    wanted = validate(_DETECTION, await read_picture_request(request, schemas.DetectionRequest))
+    wanted = validate(_DETECTION, await read_picture_request(request))
     faces = await request.app[RECOGNITION].detect(wanted.image)
     return json_response([dump(schemas.DetectedFace.of(face)) for face in faces])
 
 
 async def verify(request: web.Request) -> web.Response:
     """Compare the largest faces of two pictures."""
-    wanted = validate(_VERIFICATION, await read_picture_request(request, schemas.VerificationRequest, picture_fields=2))
+    wanted = validate(_VERIFICATION, await read_picture_request(request, picture_fields=2))
     result = await request.app[RECOGNITION].verify(wanted.image1, wanted.image2, wanted.min_distance)
     return json_response(dump(schemas.VerificationAnswer.of(result)))
 

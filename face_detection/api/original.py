@@ -47,7 +47,7 @@ def dump_report(report: EnrolmentReport) -> dict[str, object]:
 
 async def recognise(request: web.Request) -> web.Response:
     """Name the faces of a picture."""
-    wanted = validate(_RECOGNITION, await read_picture_request(request, schemas.RecognitionRequest))
+    wanted = validate(_RECOGNITION, await read_picture_request(request))
     found = await request.app[RECOGNITION].identify(TENANT, wanted.image, wanted.min_distance)
     return json_response(
         [dump(schemas.RecognisedFace.of(one)) for one in found if one.record or wanted.include_unknown]
