@@ -18,6 +18,9 @@ from shared.models import YUNET
 from shared.settings import FrontSettings
 
 
+_LEAST_SIDE = 64
+
+
 class Detector(Protocol):
     """Finds the faces of a picture. Safe to call from several threads."""
 
@@ -56,8 +59,12 @@ class YuNet:
         scale = min(1.0, self._settings.detection_max_side / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = pixels if scale == 1.0 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        # With a side of 32 pixels or less OpenCV 4.14 gives faces made of uninitialised memory.
+        missing_height, missing_width = max(0, _LEAST_SIDE - size[1]), max(0, _LEAST_SIDE - size[0])
+        if missing_height or missing_width:
+            small = cv2.copyMakeBorder(small, 0, missing_height, 0, missing_width, cv2.BORDER_CONSTANT)
         detector = self._detector()
-        detector.setInputSize(size)
+        detector.setInputSize((small.shape[1], small.shape[0]))
         # OpenCV's stub leaves out that there may be no rows at all.
         rows: NDArray[Any] | None = detector.detect(small)[1]
         if rows is None:

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import re
+import struct
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from shared.errors import ImageTooLarge, TooManyPixels, UndecodableImage, UnsupportedImage
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
 Pixels = NDArray[np.uint8]
 
 _DATA_URI = re.compile(r"data:[^,]{0,200}?,", re.IGNORECASE)
-_WHITESPACE = re.compile(r"\s+")
+# As libjpeg reads it: whatever stands before a marker is skipped.
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_JPEG_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN = 0xDA
 
 
 @dataclass(frozen=True)
@@ -110,22 +111,13 @@ class ImageDecoder:
 
     def _check_header(self, data: bytes) -> None:
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-                kind = image.format
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise self._too_many_pixels() from error
-        except UnidentifiedImageError as error:
-            raise UnsupportedImage("The image is not a JPEG, PNG, WebP or BMP.") from error
-        except Exception as error:  # Pillow's parsers raise SyntaxError, struct.error, … on damaged headers
-            raise UndecodableImage("The image's header is damaged.") from error
+            width, height = _size_of(data)
+        except (struct.error, IndexError) as error:
+            raise UndecodableImage("The image's header is truncated.") from error
         if width < 1 or height < 1:
             raise UndecodableImage("The image has no pixels.")
         if width * height > self.max_pixels:
             raise self._too_many_pixels()
-        # libjpeg fills what is missing with gray and calls it a success.
-        if kind in ("JPEG", "MPO") and not _jpeg_is_complete(data):
-            raise UndecodableImage("The JPEG is truncated.")
 
     def _too_large(self) -> ImageTooLarge:
         return ImageTooLarge(f"The encoded image has more than {self.max_bytes} bytes.")
@@ -134,18 +126,73 @@ class ImageDecoder:
         return TooManyPixels(f"The image has more than {self.max_pixels} pixels.")
 
 
-def _jpeg_is_complete(data: bytes) -> bool:
-    """Whether an end marker follows the first scan (ITU-T T.81, annex B).
+def _size_of(data: bytes) -> tuple[int, int]:
+    """Width and height from the header, without allocating anything for the pixels.
 
-    The segments before it are skipped by their lengths, since a thumbnail among them has markers of its own.
+    Raises:
+        UnsupportedImage: not one of the accepted formats.
+        UndecodableImage, struct.error, IndexError: the header is damaged or not all there.
     """
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg_size(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png_size(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _webp_size(data)
+    if data.startswith(b"BM"):
+        return _bmp_size(data)
+    raise UnsupportedImage("The image is not a JPEG, PNG, WebP or BMP.")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """ITU-T T.81, annex B. Also checks that an end marker follows the first scan.
+
+    libjpeg fills what is missing with gray and calls it a success. The segments before the scan are skipped by their
+    lengths, since a thumbnail among them has markers of its own.
+    """
+    size = (0, 0)
     position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
+    while found := _JPEG_MARKER.search(data, position):
+        marker, position = found[1][0], found.end()
+        if marker in _JPEG_BARE_MARKERS:
             continue
-        if marker == 0xDA:
-            return data.find(b"\xff\xd9", position) != -1
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return False
+        if marker == _JPEG_SCAN:
+            if data.find(b"\xff\xd9", position) == -1:
+                break
+            return size
+        (length,) = struct.unpack_from(">H", data, position)
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, position + 3)
+            size = (width, height)
+        position += max(2, length)
+    raise UndecodableImage("The JPEG is truncated.")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """PNG specification, 11.2.2: the first chunk is IHDR."""
+    chunk, width, height = struct.unpack_from(">4sII", data, 12)
+    if chunk != b"IHDR":
+        raise UndecodableImage("The PNG's header is damaged.")
+    return width, height
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """RFC 9649: a lossy, a lossless or an extended file, told apart by the first chunk."""
+    chunk = data[12:16]
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if chunk == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8X":
+        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+        return (high_width << 16 | low_width) + 1, (high_height << 16 | low_height) + 1
+    raise UndecodableImage("The WebP's header is damaged.")
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    """The size field of the header tells its version; rows from the top down have a negative height."""
+    (header,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
+    return width, abs(height)

@@ -43,7 +43,10 @@ class JsonFormatter(logging.Formatter):
         line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        try:
+            return json.dumps(line, default=str, allow_nan=False)
+        except (TypeError, ValueError):  # keys that are no strings, not-a-number, a cycle: JSON knows none of them
+            return json.dumps({name: str(value) for name, value in line.items()})
 
 
 def logging_config(level: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import SettingsError
-from shared.models import Metric, find_card, weights_folder
+from shared.models import CATALOGUE, Metric, find_card, weights_folder
 
 MEBIBYTE = 1 << 20
 
@@ -22,6 +22,20 @@ MEBIBYTE = 1 << 20
 def _check_bind(value: str) -> str:
     split_bind(value)
     return value
+
+
+def _check_model(value: str) -> str:
+    try:
+        return find_card(value).name
+    except SettingsError:
+        raise ValueError(f"must be one of {', '.join(CATALOGUE)}") from None
+
+
+def _expand_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user without an entry in the user database, as in containers
+        raise ValueError("there is no home folder; name another") from None
 
 
 def split_bind(bind: str) -> tuple[str, int]:
@@ -60,8 +74,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    deepface_home: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default=Path.home(),
+    deepface_home: Annotated[Path, AfterValidator(_expand_home)] = Field(
+        default=Path("~"),
+        validate_default=True,
         description="Folder that holds `.deepface/weights`, as in DeepFace itself.",
     )
     max_image_bytes: int = Field(default=20 * MEBIBYTE, gt=0, description="Largest encoded picture, in bytes.")
@@ -96,7 +111,7 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             lines = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc']).upper()}={item['input']!s}: {item['msg']}"
+                f"{item['loc'][0]}".upper() + f"={str(item['input'])!r}: {item['msg'].removeprefix('Value error, ')}"
                 for item in error.errors()
             )
             raise SettingsError(f"Invalid settings: {lines}.") from None
@@ -117,7 +132,7 @@ class Settings(BaseModel):
 class ExtractionSettings(Settings):
     """Settings of the extraction service."""
 
-    model: Annotated[str, AfterValidator(lambda name: find_card(name).name)] = Field(
+    model: Annotated[str, AfterValidator(_check_model)] = Field(
         default="facenet", description="Model card to serve, see `docs/models.md`."
     )
     engine: Literal["onnx", "tensorflow", "pytorch"] = Field(

@@ -1,6 +1,6 @@
 """Arrays and errors as HTTP bodies.
 
-Between the services an array travels as one NumPy ``.npy`` file (format version 1.0 to 3.0), which states
+Between the services an array travels as one NumPy ``.npy`` file (format version 1.0 or 2.0), which states
 its own dtype and shape. Pickled objects are never read.
 """
 

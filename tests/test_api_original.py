@@ -18,9 +18,6 @@ from skimage import data
 
 from tests.conftest import Front
 
-# aiohttp's client warns of large bodies, which these tests send on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-
 DataUri = Callable[[Path | bytes], str]
 
 

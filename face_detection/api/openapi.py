@@ -33,7 +33,7 @@ def _describe(operation: Operation, components: dict[str, Any]) -> dict[str, Any
     described: dict[str, Any] = {
         "tags": [operation.tag],
         "summary": operation.summary,
-        "operationId": f"{operation.method.lower()}_{operation.handler.__name__}",
+        "operationId": _identity(operation),
         "parameters": _parameters(operation),
         "responses": _responses(operation, components),
     }
@@ -45,6 +45,10 @@ def _describe(operation: Operation, components: dict[str, Any]) -> dict[str, Any
             content["image/*"] = {"schema": {"type": "string", "format": "binary"}}
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _identity(operation: Operation) -> str:
+    return re.sub(r"\W+", "_", f"{operation.method.lower()}{operation.path}").strip("_")
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:

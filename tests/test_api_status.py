@@ -1,0 +1,152 @@
+"""Probes, metrics and documentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import TypeAdapter
+
+from face_detection.api import schemas
+from face_detection.app import OPERATIONS
+from tests.conftest import Front
+
+
+async def test_alive(front: TestClient) -> None:
+    assert await (await front.get("/livez")).json() == {"status": "alive"}
+
+
+async def test_ready_says_with_what(front: TestClient) -> None:
+    response = await front.get("/readyz")
+    assert response.status == 200
+    assert await response.json() == {
+        "status": "ready",
+        "model": "facenet",
+        "engine": "onnx",
+        "device": "cpu",
+        "distance": "tenfold-unit-euclidean",
+        "min_distance": 9.0,
+        "samples": 0,
+    }
+
+
+async def test_not_ready_without_the_extraction_service(start_front: Front, unused_tcp_port: int) -> None:
+    front = await start_front(extraction_url=f"http://127.0.0.1:{unused_tcp_port}")
+    response = await front.get("/readyz")
+    assert (response.status, (await response.json())["error"]["code"]) == (503, "extraction_unavailable")
+    assert (await front.get("/livez")).status == 200
+
+
+async def test_other_distances(start_front: Front) -> None:
+    front = await start_front(distance="euclidean")
+    answer = await (await front.get("/readyz")).json()
+    assert (answer["distance"], answer["min_distance"]) == ("euclidean", 10.0)
+    front = await start_front(min_distance=7.5)
+    assert (await (await front.get("/readyz")).json())["min_distance"] == 7.5
+
+
+async def test_metrics_count_what_happened(
+    front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]
+) -> None:
+    image = data_uri(photos / "obama.jpg")
+    await front.post("/update-samples", json=[{"id": "a", "name": "A", "image": image}])
+    await front.post("/face-recognition", json={"image": image})
+    await front.post("/face-recognition", json={"image": "!"})
+    text = await (await front.get("/metrics")).text()
+    values = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert values["front_requests_total", ("route", "/face-recognition"), ("status", "200")] == 1
+    assert values["front_requests_total", ("route", "/face-recognition"), ("status", "422")] == 1
+    assert values["front_faces_total",] == 2
+    assert values["front_matches_total",] == 1
+    assert values["front_enrolled_total",] == 1
+    assert values["front_index_samples",] == 1
+    for stage, count in {"decode": 3, "detect": 2, "align": 2, "embed": 2, "search": 1, "store": 1}.items():
+        assert values["front_stage_seconds_count", ("stage", stage)] == count
+
+
+@pytest.fixture
+def description(front: TestClient) -> Callable[[], Any]:
+    async def get() -> Any:
+        return await (await front.get("/openapi.json")).json()
+
+    return get
+
+
+async def test_the_description_covers_every_route(front: TestClient, description: Callable[[], Any]) -> None:
+    paths = (await description())["paths"]
+    described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    served = {
+        (route.method, route.resource.canonical)
+        for route in front.app.router.routes()
+        if route.resource and route.method != "HEAD" and not route.resource.canonical.startswith("/static")
+    }
+    assert described == served == {(operation.method, operation.path) for operation in OPERATIONS}
+
+
+async def test_the_description_has_no_loose_ends(description: Callable[[], Any]) -> None:
+    whole = await description()
+    references = set(re.findall(r"'#/components/schemas/(\w+)'", str(whole)))
+    assert references and references <= set(whole["components"]["schemas"])
+    identities = [one["operationId"] for methods in whole["paths"].values() for one in methods.values()]
+    assert len(identities) == len(set(identities))
+
+
+async def test_requests_are_described_as_they_are_validated(description: Callable[[], Any]) -> None:
+    body = (await description())["paths"]["/update-samples"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["items"]["$ref"].endswith("/SampleRequest")
+    fields = (await description())["components"]["schemas"]["SampleRequest"]
+    assert set(fields["required"]) == {"id", "name", "image"}
+    assert fields["properties"]["image"]["type"] == "string"
+
+
+async def test_answers_are_as_described(
+    front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]
+) -> None:
+    image = data_uri(photos / "obama.jpg")
+    bodies = {
+        "/update-samples": [{"id": "a", "name": "A", "image": image}],
+        "/face-recognition": {"image": image},
+        "/face-detection": {"image": image},
+        "/face-verification": {"image1": image, "image2": image},
+        "/clear-samples": None,
+    }
+    checked = 0
+    for operation in OPERATIONS:
+        if operation.method == "POST" and operation.answer is not None:
+            response = await front.post(operation.path, json=bodies[operation.path])
+            assert response.status == 200
+            operation.answer.validate_python(await response.json(), strict=False)
+            checked += 1
+    assert checked == len(bodies)
+    error = await (await front.get("/nowhere")).json()
+    TypeAdapter(schemas.ErrorAnswer).validate_python(error)
+
+
+async def test_the_documentation_page(front: TestClient) -> None:
+    response = await front.get("/")
+    assert response.url.path == "/docs"
+    page = await response.text()
+    assert "script-src" not in response.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    for reference in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+        assert (await front.get(reference)).status == 200
+    assert "<script>" not in page and "http" not in page.replace("http-equiv", "")
+
+
+async def test_unknown_addresses_and_methods(front: TestClient) -> None:
+    response = await front.get("/nowhere")
+    assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+    response = await front.put("/update-samples")
+    answer = await response.json()
+    assert (response.status, answer["code"]) == (405, "invalid_request")
+    assert "POST" in response.headers["Allow"]
+    assert (await front.get("/static/../app.py")).status == 404

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from face_detection.detection import YuNet
+from shared.errors import WeightsError
+from shared.images import ImageDecoder, Pixels
+from shared.models import YUNET, weights_folder
+from shared.settings import FrontSettings
+
+
+@pytest.fixture(scope="module")
+def settings(detector_home: Path) -> FrontSettings:
+    return FrontSettings(deepface_home=detector_home)
+
+
+@pytest.fixture(scope="module")
+def detector(settings: FrontSettings) -> YuNet:
+    return YuNet(settings)
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Pixels:
+    return np.asarray(cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def test_a_face_has_a_box_and_landmarks_inside(detector: YuNet, astronaut: Pixels) -> None:
+    (face,) = detector.detect(astronaut)
+    assert abs(face.box.x + face.box.width / 2 - 223) < 12 and abs(face.box.y + face.box.height / 2 - 120) < 15
+    for x, y in face.landmarks.points:
+        assert face.box.x < x < face.box.x + face.box.width and face.box.y < y < face.box.y + face.box.height
+    assert face.landmarks.right_eye[0] < face.landmarks.left_eye[0]
+    assert face.landmarks.nose[1] < face.landmarks.left_mouth[1]
+
+
+def test_boxes_are_in_the_full_pictures_pixels(detector: YuNet, astronaut: Pixels) -> None:
+    (small,) = detector.detect(astronaut)
+    (large,) = detector.detect(np.asarray(cv2.resize(astronaut, (512 * 5, 512 * 4)), np.uint8))
+    for have, want in (
+        (large.box.x, small.box.x * 5),
+        (large.box.y, small.box.y * 4),
+        (large.box.width, small.box.width * 5),
+        (large.box.height, small.box.height * 4),
+    ):
+        assert abs(have - want) < 40
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 5), (64, 64), (33, 3000)])
+def test_no_face_in_pictures_of_any_shape(detector: YuNet, shape: tuple[int, int]) -> None:
+    assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == []
+
+
+def test_limits(settings: FrontSettings, astronaut: Pixels) -> None:
+    crowd = np.asarray(np.hstack([astronaut, astronaut, astronaut]), np.uint8)
+    assert len(YuNet(settings).detect(crowd)) == 3
+    limited = YuNet(settings.model_copy(update={"max_faces": 2})).detect(crowd)
+    assert len(limited) == 2 and limited[0].score >= limited[1].score
+    assert YuNet(settings.model_copy(update={"min_face": 200})).detect(crowd) == []
+    assert YuNet(settings.model_copy(update={"detection_score": 0.99})).detect(crowd) == []
+
+
+def test_threads_do_not_disturb_one_another(detector: YuNet, astronaut: Pixels) -> None:
+    pictures = [np.asarray(cv2.resize(astronaut, (size, size)), np.uint8) for size in range(300, 700, 20)] * 3
+    alone = [detector.detect(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detector.detect, pictures)) == alone
+
+
+def test_weights_must_be_there_and_intact(tmp_path: Path, settings: FrontSettings) -> None:
+    with pytest.raises(WeightsError, match="feature_extraction.weights fetch yunet"):
+        YuNet(settings.model_copy(update={"deepface_home": tmp_path}))
+    weights_folder(tmp_path).mkdir(parents=True)
+    content = (settings.weights / YUNET.file).read_bytes()
+    (weights_folder(tmp_path) / YUNET.file).write_bytes(content[:-1] + b"x")
+    with pytest.raises(WeightsError, match="damaged"):
+        YuNet(settings.model_copy(update={"deepface_home": tmp_path}))
+
+
+def test_real_crowds(faces: Path, detector: YuNet) -> None:
+    """At the default settings: at least 90 % of the marked faces, and next to nothing where nobody is."""
+    from shared.geometry import Box
+
+    decoder = ImageDecoder(20 << 20, 50_000_000)
+    lines = (faces / "wider" / "gt.txt").read_text().splitlines()
+    found = marked = position = 0
+    while position < len(lines):
+        picture, count = lines[position], int(lines[position + 1])
+        rows = [[int(value) for value in line.split()] for line in lines[position + 2 : position + 2 + max(count, 1)]]
+        position += 2 + max(count, 1)
+        wanted = [Box(*row[:4]) for row in rows if min(row[2:4]) >= 40 and not row[7]]
+        detected = detector.detect(decoder.decode((faces / "wider" / "images" / picture).read_bytes()))
+        marked += len(wanted)
+        found += sum(any(face.box.iou(box) >= 0.5 for face in detected) for box in wanted)
+    assert marked == 36
+    assert found >= 0.9 * marked
+    nobody = [decoder.decode(path.read_bytes()) for path in sorted((faces / "noface").iterdir())]
+    assert len(nobody) == 20
+    assert sum(len(detector.detect(picture)) for picture in nobody) <= 3

@@ -1,0 +1,92 @@
+"""Bounded load and unexpected errors, on a small application with the real middleware."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from face_detection.api.bodies import SETTINGS, read_body
+from face_detection.api.middleware import GATE, METRICS, MIDDLEWARES, PLAIN_ERRORS, Gate
+from face_detection.metrics import Metrics
+from shared.settings import FrontSettings
+
+RELEASE: web.AppKey[asyncio.Event] = web.AppKey("release", asyncio.Event)
+
+
+async def wait(request: web.Request) -> web.Response:
+    await request.app[RELEASE].wait()
+    return web.Response(text="done")
+
+
+async def read(request: web.Request) -> web.Response:
+    return web.Response(text=str(len(await read_body(request, 100))))
+
+
+async def fail(request: web.Request) -> web.Response:
+    raise ZeroDivisionError("secret")
+
+
+@pytest_asyncio.fixture
+async def client() -> AsyncIterator[TestClient]:
+    app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
+    app[SETTINGS] = FrontSettings(max_pending_requests=2, max_pending_bytes=50, max_body_bytes=40)
+    app[METRICS] = Metrics()
+    app[GATE] = Gate()
+    app[PLAIN_ERRORS] = frozenset({"/plain"})
+    app[RELEASE] = asyncio.Event()
+    app.router.add_get("/wait", wait)
+    app.router.add_post("/wait", wait)
+    app.router.add_post("/read", read)
+    app.router.add_get("/livez", fail)
+    app.router.add_get("/fail", fail)
+    app.router.add_get("/plain", fail)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+        app[RELEASE].set()
+
+
+async def pending(client: TestClient, count: int) -> None:
+    async with asyncio.timeout(5):
+        while client.app[GATE].pending != count:
+            await asyncio.sleep(0.001)
+
+
+async def test_too_many_requests_are_refused_at_once(client: TestClient) -> None:
+    waiting = [asyncio.create_task(client.get("/wait")) for _ in range(2)]
+    await pending(client, 2)
+    response = await client.get("/wait")
+    assert (response.status, (await response.json())["error"]["code"]) == (429, "overloaded")
+    assert int(response.headers["Retry-After"]) > 0
+    client.app[RELEASE].set()
+    assert [(await one).status for one in waiting] == [200, 200]
+    await pending(client, 0)
+    assert client.app[GATE].bytes == 0
+
+
+async def test_too_many_bytes_are_refused_at_once(client: TestClient) -> None:
+    waiting = asyncio.create_task(client.post("/wait", data=b"x" * 30))
+    await pending(client, 1)
+    assert (await client.post("/read", data=b"x" * 30)).status == 429
+    assert (await client.post("/read", data=b"x" * 20)).status == 200
+    client.app[RELEASE].set()
+    await waiting
+
+
+async def test_a_single_large_request_is_let_in(client: TestClient) -> None:
+    assert await (await client.post("/read", data=b"x" * 90)).text() == "90"
+    assert (await client.post("/read", data=b"x" * 101)).status == 413
+
+
+@pytest.mark.parametrize("path", ["/fail", "/plain", "/livez"])
+async def test_no_traceback_reaches_a_client(client: TestClient, path: str) -> None:
+    response = await client.get(path)
+    text = await response.text()
+    assert response.status == 500
+    assert "internal" in text and "Internal error." in text
+    assert "secret" not in text and "Traceback" not in text
+    assert client.app[GATE].pending == 0
