@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from face_detection.gallery.distances import distances, prepare
 from feature_extraction.embedder import open_embedder
 from feature_extraction.engines import Network
 from feature_extraction.preprocessing import network_input
+from feature_extraction.weights.store import ensure_detector
 from shared.geometry import Face
 from shared.images import ImageDecoder, Pixels
 from shared.models import (
@@ -148,8 +150,6 @@ def embed(photos: Sequence[Photo], network: Network, card: ModelCard, label: str
 
 def _crop(photo: Photo, alignment: Alignment) -> Pixels:
     if photo.face is None:
-        import cv2
-
         return np.asarray(cv2.resize(photo.pixels, (alignment.width, alignment.height)), np.uint8)[None]
     return cut_out(photo.pixels, [photo.face], alignment)
 
@@ -224,7 +224,7 @@ def plot(results: Sequence[Result], file: Path) -> None:
             np.searchsorted(np.sort(result.genuine), thresholds, side="right") / len(result.genuine),
             label=result.trial.label,
         )
-    axes.set(xscale="symlog", xlabel="false match rate", ylabel="true accept rate", ylim=(0.8, 1.005))
+    axes.set(xlabel="false match rate", ylabel="true accept rate", ylim=(0.8, 1.005))
     axes.set_xscale("symlog", linthresh=1e-4)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -294,7 +294,10 @@ def main() -> None:
     if not arguments.photos.is_dir():
         sys.exit(f"There is no folder {arguments.photos}; name LFW's with --photos, and its pairs.txt with --pairs.")
     pairs = read_pairs(arguments.pairs)
-    photos = read_photos(arguments.photos, FrontSettings.from_environment())
+    front = FrontSettings.from_environment()
+    front.weights.mkdir(parents=True, exist_ok=True)
+    ensure_detector(front.weights, progress=True)
+    photos = read_photos(arguments.photos, front)
     results = []
     for trial in trials(arguments):
         settings = ExtractionSettings.from_environment().model_copy(update={"model": trial.card.name})

@@ -110,10 +110,11 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = "; ".join(
-                f"{item['loc'][0]}".upper() + f"={str(item['input'])!r}: {item['msg'].removeprefix('Value error, ')}"
+            complaints = [
+                (str(item["loc"][0]).upper(), str(item["input"]), item["msg"].removeprefix("Value error, "))
                 for item in error.errors()
-            )
+            ]
+            lines = "; ".join(f"{name}={value!r}: {message}" for name, value, message in complaints)
             raise SettingsError(f"Invalid settings: {lines}.") from None
 
     def refuse_open_bind(self, bind: str) -> None:

@@ -68,7 +68,10 @@ def decode_array(data: bytes, *, dtype: DTypeLike, shape: tuple[int | None, ...]
     if len(data) - stream.tell() != count * found.itemsize:
         raise InvalidRequest("The array's body has not the length that its header announces.")
     flat = np.frombuffer(data, dtype=found, count=count, offset=stream.tell())
-    return flat.reshape(actual, order="F" if fortran else "C")
+    try:
+        return flat.reshape(actual, order="F" if fortran else "C")
+    except (ValueError, OverflowError) as error:  # nothing on one axis, and more on another than NumPy can count
+        raise InvalidRequest("The array has an axis that is too long.") from error
 
 
 def error_body(error: ServiceError, request_id: str) -> dict[str, Any]:

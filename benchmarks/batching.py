@@ -1,0 +1,115 @@
+"""What merging the crops of concurrent requests gains.
+
+The extraction service runs twice at the same time, once with MAX_BATCH=1 (nothing is merged) and once with the
+default. Rounds alternate between the two, so that both see the same state of the machine; only one works at a time.
+Raw ONNX Runtime at the same batch sizes, in this process, is the limit.
+
+Example:
+    python -m benchmarks.batching --clients 8 --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+
+from deploy.services import Service, free_port
+from feature_extraction.embedder import open_embedder
+from shared import wire
+from shared.settings import ExtractionSettings
+
+
+def concurrent_rate(url: str, body: bytes, clients: int, seconds: float) -> float:
+    """Crops per second that ``clients`` get who each send one crop after another."""
+    stop = time.monotonic() + seconds
+    counts = [0] * clients
+
+    def client(number: int) -> None:
+        with requests.Session() as session:
+            while time.monotonic() < stop:
+                session.post(f"{url}/embeddings", data=body, timeout=60).raise_for_status()
+                counts[number] += 1
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.monotonic() - started)
+
+
+def raw_rate(
+    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]], crops: NDArray[np.uint8], seconds: float
+) -> float:
+    """Crops per second of an engine that does nothing else."""
+    started, count = time.monotonic(), 0
+    while (passed := time.monotonic() - started) < seconds:
+        embed(crops)
+        count += len(crops)
+    return count / passed
+
+
+def row(name: str, rates: Sequence[float], base: float) -> str:
+    """One line of the report."""
+    return f"| {name} | {statistics.median(rates):.1f} | {min(rates):.1f} … {max(rates):.1f} | {statistics.median(rates) / base:.2f} |"
+
+
+def main() -> None:
+    """Parse the command line, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="length of a round")
+    arguments = parser.parse_args()
+
+    settings = ExtractionSettings.from_environment()
+    embedder = open_embedder(settings, progress=True)
+    alignment = embedder.card.alignment
+    shape = (arguments.clients, alignment.height, alignment.width, 3)
+    crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    body = wire.encode_array(crops[:1])
+    batch_sizes = {"merged": settings.max_batch, "not merged": 1}
+    rates: dict[str, list[float]] = {name: [] for name in batch_sizes}
+    raw: dict[int, list[float]] = {1: [], arguments.clients: []}
+    with tempfile.TemporaryDirectory() as folder:
+        services = {}
+        for name, size in batch_sizes.items():
+            bind = f"127.0.0.1:{free_port()}"
+            environment = {**os.environ, "EXTRACTION_BIND": bind, "MAX_BATCH": str(size)}
+            services[name] = Service("feature_extraction", bind, environment, Path(folder) / f"{name}.log")
+            services[name].start()
+        try:
+            for service in services.values():
+                service.wait_until_ready(120)
+            for _ in range(arguments.rounds):
+                for name, service in services.items():
+                    rates[name].append(concurrent_rate(service.url, body, arguments.clients, arguments.seconds))
+                for size, measured in raw.items():
+                    measured.append(raw_rate(embedder.embed, crops[:size], arguments.seconds))
+        finally:
+            for service in services.values():
+                service.stop()
+    base = statistics.median(rates["not merged"])
+    print(
+        f"{embedder.card.name} on {embedder.engine}/{embedder.device}, {arguments.clients} clients, one crop a request"
+    )
+    print("\n| | crops/s (median) | least … most | against not merged |\n|---|---|---|---|")
+    print(row("POST /embeddings, not merged", rates["not merged"], base))
+    print(row("POST /embeddings, merged", rates["merged"], base))
+    for size, measured in raw.items():
+        print(row(f"engine alone, batches of {size}", measured, base))
+
+
+if __name__ == "__main__":
+    main()

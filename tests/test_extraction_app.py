@@ -1,0 +1,197 @@
+"""The extraction service's HTTP side, with the real model where it matters."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from feature_extraction.app import create_app, fit
+from feature_extraction.embedder import Embedder
+from shared import wire
+from shared.errors import EngineUnavailable
+from shared.settings import ExtractionSettings
+
+
+@pytest.fixture(scope="module")
+def app(extraction_settings: ExtractionSettings, facenet: Embedder) -> Iterator[Flask]:
+    app = create_app(extraction_settings.model_copy(update={"max_request_crops": 12}), facenet)
+    yield app
+    app.extensions["extraction"].close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def crops(photos: Path) -> np.ndarray:
+    picture = cv2.imread(str(photos / "obama.jpg"))
+    return np.stack([cv2.resize(picture[80 : 420 + i, 370:610], (160, 160)) for i in range(3)])
+
+
+def post(client: FlaskClient, crops: np.ndarray):
+    return client.post("/embeddings", data=wire.encode_array(crops), content_type=wire.ARRAY_TYPE)
+
+
+def test_embeddings(client: FlaskClient, crops: np.ndarray, facenet: Embedder) -> None:
+    response = post(client, crops)
+    assert response.status_code == 200 and response.mimetype == wire.ARRAY_TYPE
+    embeddings = wire.decode_array(response.data, dtype=np.float32, shape=(3, 128))
+    assert np.allclose(embeddings, facenet.embed(crops), atol=1e-4)
+    assert response.headers[wire.MODEL_HEADER] == "facenet"
+    assert response.headers[wire.REVISION_HEADER] == facenet.revision
+    assert response.headers[wire.SPACE_HEADER] == facenet.card.space(facenet.revision)
+
+
+def test_no_crops_no_embeddings(client: FlaskClient, crops: np.ndarray) -> None:
+    assert wire.decode_array(post(client, crops[:0]).data, dtype=np.float32, shape=(0, 128)).size == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"nonsense", 400),
+        (wire.encode_array(np.zeros((1, 112, 112, 3), np.uint8)), 400),
+        (wire.encode_array(np.zeros((1, 160, 160, 3), np.float32)), 400),
+        (wire.encode_array(np.zeros((160, 160, 3), np.uint8)), 400),
+        (wire.encode_array(np.zeros((1, 160, 160, 3), np.uint8))[:-1], 400),
+        (wire.encode_array(np.zeros((13, 160, 160, 3), np.uint8)), 413),
+    ],
+)
+def test_what_is_no_crop_is_refused(client: FlaskClient, body: bytes, status: int) -> None:
+    response = client.post("/embeddings", data=body)
+    assert response.status_code == status
+    assert response.json["error"]["code"] == ("invalid_request" if status == 400 else "body_too_large")
+    assert response.json["request_id"] == response.headers[wire.REQUEST_ID_HEADER]
+
+
+def test_the_model_is_described(client: FlaskClient, facenet: Embedder) -> None:
+    assert client.get("/model").json == {
+        "model": "facenet",
+        "revision": facenet.revision,
+        "space": facenet.card.space(facenet.revision),
+        "dimensions": 128,
+        "width": 160,
+        "height": 160,
+        "max_crops": 12,
+        "engine": "onnx",
+        "device": "cpu",
+    }
+
+
+def test_the_root_says_that_it_runs(client: FlaskClient) -> None:
+    assert client.get("/").text == "Feature extraction server is running!"
+
+
+def test_the_original_contract(client: FlaskClient, crops: np.ndarray, facenet: Embedder) -> None:
+    files = [io.BytesIO(cv2.imencode(".png", crop)[1].tobytes()) for crop in crops[:2]]
+    response = client.post(
+        "/",
+        data={
+            "face_data": json.dumps([{"id": "a"}, {"id": 2, "more": True}, {"id": None}]),
+            "image": [(files[0], "a.png"), (io.BytesIO(b"no picture"), "b.png"), (files[1], "c.png")],
+        },
+    )
+    assert response.status_code == 200
+    first, unusable, second = response.json
+    assert (first["id"], unusable, second["id"]) == ("a", {"id": 2, "vector": []}, None)
+    expected = facenet.embed(crops[:2])
+    assert np.allclose([first["vector"], second["vector"]], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("face_data", [None, "", "x", "{}", "[]", "[1]", '[{"name": "a"}]', "[" * 5000, '[{"id":1}]'])
+def test_malformed_face_data(client: FlaskClient, face_data: str | None) -> None:
+    response = client.post("/", data={} if face_data is None else {"face_data": face_data})
+    assert (response.status_code, response.json["error"]["code"]) == (400, "invalid_request")
+
+
+def test_too_many_face_data(client: FlaskClient) -> None:
+    data = {
+        "face_data": json.dumps([{"id": i} for i in range(13)]),
+        "image": [(io.BytesIO(b"x"), "a.png") for _ in range(13)],
+    }
+    assert client.post("/", data=data).status_code == 400
+
+
+def test_unknown_addresses_and_methods(client: FlaskClient) -> None:
+    assert (client.get("/nowhere").status_code, client.get("/nowhere").json["error"]["code"]) == (404, "not_found")
+    assert (client.put("/model").status_code, client.put("/model").json["error"]["code"]) == (405, "invalid_request")
+
+
+def test_metrics(client: FlaskClient, crops: np.ndarray) -> None:
+    def value(name: str) -> float:
+        families = text_string_to_metric_families(client.get("/metrics").text)
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    before = value("extraction_crops_total")
+    post(client, crops)
+    assert value("extraction_crops_total") == before + 3
+    assert value("extraction_ready") == 1
+    assert value("extraction_queued_crops") == 0
+
+
+def test_before_the_model_is_loaded_everything_but_probes_waits(extraction_settings: ExtractionSettings) -> None:
+    client = create_app(extraction_settings).test_client()
+    assert client.get("/livez").status_code == 200
+    for response in (client.get("/readyz"), client.get("/model"), client.post("/embeddings", data=b"x")):
+        assert (response.status_code, response.json["error"]["code"]) == (503, "not_ready")
+        assert int(response.headers["Retry-After"]) > 0
+
+
+def test_a_model_that_cannot_be_loaded_is_reported(extraction_settings: ExtractionSettings, caplog) -> None:
+    import threading
+
+    failed = threading.Event()
+    app = create_app(extraction_settings.model_copy(update={"execution_providers": "cuda"}))
+    app.extensions["extraction"].load_in_background(failed.set)
+    assert failed.wait(60)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
+    assert line.startswith("cannot start: EXECUTION_PROVIDERS asks for cuda")
+    with pytest.raises(EngineUnavailable):
+        app.extensions["extraction"].load()
+
+
+class Broken:
+    """An embedder whose engine fails after its warm-up."""
+
+    engine, device, revision = "onnx", "cpu", "abc"
+
+    def __init__(self, facenet: Embedder) -> None:
+        self.card = facenet.card
+        self.runs = 0
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        self.runs += 1
+        if self.runs > 2:
+            raise RuntimeError("CUDA failure 700: /secret/path")
+        return np.zeros((len(crops), 128), np.float32)
+
+
+def test_an_engine_that_fails_tells_no_secrets(
+    extraction_settings: ExtractionSettings, facenet: Embedder, crops: np.ndarray
+) -> None:
+    app = create_app(extraction_settings, Broken(facenet))
+    response = post(app.test_client(), crops)
+    app.extensions["extraction"].close()
+    assert (response.status_code, response.json["error"]["code"]) == (500, "extraction_failed")
+    assert "secret" not in response.text and "Traceback" not in response.text
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 400), (400, 10), (160, 160), (1000, 900)])
+def test_fitting_keeps_proportions(height: int, width: int) -> None:
+    crop = fit(np.full((height, width, 3), 200, np.uint8), 160, 160)
+    rows, columns = np.nonzero(crop[..., 0])
+    assert crop.shape == (160, 160, 3)
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 160
+    assert abs((np.ptp(rows) + 1) / (np.ptp(columns) + 1) / (height / width) - 1) < 0.15

@@ -1,0 +1,128 @@
+"""Which module may import which: read from the import statements, wherever in a file they stand."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = ("shared", "face_detection", "feature_extraction")
+
+WEB_FRAMEWORKS = {"aiohttp", "flask", "werkzeug", "jinja2", "gunicorn", "requests"}
+DEEP_LEARNING = {"deepface", "onnxruntime", "onnx", "tensorflow", "keras", "torch", "h5py", "dlib"}
+SQL = {"sqlite3", "sqlite_utils"}
+
+LAYERS = ("api", "recognition", "preparation", "detection", "alignment", "extraction", "gallery", "metrics")
+"""The modules of the front from the top down. The composition root stands above all and imports any."""
+
+DEPENDENCIES = {
+    "api": {"recognition", "gallery", "metrics"},
+    "recognition": {"preparation", "extraction", "gallery", "metrics"},
+    "preparation": {"detection", "alignment", "metrics"},
+    "detection": set(),
+    "alignment": set(),
+    "extraction": set(),
+    "gallery": set(),
+    "metrics": set(),
+}
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Full dotted names of whatever a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{file}: imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def tops(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(file)}
+
+
+def in_package(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("file", files(package), ids=lambda file: str(file.relative_to(ROOT)))
+
+
+@in_package("shared")
+def test_shared_imports_neither_service_and_no_web_framework(file: Path) -> None:
+    assert not tops(file) & {"face_detection", "feature_extraction", "deploy", *WEB_FRAMEWORKS, *DEEP_LEARNING, *SQL}
+
+
+@in_package("face_detection")
+def test_the_front_imports_nothing_of_the_extraction_service(file: Path) -> None:
+    assert not tops(file) & {"feature_extraction", "deploy", "flask", *DEEP_LEARNING}
+
+
+@in_package("feature_extraction")
+def test_the_extraction_service_imports_nothing_of_the_front(file: Path) -> None:
+    assert not tops(file) & {"face_detection", "deploy", "aiohttp", *SQL}
+
+
+@in_package("feature_extraction")
+def test_frameworks_stay_in_engines_and_weights(file: Path) -> None:
+    if file.parent.name not in ("engines", "weights"):
+        assert not tops(file) & DEEP_LEARNING
+
+
+@in_package("feature_extraction")
+def test_only_the_app_of_the_extraction_service_knows_flask(file: Path) -> None:
+    if file.name not in ("app.py", "gunicorn.conf.py"):
+        assert not tops(file) & WEB_FRAMEWORKS
+
+
+@in_package("face_detection")
+def test_http_and_sql_stay_where_they_belong(file: Path) -> None:
+    place = file.relative_to(ROOT / "face_detection")
+    if place.parts[0] not in ("api", "app.py", "extraction.py", "gunicorn.conf.py"):
+        assert not tops(file) & WEB_FRAMEWORKS
+    if place.parts[0] != "gallery":
+        assert not tops(file) & SQL
+
+
+@in_package("face_detection")
+def test_the_front_imports_downwards(file: Path) -> None:
+    place = file.relative_to(ROOT / "face_detection").parts[0].removesuffix(".py")
+    targets = {name.split(".")[1] for name in imported(file) if name.startswith("face_detection.")}
+    if place == "app":
+        return
+    if place in ("__init__", "gunicorn.conf"):
+        assert not targets
+        return
+    assert targets <= DEPENDENCIES[place] | {place}
+
+
+def test_the_allowed_directions_have_no_cycle() -> None:
+    for place, targets in DEPENDENCIES.items():
+        assert all(LAYERS.index(place) < LAYERS.index(target) for target in targets)
+
+
+@in_package("face_detection")
+def test_concrete_classes_are_built_in_the_composition_root(file: Path) -> None:
+    place = file.relative_to(ROOT / "face_detection")
+    concrete = {"face_detection.detection.YuNet", "face_detection.gallery.memory.MemoryIndex"}
+    if place.name != "app.py":
+        assert not concrete & set(imported(file))
+    if place.name != "app.py" and place.parts[0] != "gallery":
+        assert not [name for name in imported(file) if name.startswith("face_detection.gallery.sqlite")]
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "deploy", "benchmarks", "tests"])
+def test_no_module_is_a_drawer_for_odds_and_ends(package: str) -> None:
+    names = {part for file in files(package) for part in (file.stem, file.parent.name)}
+    assert names and not names & {"util", "utils", "helper", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_service_imports_what_only_tests_need(package: str) -> None:
+    for file in files(package):
+        assert not tops(file) & {"tests", "benchmarks", "pytest", "hypothesis", "skimage", "matplotlib", "PIL"}, file
