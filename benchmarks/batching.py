@@ -62,7 +62,8 @@ def raw_rate(
 
 def row(name: str, rates: Sequence[float], base: float) -> str:
     """One line of the report."""
-    return f"| {name} | {statistics.median(rates):.1f} | {min(rates):.1f} … {max(rates):.1f} | {statistics.median(rates) / base:.2f} |"
+    median = statistics.median(rates)
+    return f"| {name} | {median:.1f} | {min(rates):.1f} … {max(rates):.1f} | {median / base:.2f} |"
 
 
 def main() -> None:

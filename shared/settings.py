@@ -105,7 +105,7 @@ class Settings(BaseModel):
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {
-            name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper(), "") != ""
+            name: text for name in cls.model_fields if (text := environment.get(name.upper(), "").strip())
         }
         try:
             return cls.model_validate(values)

@@ -18,7 +18,9 @@ from tests.conftest import Front
 
 
 async def test_alive(front: TestClient) -> None:
-    assert await (await front.get("/livez")).json() == {"status": "alive"}
+    response = await front.get("/livez")
+    assert await response.json() == {"status": "alive"}
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 async def test_ready_says_with_what(front: TestClient) -> None:
@@ -134,6 +136,7 @@ async def test_answers_are_as_described(
 async def test_the_documentation_page(front: TestClient) -> None:
     response = await front.get("/")
     assert response.url.path == "/docs"
+    assert response.headers["Cache-Control"] == "no-cache"
     page = await response.text()
     assert "script-src" not in response.headers["Content-Security-Policy"]
     assert "default-src 'self'" in response.headers["Content-Security-Policy"]

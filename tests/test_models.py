@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from deepface.modules.modeling import AVAILABLE_MODELS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,8 +65,6 @@ def test_the_licence_is_told(card: ModelCard) -> None:
 
 
 def test_deepface_knows_every_model(card: ModelCard) -> None:
-    from deepface.modules.modeling import AVAILABLE_MODELS  # creates folders in the home when it is imported
-
     assert card.deepface_name in AVAILABLE_MODELS["facial_recognition"]
 
 

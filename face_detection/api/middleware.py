@@ -43,6 +43,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not response.prepared:
         response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
         response.headers["X-Content-Type-Options"] = "nosniff"
+        # Pages are asked for again after every release; answers about people are nobody's to keep.
+        response.headers["Cache-Control"] = "no-cache" if isinstance(response, web.FileResponse) else "no-store"
     log.log(
         logging.DEBUG if request.path in _PROBES else logging.INFO,
         "request",

@@ -58,7 +58,7 @@ const entry = (description, path, method, operation) => {
     textContent: Object.entries(operation.responses).filter(([status]) => status !== "200")
       .map(([status, one]) => `${status} ${one.description}`).join(", "),
   })));
-  return element("details", {},
+  return element("details", { id: operation.operationId, open: location.hash === `#${operation.operationId}` },
     element("summary", {},
       element("span", { className: "method", textContent: method.toUpperCase() }),
       element("span", { className: "path", textContent: path }),
@@ -80,6 +80,7 @@ try {
     }
   }
   main.replaceChildren(...groups.values());
+  document.getElementById(location.hash.slice(1))?.scrollIntoView();
 } catch (error) {
   main.textContent = `The description cannot be loaded: ${error.message}`;
 }
