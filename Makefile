@@ -23,6 +23,7 @@ demo: $(VENV)/.installed  ## Enrol and recognise sample photos with throw-away d
 
 bench: $(VENV)/.installed-dev  ## Measure accuracy and batching on the photos in ../shared/faces
 	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.identification
 	$(BIN)/python -m benchmarks.batching
 
 clean:  ## Remove the environment and caches (weights and data stay)

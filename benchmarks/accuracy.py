@@ -116,12 +116,14 @@ def _official(person: str, number: str) -> str:
     return f"{person}/{person}_{int(number):04d}.jpg"
 
 
-def read_photos(folder: Path, settings: FrontSettings) -> list[Photo]:
-    """Decode all photos of ``folder/person/photo.jpg`` and find their faces."""
+def read_photos(paths: Sequence[Path], settings: FrontSettings) -> list[Photo]:
+    """Decode photos and find their faces; a photo is named for its folder and file."""
+    settings.weights.mkdir(parents=True, exist_ok=True)
+    ensure_detector(settings.weights, progress=True)
     decoder = ImageDecoder(settings.max_image_bytes, settings.max_image_pixels)
     detector = YuNet(settings)
     photos = []
-    for path in tqdm(sorted(folder.glob("*/*.jpg")), desc="detect", unit="photo"):
+    for path in tqdm(paths, desc="detect", unit="photo"):
         pixels = decoder.decode(path.read_bytes())
         photos.append(Photo(f"{path.parent.name}/{path.name}", pixels, _central(detector.detect(pixels), pixels)))
     return photos
@@ -226,6 +228,7 @@ def plot(results: Sequence[Result], file: Path) -> None:
         )
     axes.set(xlabel="false match rate", ylabel="true accept rate", ylim=(0.8, 1.005))
     axes.set_xscale("symlog", linthresh=1e-4)
+    axes.set_xlim(0, 1)
     axes.grid(alpha=0.3)
     axes.legend()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -294,10 +297,7 @@ def main() -> None:
     if not arguments.photos.is_dir():
         sys.exit(f"There is no folder {arguments.photos}; name LFW's with --photos, and its pairs.txt with --pairs.")
     pairs = read_pairs(arguments.pairs)
-    front = FrontSettings.from_environment()
-    front.weights.mkdir(parents=True, exist_ok=True)
-    ensure_detector(front.weights, progress=True)
-    photos = read_photos(arguments.photos, front)
+    photos = read_photos(sorted(arguments.photos.glob("*/*.jpg")), FrontSettings.from_environment())
     results = []
     for trial in trials(arguments):
         settings = ExtractionSettings.from_environment().model_copy(update={"model": trial.card.name})

@@ -17,7 +17,6 @@ from shared.images import Pixels
 from shared.models import YUNET
 from shared.settings import FrontSettings
 
-
 _LEAST_SIDE = 64
 
 

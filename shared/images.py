@@ -147,8 +147,9 @@ def _size_of(data: bytes) -> tuple[int, int]:
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     """ITU-T T.81, annex B. Also checks that an end marker follows the first scan.
 
-    libjpeg fills what is missing with gray and calls it a success. The segments before the scan are skipped by their
-    lengths, since a thumbnail among them has markers of its own.
+    A file that ends too early is noticed by the decoder, but one that goes on with zeros, as an interrupted download
+    may, would get a gray rest. The segments before the scan are skipped by their lengths, since a thumbnail among them
+    has markers of its own.
     """
     size = (0, 0)
     position = 2

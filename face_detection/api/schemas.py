@@ -67,7 +67,7 @@ class SampleRequest(_Request):
     name: Annotated[Text, Field(max_length=512)] = Field(description="What to call the person.")
     image: Picture
     metadata: Annotated[Any, AfterValidator(_small)] = Field(
-        default=None, description="Any JSON value; given back with every match."
+        default=None, description="Any JSON value of at most 64 KiB; given back with every match."
     )
     action: Annotated[Text, Field(max_length=256)] | None = Field(
         default=None, description="Free text for the client; given back with every match."
