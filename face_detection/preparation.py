@@ -14,7 +14,8 @@ import cv2
 from face_detection.alignment import cut_out
 from face_detection.detection import Detector
 from face_detection.metrics import Metrics
-from shared.geometry import Face, in_reading_order
+from shared.errors import FaceNotFound
+from shared.geometry import Face, in_reading_order, largest
 from shared.images import ImageDecoder, Pixels
 from shared.models import Alignment
 
@@ -100,3 +101,14 @@ class Preparation:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
+
+
+def largest_face(faces: Sequence[Face]) -> Sequence[Face]:
+    """A choice for ``Preparation.prepare``: the largest face alone.
+
+    Raises:
+        FaceNotFound: there is none.
+    """
+    if not faces:
+        raise FaceNotFound("There is no face in the image.")
+    return [largest(faces)]

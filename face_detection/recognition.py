@@ -8,64 +8,28 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.enrolment import Enroller, Enrolment, EnrolmentReport
 from face_detection.extraction import ExtractionClient, ServedModel
 from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.search import Searcher
-from face_detection.gallery.store import NewSample, Page, Record, Sample, Store
+from face_detection.gallery.store import Page, Record, Sample, Store
 from face_detection.metrics import Metrics
-from face_detection.preparation import Encoded, Preparation, Prepared
+from face_detection.preparation import Encoded, Preparation, Prepared, largest_face
 from shared.errors import (
     DeadlinePassed,
-    ExtractionError,
-    FaceNotFound,
-    InvalidRequest,
     NotFound,
-    Overloaded,
-    ServiceError,
 )
-from shared.geometry import Face, largest
+from shared.geometry import Face
 from shared.models import Metric
 from shared.settings import FrontSettings
 
 T = TypeVar("T")
-
-_CHUNK = 32
-"""Samples of a batch that are embedded in one call."""
-
-_CHUNKS_AT_ONCE = 2
-"""While one chunk is embedded, the next one is decoded and searched for faces."""
-
-
-@dataclass(frozen=True)
-class Enrolment:
-    """A sample to be: whose face, and the picture that shows it."""
-
-    id: str
-    name: str
-    picture: Encoded
-    metadata: Any = None
-    action: str | None = None
-
-
-@dataclass
-class EnrolmentReport:
-    """What became of a batch.
-
-    Attributes:
-        success: ids that were stored, in the order of the request.
-        errors: why the others were not.
-        warnings: remarks on some of those that were stored.
-    """
-
-    success: list[str] = field(default_factory=list)
-    errors: dict[str, ServiceError] = field(default_factory=dict)
-    warnings: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,12 +54,6 @@ class Verification:
     faces: tuple[Face, Face]
 
 
-@dataclass(frozen=True)
-class _Embedded:
-    sample: NewSample
-    faces: int
-
-
 class Recognition:
     """The core of the front. Lives in one event loop.
 
@@ -118,6 +76,7 @@ class Recognition:
         metrics: Metrics,
     ) -> None:
         self._preparation = preparation
+        self._enroller = Enroller(preparation, self._embed)
         self._extraction = extraction
         self._store = store
         self._open_searcher = open_searcher
@@ -138,25 +97,12 @@ class Recognition:
         """
         async with self._deadline(self._settings.batch_timeout):
             model = await self._extraction.model()
-            gate = asyncio.Semaphore(_CHUNKS_AT_ONCE)
-
-            async def run(chunk: Sequence[Enrolment]) -> list[_Embedded | ServiceError]:
-                async with gate:
-                    return await self._embed_chunk(chunk, model)
-
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(run(enrolments[start : start + _CHUNK]))
-                    for start in range(0, len(enrolments), _CHUNK)
-                ]
-            outcomes = [outcome for task in tasks for outcome in task.result()]
-            embedded = [outcome.sample for outcome in outcomes if isinstance(outcome, _Embedded)]
-            _raise_if_extraction_failed_for_all(outcomes)
-            if embedded:
+            samples, report = await self._enroller.embed(enrolments, model)
+            if samples:
                 with self._metrics.stage("store"):
-                    await self._in_pool(lambda: self._store.upsert(tenant, embedded))
-        self._metrics.enrolled.inc(len(embedded))
-        return _report(enrolments, outcomes)
+                    await self._in_pool(lambda: self._store.upsert(tenant, samples))
+        self._metrics.enrolled.inc(len(samples))
+        return report
 
     async def identify(self, tenant: str, picture: Encoded, min_distance: float | None = None) -> list[Recognised]:
         """Say of each face of a picture, in reading order, who it is.
@@ -190,12 +136,9 @@ class Recognition:
         """
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._attempt(self._preparation.prepare(picture, model.card.alignment, _largest)))
-                    for picture in (first, second)
-                ]
-            one, other = (_value(task.result()) for task in tasks)
+            one, other = await asyncio.gather(
+                *(self._preparation.prepare(picture, model.card.alignment, largest_face) for picture in (first, second))
+            )
             embeddings = await self._embed(np.concatenate([one.crops, other.crops]), model)
         threshold = self.threshold(model) if min_distance is None else min_distance
         one_row, other_row = prepare(embeddings, self.metric(model))
@@ -274,36 +217,6 @@ class Recognition:
         self._pool.shutdown()
         self._store.close()
 
-    async def _embed_chunk(self, enrolments: Sequence[Enrolment], model: ServedModel) -> list[_Embedded | ServiceError]:
-        """What became of each enrolment, in order."""
-        prepared = await asyncio.gather(
-            *(
-                self._attempt(self._preparation.prepare(item.picture, model.card.alignment, _largest))
-                for item in enrolments
-            )
-        )
-        usable = [outcome for outcome in prepared if isinstance(outcome, Prepared)]
-        vectors: list[NDArray[np.float32]] = []
-        failure: ServiceError | None = None
-        if usable:
-            try:
-                vectors = list(await self._embed_patiently(np.concatenate([one.crops for one in usable]), model))
-            except (ExtractionError, DeadlinePassed) as error:
-                failure = error
-        rows = iter(vectors)
-        return [
-            outcome if isinstance(outcome, ServiceError) else failure or _embedded(item, outcome, model, next(rows))
-            for item, outcome in zip(enrolments, prepared, strict=True)
-        ]
-
-    async def _embed_patiently(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
-        """A batch has time: while the extraction service is busy, wait as it asks. The batch's deadline ends it."""
-        while True:
-            try:
-                return await self._embed(crops, model)
-            except Overloaded as error:
-                await asyncio.sleep(error.retry_after or 1)
-
     async def _embed(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
         with self._metrics.stage("embed"):
             return await self._extraction.embed(crops, model)
@@ -337,15 +250,6 @@ class Recognition:
                 self._searcher = opened
             return opened[1]
 
-    @staticmethod
-    async def _attempt(work: Any) -> Prepared | ServiceError:
-        """The outcome as a value, so that one bad picture does not end its siblings."""
-        try:
-            prepared: Prepared = await work
-            return prepared
-        except ServiceError as error:
-            return error
-
     async def _in_pool(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
 
@@ -356,43 +260,3 @@ class Recognition:
                 yield
         except TimeoutError as error:
             raise DeadlinePassed(f"The request was not done within {seconds:g} seconds.") from error
-
-
-def _largest(faces: Sequence[Face]) -> Sequence[Face]:
-    if not faces:
-        raise FaceNotFound("There is no face in the image.")
-    return [largest(faces)]
-
-
-def _value(outcome: Prepared | ServiceError) -> Prepared:
-    if isinstance(outcome, ServiceError):
-        raise outcome
-    return outcome
-
-
-def _embedded(
-    item: Enrolment, prepared: Prepared, model: ServedModel, vector: NDArray[np.float32]
-) -> _Embedded | ServiceError:
-    try:
-        sample = NewSample(item.id, item.name, item.metadata, model.space, vector, item.action)
-    except InvalidRequest as error:
-        return error
-    return _Embedded(sample, len(prepared.faces))
-
-
-def _raise_if_extraction_failed_for_all(outcomes: Sequence[_Embedded | ServiceError]) -> None:
-    failures = [one for one in outcomes if isinstance(one, (ExtractionError, DeadlinePassed))]
-    if failures and not any(isinstance(one, _Embedded) for one in outcomes):
-        raise failures[0]
-
-
-def _report(enrolments: Sequence[Enrolment], outcomes: Sequence[_Embedded | ServiceError]) -> EnrolmentReport:
-    report = EnrolmentReport()
-    for item, outcome in zip(enrolments, outcomes, strict=True):
-        if isinstance(outcome, ServiceError):
-            report.errors[item.id] = outcome
-            continue
-        report.success.append(item.id)
-        if outcome.faces > 1:
-            report.warnings[item.id] = [f"The image shows {outcome.faces} faces; the largest was enrolled."]
-    return report

@@ -16,12 +16,23 @@ WEB_FRAMEWORKS = {"aiohttp", "flask", "werkzeug", "jinja2", "gunicorn", "request
 DEEP_LEARNING = {"deepface", "onnxruntime", "onnx", "tensorflow", "keras", "torch", "h5py", "dlib"}
 SQL = {"sqlite3", "sqlite_utils"}
 
-LAYERS = ("api", "recognition", "preparation", "detection", "alignment", "extraction", "gallery", "metrics")
+LAYERS = (
+    "api",
+    "recognition",
+    "enrolment",
+    "preparation",
+    "detection",
+    "alignment",
+    "extraction",
+    "gallery",
+    "metrics",
+)
 """The modules of the front from the top down. The composition root stands above all and imports any."""
 
 DEPENDENCIES = {
-    "api": {"recognition", "gallery", "metrics"},
-    "recognition": {"preparation", "extraction", "gallery", "metrics"},
+    "api": {"recognition", "enrolment", "gallery", "metrics"},
+    "recognition": {"enrolment", "preparation", "extraction", "gallery", "metrics"},
+    "enrolment": {"preparation", "extraction", "gallery"},
     "preparation": {"detection", "alignment", "metrics"},
     "detection": set(),
     "alignment": set(),

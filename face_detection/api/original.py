@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from face_detection.api import schemas
 from face_detection.api.bodies import SETTINGS, read_form, read_json, read_picture_request, validate
 from face_detection.api.operations import RECOGNITION, TENANT, Operation, dump, json_response
-from face_detection.recognition import EnrolmentReport
+from face_detection.enrolment import EnrolmentReport
 from shared.errors import InvalidRequest
 
 _SAMPLES = TypeAdapter(list[schemas.SampleRequest])

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
+from face_detection.enrolment import Enrolment
 from face_detection.gallery.store import Page, Record
-from face_detection.recognition import Enrolment, Recognised, Verification
+from face_detection.recognition import Recognised, Verification
 from shared.geometry import Face
 
 _DISTANCE_DIGITS = 4

@@ -1,0 +1,162 @@
+"""From a batch of photos to samples that can be stored: what does not work out fails alone, and says why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face_detection.extraction import ServedModel
+from face_detection.gallery.store import NewSample
+from face_detection.preparation import Encoded, Preparation, Prepared, largest_face
+from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError
+
+Embed = Callable[[NDArray[np.uint8], ServedModel], Awaitable[NDArray[np.float32]]]
+
+_CHUNK = 32
+"""Samples of a batch that are embedded in one call."""
+
+_CHUNKS_AT_ONCE = 2
+"""While one chunk is embedded, the next one is decoded and searched for faces."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A sample to be: whose face, and the picture that shows it."""
+
+    id: str
+    name: str
+    picture: Encoded
+    metadata: Any = None
+    action: str | None = None
+
+
+@dataclass
+class EnrolmentReport:
+    """What became of a batch.
+
+    Attributes:
+        success: ids that were stored, in the order of the request.
+        errors: why the others were not.
+        warnings: remarks on some of those that were stored.
+    """
+
+    success: list[str] = field(default_factory=list)
+    errors: dict[str, ServiceError] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    sample: NewSample
+    faces: int
+
+
+class Enroller:
+    """Prepares and embeds batches.
+
+    Args:
+        preparation: pictures to crops.
+        embed: crops to embeddings.
+    """
+
+    def __init__(self, preparation: Preparation, embed: Embed) -> None:
+        self._preparation = preparation
+        self._embed = embed
+
+    async def embed(
+        self, enrolments: Sequence[Enrolment], model: ServedModel
+    ) -> tuple[list[NewSample], EnrolmentReport]:
+        """Embed the largest face of each picture.
+
+        Returns:
+            The samples to store, and what became of each enrolment once they are stored.
+
+        Raises:
+            ExtractionError, DeadlinePassed: no picture could be embedded, for want of the extraction service.
+        """
+        gate = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+
+        async def run(chunk: Sequence[Enrolment]) -> list[_Embedded | ServiceError]:
+            async with gate:
+                return await self._embed_chunk(chunk, model)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(run(enrolments[start : start + _CHUNK]))
+                for start in range(0, len(enrolments), _CHUNK)
+            ]
+        outcomes = [outcome for task in tasks for outcome in task.result()]
+        _raise_if_extraction_failed_for_all(outcomes)
+        samples = [outcome.sample for outcome in outcomes if isinstance(outcome, _Embedded)]
+        return samples, _report(enrolments, outcomes)
+
+    async def _embed_chunk(self, enrolments: Sequence[Enrolment], model: ServedModel) -> list[_Embedded | ServiceError]:
+        """What became of each enrolment, in order."""
+        prepared = await asyncio.gather(
+            *(
+                self._attempt(self._preparation.prepare(item.picture, model.card.alignment, largest_face))
+                for item in enrolments
+            )
+        )
+        usable = [outcome for outcome in prepared if isinstance(outcome, Prepared)]
+        vectors: list[NDArray[np.float32]] = []
+        failure: ServiceError | None = None
+        if usable:
+            try:
+                vectors = list(await self._embed_patiently(np.concatenate([one.crops for one in usable]), model))
+            except (ExtractionError, DeadlinePassed) as error:
+                failure = error
+        rows = iter(vectors)
+        return [
+            outcome if isinstance(outcome, ServiceError) else failure or _embedded(item, outcome, model, next(rows))
+            for item, outcome in zip(enrolments, prepared, strict=True)
+        ]
+
+    async def _embed_patiently(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
+        """A batch has time: while the extraction service is busy, wait as it asks. The batch's deadline ends it."""
+        while True:
+            try:
+                return await self._embed(crops, model)
+            except Overloaded as error:
+                await asyncio.sleep(error.retry_after or 1)
+
+    @staticmethod
+    async def _attempt(work: Awaitable[Prepared]) -> Prepared | ServiceError:
+        """The outcome as a value, so that one bad picture does not end its siblings."""
+        try:
+            return await work
+        except ServiceError as error:
+            return error
+
+
+def _embedded(
+    item: Enrolment, prepared: Prepared, model: ServedModel, vector: NDArray[np.float32]
+) -> _Embedded | ServiceError:
+    try:
+        sample = NewSample(item.id, item.name, item.metadata, model.space, vector, item.action)
+    except InvalidRequest as error:
+        return error
+    return _Embedded(sample, len(prepared.faces))
+
+
+def _raise_if_extraction_failed_for_all(outcomes: Sequence[_Embedded | ServiceError]) -> None:
+    failures = [one for one in outcomes if isinstance(one, (ExtractionError, DeadlinePassed))]
+    if failures and not any(isinstance(one, _Embedded) for one in outcomes):
+        raise failures[0]
+
+
+def _report(enrolments: Sequence[Enrolment], outcomes: Sequence[_Embedded | ServiceError]) -> EnrolmentReport:
+    report = EnrolmentReport()
+    for item, outcome in zip(enrolments, outcomes, strict=True):
+        if isinstance(outcome, ServiceError):
+            report.errors[item.id] = outcome
+            continue
+        report.success.append(item.id)
+        if outcome.faces > 1:
+            report.warnings[item.id] = [f"The image shows {outcome.faces} faces; the largest was enrolled."]
+    return report
