@@ -92,6 +92,10 @@ def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | 
         )
         return response
 
+    @app.teardown_request
+    def end(error: BaseException | None) -> None:
+        logs.request_id.set("")  # the thread goes on to other work
+
     @app.errorhandler(errors.ServiceError)
     def service_error(error: errors.ServiceError) -> Response:
         if status_of(error) >= 500 and error.__cause__:

@@ -70,8 +70,6 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if response.status >= 500:
             log.warning("request failed: %s", error.message, extra={"code": error.code}, exc_info=error.__cause__)
         return response
-    except web.HTTPRedirection:
-        raise
     except web.HTTPException as error:
         known: errors.ServiceError
         if error.status == 404:

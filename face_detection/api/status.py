@@ -64,7 +64,7 @@ async def docs(request: web.Request) -> web.StreamResponse:
 
 async def home(request: web.Request) -> web.Response:
     """There is nothing at the root yet but the way to the documentation."""
-    raise web.HTTPFound("/docs")
+    return web.Response(status=302, headers={"Location": "/docs"})
 
 
 OPERATIONS = (
