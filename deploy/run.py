@@ -19,7 +19,9 @@ def main() -> int:
     """Run until a signal or the end of a service; returns the exit status."""
     # A terminal is for people: routine log lines stay out unless asked for.
     environment = {"LOG_LEVEL": "WARNING", **os.environ}
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: who is started in the background of a shell script inherits that it is ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     started = time.monotonic()
     try:
         services = Services(environment)

@@ -273,27 +273,30 @@ def test_a_damaged_detector_file_is_one_clear_line(
     assert name in line and "damaged" in line and "fetch yunet" in line
 
 
-def test_make_run_and_an_interrupt(own_ports: dict[str, str], image: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.run"],
-        cwd=ROOT,
-        env=own_ports,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+@pytest.fixture
+def running(own_ports: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """``make run`` without make."""
+    command = [sys.executable, "-m", "deploy.run"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=own_ports, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.terminate()
+
+
+def test_make_run_and_an_interrupt(running: subprocess.Popen[str], own_ports: dict[str, str], image: str) -> None:
+    assert running.stdout is not None
     printed = ""
     while "curl" not in printed:
-        line = process.stdout.readline()
-        assert line, process.stderr.read() if process.stderr else ""
+        line = running.stdout.readline()
+        assert line, running.communicate()[1]
         printed += line
     url = f"http://{own_ports['FRONT_BIND']}"
     assert url in printed
     assert requests.post(f"{url}/face-recognition", json={"image": image}, timeout=60).json() == []
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (0, "")
     assert "Stopping" in out
     for bind in (own_ports["FRONT_BIND"], own_ports["EXTRACTION_BIND"]):
         with pytest.raises(requests.ConnectionError):
