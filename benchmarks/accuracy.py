@@ -103,9 +103,9 @@ def read_pairs(file: Path) -> list[Pair]:
         match line:
             case [first, second, ("0" | "1") as same] if "/" in first:
                 pairs.append(Pair(first, second, same == "1"))
-            case [person, one, other]:
+            case [person, one, other] if one.isdigit() and other.isdigit():
                 pairs.append(Pair(_official(person, one), _official(person, other), True))
-            case [person, one, stranger, other]:
+            case [person, one, stranger, other] if one.isdigit() and other.isdigit():
                 pairs.append(Pair(_official(person, one), _official(stranger, other), False))
             case _:
                 sys.exit(f"{file} has a line that is no pair: {line}")
@@ -192,15 +192,16 @@ def fold_accuracies(pair_distances: NDArray[np.float64], same: NDArray[np.bool_]
     for kind in (True, False):
         members = np.flatnonzero(same == kind)
         fold[members] = np.arange(len(members)) * FOLDS // len(members)
-    candidates = np.unique(pair_distances)
-    right = (pair_distances[None] <= candidates[:, None]) == same[None]
+    values = np.unique(pair_distances)
+    gaps = np.diff(values)
+    candidates = values[:-1] + gaps / 2
+    right = (pair_distances[None] < candidates[:, None]) == same[None]
     accuracies = []
     for number in range(FOLDS):
         scores = right[:, fold != number].sum(axis=1)
-        # Many thresholds tie on few pairs; the middle one is the least accidental.
-        tied = np.flatnonzero(scores == scores.max())
-        best = tied[len(tied) // 2]
-        accuracies.append(right[best][fold == number].mean())
+        # Many thresholds tie on few pairs; the one farthest from any pair is the least accidental.
+        best = np.where(scores == scores.max(), gaps, 0).argmax()
+        accuracies.append(right[best, fold == number].mean())
     return np.array(accuracies)
 
 

@@ -23,7 +23,7 @@ def test_pairs_by_path(tmp_path: Path) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text("A/a.jpg\tA/b.jpg\t1\nA/a.jpg\tB/c.jpg\t0\n")
     assert read_pairs(file) == [Pair("A/a.jpg", "A/b.jpg", True), Pair("A/a.jpg", "B/c.jpg", False)]
-    file.write_text("one two three\n")
+    file.write_text("A/a.jpg\tA/b.jpg\t1\none\ttwo\tthree\n")
     with pytest.raises(SystemExit):
         read_pairs(file)
 
