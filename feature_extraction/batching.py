@@ -1,9 +1,9 @@
 """Dynamic micro-batching: crops of concurrent requests share one run of the network.
 
-One thread owns the engine. It takes whatever waits, at most ``max_batch`` crops, runs it, and hands out the
-rows; while it runs, the next batch gathers by itself, so no request ever waits for a timer. A request is split
-when it is larger than a batch. Every waiter gets its rows or an error, also when the engine raises, when its
-deadline passes and when the service stops.
+As many threads as the engine has lanes run it. A thread takes its share of whatever waits, at most ``max_batch``
+crops, runs it, and hands out the rows; while all are busy, the next batches gather by themselves, so no request
+ever waits for a timer. A request is split when it is larger than a share. Every waiter gets its rows or an error,
+also when the engine raises, when its deadline passes and when the service stops.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class _Job:
     deadline: float
     future: Future[Embeddings] = field(default_factory=Future)
     taken: int = 0
-    parts: list[Embeddings] = field(default_factory=list)
+    parts: dict[int, Embeddings] = field(default_factory=dict)
+    """First crop of the part → its rows. Parts may be done in any order."""
 
     @property
     def abandoned(self) -> bool:
@@ -42,9 +43,10 @@ class Batcher:
     """A bounded queue in front of an engine.
 
     Args:
-        embed: (n, height, width, 3) uint8 → (n, dimensions) float32; called from one thread only.
+        embed: (n, height, width, 3) uint8 → (n, dimensions) float32; called from ``lanes`` threads.
         max_batch: most crops in one call of ``embed``.
         max_queued: most crops that wait; a request that does not fit is refused.
+        lanes: calls of ``embed`` at once.
         observe: told the number of crops after each call of ``embed``, and the seconds that it took.
     """
 
@@ -54,6 +56,7 @@ class Batcher:
         *,
         max_batch: int,
         max_queued: int,
+        lanes: int = 1,
         observe: Callable[[int, float], None] = lambda crops, seconds: None,
     ) -> None:
         self._embed = embed
@@ -62,10 +65,14 @@ class Batcher:
         self._observe = observe
         self._jobs: deque[_Job] = deque()
         self._queued = 0
+        self._idle = 0
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"lane-{number}", daemon=True) for number in range(lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def queued(self) -> int:
@@ -99,7 +106,7 @@ class Batcher:
                 raise Overloaded("Too many crops are waiting already.")
             self._queued += len(crops)
             self._jobs.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
         try:
             return job.future.result(timeout)
         except FutureTimeout:
@@ -107,60 +114,74 @@ class Batcher:
             raise DeadlinePassed(f"The crops were not embedded within {timeout:g} seconds.") from None
 
     def close(self) -> None:
-        """Refuse new work, answer everybody who waits with an error, and stop the thread."""
+        """Refuse new work, finish what runs, answer everybody else who waits with an error, and stop the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            waiting, self._jobs = self._jobs, deque()
+            self._changed.notify_all()
+        for job in waiting:
+            self._answer(job, NotReady("The service is stopping."))
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while True:
             with self._changed:
+                self._idle += 1
                 while not self._jobs and not self._closed:
                     self._changed.wait()
                 if self._closed:
-                    waiting, self._jobs = self._jobs, deque()
-                    break
+                    return
                 batch = self._next_batch()
+                self._idle -= 1
             if batch:
                 self._embed_batch(batch)
-        for job in waiting:
-            _answer(job, NotReady("The service is stopping."))
 
-    def _next_batch(self) -> list[tuple[_Job, Crops]]:
-        """Take crops from the front of the queue until the batch is full. Abandoned jobs are dropped."""
-        batch: list[tuple[_Job, Crops]] = []
-        room = self._max_batch
+    def _next_batch(self) -> list[tuple[_Job, int, Crops]]:
+        """Take this thread's share from the front of the queue. Abandoned jobs are dropped.
+
+        Returns:
+            Jobs with the first of the crops taken from each, and these crops.
+        """
+        batch: list[tuple[_Job, int, Crops]] = []
+        room = min(self._max_batch, -(-self._queued // self._idle))
         while self._jobs and room:
             job = self._jobs[0]
             if job.abandoned:
                 self._jobs.popleft()
                 self._queued -= len(job.crops) - job.taken
                 continue
-            part = job.crops[job.taken : job.taken + room]
+            first = job.taken
+            part = job.crops[first : first + room]
             job.taken += len(part)
             self._queued -= len(part)
             room -= len(part)
-            batch.append((job, part))
+            batch.append((job, first, part))
             if job.taken == len(job.crops):
                 self._jobs.popleft()
         return batch
 
-    def _embed_batch(self, batch: list[tuple[_Job, Crops]]) -> None:
-        crops = batch[0][1] if len(batch) == 1 else np.concatenate([part for _, part in batch])
+    def _embed_batch(self, batch: list[tuple[_Job, int, Crops]]) -> None:
+        crops = batch[0][2] if len(batch) == 1 else np.concatenate([part for _, _, part in batch])
         started = time.monotonic()
         try:
             rows = self._embed(crops)
         except Exception as error:
-            self._fail([job for job, _ in batch], error)
+            self._fail([job for job, _, _ in batch], error)
             return
         self._observe(len(crops), time.monotonic() - started)
         start = 0
-        for job, part in batch:
-            job.parts.append(rows[start : start + len(part)])
+        for job, first, part in batch:
+            self._hand_out(job, first, rows[start : start + len(part)])
             start += len(part)
-            if job.taken == len(job.crops):
-                _answer(job, job.parts[0] if len(job.parts) == 1 else np.concatenate(job.parts))
+
+    def _hand_out(self, job: _Job, first: int, rows: Embeddings) -> None:
+        with self._changed:
+            job.parts[first] = rows
+            done = sum(map(len, job.parts.values())) == len(job.crops)
+        if done:
+            parts = [job.parts[first] for first in sorted(job.parts)]
+            self._answer(job, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
         with self._changed:
@@ -172,13 +193,14 @@ class Batcher:
         for job in jobs:
             failure = ExtractionFailed("The engine failed on this batch.")
             failure.__cause__ = error
-            _answer(job, failure)
+            self._answer(job, failure)
 
-
-def _answer(job: _Job, result: Embeddings | Exception) -> None:
-    if not job.future.set_running_or_notify_cancel():
-        return
-    if isinstance(result, Exception):
-        job.future.set_exception(result)
-    else:
-        job.future.set_result(result)
+    def _answer(self, job: _Job, result: Embeddings | Exception) -> None:
+        with self._changed:
+            # Two lanes may fail on parts of one job: the first answer counts.
+            if job.future.done() or not job.future.set_running_or_notify_cancel():
+                return
+            if isinstance(result, Exception):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)

@@ -37,6 +37,11 @@ class Embedder(Protocol):
         """Where the network runs: cpu, cuda or tensorrt."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """How many calls of ``embed`` from different threads make good use of the hardware at once."""
+        ...
+
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embeddings of crops, each independent of the others.
 
@@ -60,6 +65,7 @@ class NetworkEmbedder:
         self.revision = revision
         self.engine = engine
         self.device = network.device
+        self.lanes = network.lanes
         self.network = network
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -54,6 +54,7 @@ class Extraction:
             embedder.embed,
             max_batch=self._settings.max_batch,
             max_queued=self._settings.max_queued_crops,
+            lanes=embedder.lanes,
             observe=self._metrics.observe_batch,
         )
         self._metrics.queued.set_function(lambda: batcher.queued)

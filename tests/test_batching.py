@@ -170,3 +170,50 @@ def test_batch_sizes_are_observed() -> None:
     batcher.embed(crops(1, 2, 3, 4, 5), 5)
     batcher.close()
     assert seen == [4, 1]
+
+
+@pytest.fixture
+def two_lanes(engine: GatedEngine) -> Iterator[Batcher]:
+    batcher = Batcher(engine, max_batch=4, max_queued=40, lanes=2)
+    yield batcher
+    engine.gate.set()
+    batcher.close()
+
+
+def test_idle_lanes_share_a_request(two_lanes: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
+    engine.gate.clear()
+    request = pool.submit(two_lanes.embed, crops(*range(6)), 5)
+    for _ in range(2):  # both lanes run at once
+        assert engine.entered.acquire(timeout=5)
+    engine.gate.set()
+    assert request.result().ravel().tolist() == list(range(6))
+    assert sorted(engine.batches) == [3, 3]
+
+
+def test_parts_that_finish_in_any_order_are_put_together(two_lanes: Batcher, pool: ThreadPoolExecutor) -> None:
+    def client(seed: int) -> bool:
+        values = [(seed * 31 + i) % 256 for i in range(seed % 7 + 1)]
+        while True:
+            try:
+                return two_lanes.embed(crops(*values), 10).ravel().tolist() == values
+            except Overloaded:
+                time.sleep(0.001)
+
+    assert all(pool.map(client, range(500)))
+    assert two_lanes.queued == 0
+
+
+def test_a_job_that_fails_in_both_lanes_is_answered_once(
+    two_lanes: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.gate.clear()
+    engine.error = RuntimeError("out of memory")
+    request = pool.submit(two_lanes.embed, crops(*range(8)), 5)
+    for _ in range(2):
+        assert engine.entered.acquire(timeout=5)
+    engine.gate.set()
+    with pytest.raises(ExtractionFailed):
+        request.result()
+    engine.error = None
+    assert two_lanes.embed(crops(7), 5).tolist() == [[7]]
+    assert not caplog.records

@@ -165,7 +165,7 @@ def test_a_model_that_cannot_be_loaded_is_reported(extraction_settings: Extracti
 class Broken:
     """An embedder whose engine fails after its warm-up."""
 
-    engine, device, revision = "onnx", "cpu", "abc"
+    engine, device, revision, lanes = "onnx", "cpu", "abc", 1
 
     def __init__(self, facenet: Embedder) -> None:
         self.card = facenet.card

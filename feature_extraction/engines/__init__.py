@@ -22,6 +22,11 @@ class Network(Protocol):
         """Where it runs: cpu, cuda or tensorrt."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """How many calls of ``run`` from different threads make good use of the hardware at once."""
+        ...
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One forward pass.
 

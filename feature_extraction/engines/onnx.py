@@ -50,7 +50,8 @@ def load(card: ModelCard, path: Path, settings: ExtractionSettings) -> Network:
     # A provider that fails to start is only logged by ONNX Runtime, which then goes on with the CPU.
     _demand(devices, session.get_providers())
     session.disable_fallback()
-    return OnnxNetwork(session, card, path, devices[0])
+    lanes = settings.compute_threads or available_cores() if devices[0] == "cpu" else 1
+    return OnnxNetwork(session, card, path, devices[0], lanes)
 
 
 def _demand(devices: list[str], providers: list[str]) -> None:
@@ -63,7 +64,8 @@ def _demand(devices: list[str], providers: list[str]) -> None:
 
 def _session_options(onnxruntime: Any, settings: ExtractionSettings) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.compute_threads or available_cores()
+    # One thread for each run and one run for each core: threads that share a run wait for one another at every layer.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     # A memory plan is kept for every batch size that occurs; without plans the arena's chunks are shared by all.
@@ -91,8 +93,9 @@ def _provider_options(device: str, path: Path, settings: ExtractionSettings) -> 
 class OnnxNetwork:
     """A session of ONNX Runtime. Safe to use from several threads."""
 
-    def __init__(self, session: Any, card: ModelCard, path: Path, device: str) -> None:
+    def __init__(self, session: Any, card: ModelCard, path: Path, device: str, lanes: int) -> None:
         self.device = device
+        self.lanes = lanes
         self._session = session
         self._input = session.get_inputs()[0].name
         self._output = session.get_outputs()[0].name

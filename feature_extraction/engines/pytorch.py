@@ -78,6 +78,7 @@ class TorchNetwork:
 
     def __init__(self, torch: Any, model: Any, device: str) -> None:
         self.device = device
+        self.lanes = 1
         self._torch = torch
         self._model = model.eval().to(device, memory_format=torch.channels_last)
 

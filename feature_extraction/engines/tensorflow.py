@@ -94,6 +94,7 @@ class TensorflowNetwork:
 
     def __init__(self, tensorflow: Any, model: Any, card: ModelCard, device: str) -> None:
         self.device = device
+        self.lanes = 1
         self._constant = tensorflow.constant
         shape = (None, card.alignment.height, card.alignment.width, 3)
 
