@@ -33,7 +33,7 @@ from feature_extraction.engines import Network
 from feature_extraction.preprocessing import network_input
 from feature_extraction.weights.store import ensure_detector
 from shared.geometry import Face
-from shared.images import ImageDecoder, Pixels
+from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import (
     ARCFACE_TEMPLATE,
     Alignment,
@@ -125,7 +125,9 @@ def read_photos(paths: Sequence[Path], settings: FrontSettings) -> list[Photo]:
     photos = []
     for path in tqdm(paths, desc="detect", unit="photo"):
         pixels = decoder.decode(path.read_bytes())
-        photos.append(Photo(f"{path.parent.name}/{path.name}", pixels, _central(detector.detect(pixels), pixels)))
+        photos.append(
+            Photo(f"{path.parent.name}/{path.name}", pixels, _central(detector.detect(Preview.full(pixels)), pixels))
+        )
     return photos
 
 
@@ -145,15 +147,16 @@ def embed(photos: Sequence[Photo], network: Network, card: ModelCard, label: str
     """Embeddings (n, dimensions) of the photos' faces; a photo without one is aligned as if it were a crop."""
     rows = []
     for start in tqdm(range(0, len(photos), 16), desc=label, unit="batch"):
-        crops = np.concatenate([_crop(photo, card.alignment) for photo in photos[start : start + 16]])
+        crops = np.concatenate([crop_of(photo, card.alignment) for photo in photos[start : start + 16]])
         rows.append(network.run(network_input(crops, card.normalisation)))
     return np.concatenate(rows)
 
 
-def _crop(photo: Photo, alignment: Alignment) -> Pixels:
+def crop_of(photo: Photo, alignment: Alignment) -> Pixels:
+    """The photo's face as a batch of one crop, (1, height, width, 3) uint8 BGR."""
     if photo.face is None:
         return np.asarray(cv2.resize(photo.pixels, (alignment.width, alignment.height)), np.uint8)[None]
-    return cut_out(photo.pixels, [photo.face], alignment)
+    return cut_out(Preview.full(photo.pixels), [photo.face], alignment)
 
 
 def measure(trial: Trial, photos: Sequence[Photo], pairs: Sequence[Pair], embeddings: NDArray[np.float32]) -> Result:

@@ -42,9 +42,7 @@ def request(url: str, path: str, body: bytes, content_type: str) -> bytes:
     return head.encode() + body
 
 
-def generate(
-    url: str, requests: Sequence[bytes], clients: int, seconds: float, rate: float | None = None
-) -> Load:
+def generate(url: str, requests: Sequence[bytes], clients: int, seconds: float, rate: float | None = None) -> Load:
     """Send requests from ``clients`` connections for some seconds.
 
     Args:
@@ -64,9 +62,7 @@ def generate(
     return Load(len(latencies) / passed, np.array(latencies), failures)
 
 
-def _main(
-    pipe: Connection, url: str, requests: list[bytes], clients: int, seconds: float, rate: float | None
-) -> None:
+def _main(pipe: Connection, url: str, requests: list[bytes], clients: int, seconds: float, rate: float | None) -> None:
     pipe.send(asyncio.run(_run(url, requests, clients, seconds, rate)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.geometry import Face, Landmarks
-from shared.images import Pixels
+from shared.images import Pixels, Preview
 from shared.models import Alignment
 
 Matrix = NDArray[np.float64]
@@ -34,26 +34,43 @@ def similarity(landmarks: Landmarks, alignment: Alignment) -> Matrix:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def cut_out(pixels: Pixels, faces: Sequence[Face], alignment: Alignment) -> Pixels:
+def shrinks(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> bool:
+    """Whether all crops have fewer pixels than the faces have in a reduced picture, so that nothing is lost by it."""
+    scale = picture.pixels.shape[1] / picture.width
+    return all(_magnification(similarity(face.landmarks, alignment)) <= scale for face in faces)
+
+
+def cut_out(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> Pixels:
     """One aligned crop for each face; what lies beyond the picture is black.
 
     Args:
-        pixels: (height, width, 3) uint8 BGR.
-        faces: their landmarks are in the picture's pixels.
+        picture: may be reduced.
+        faces: their landmarks are in pixels of the picture at full scale.
         alignment: size and template of the crops.
 
     Returns:
         (len(faces), alignment.height, alignment.width, 3) uint8 BGR.
     """
     crops = np.empty((len(faces), alignment.height, alignment.width, 3), np.uint8)
+    # Pixel i of the reduced picture is centred on pixel (i + 1/2) / scale − 1/2 of the full one.
+    to_full = _scaling(picture.width / picture.pixels.shape[1], picture.height / picture.pixels.shape[0])
     for crop, face in zip(crops, faces, strict=True):
-        _warp(pixels, similarity(face.landmarks, alignment), alignment, crop)
+        _warp(picture.pixels, similarity(face.landmarks, alignment) @ to_full, alignment, crop)
     return crops
+
+
+def _magnification(matrix: Matrix) -> float:
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def _scaling(x: float, y: float, left: int = 0, top: int = 0) -> Matrix:
+    """(3, 3), from a picture whose pixels are x × y pixels of another, from ``left, top`` on, to that other."""
+    return np.array([[x, 0, left + (x - 1) / 2], [0, y, top + (y - 1) / 2], [0, 0, 1]], np.float64)
 
 
 def _warp(pixels: Pixels, matrix: Matrix, alignment: Alignment, crop: Pixels) -> None:
     """Warp with bilinear sampling, which skips pixels when it shrinks by more than two: average them first."""
-    shrink = int(1 / max(float(np.hypot(matrix[0, 0], matrix[1, 0])), 1e-6))
+    shrink = int(1 / max(_magnification(matrix), 1e-6))
     if shrink >= 2:
         pixels, matrix = _shrunken(pixels, matrix, alignment, shrink)
     cv2.warpAffine(pixels, matrix, (alignment.width, alignment.height), dst=crop, flags=cv2.INTER_LINEAR)
@@ -69,9 +86,5 @@ def _shrunken(pixels: Pixels, matrix: Matrix, alignment: Alignment, shrink: int)
     width, height = max(1, (right - left) // shrink), max(1, (bottom - top) // shrink)
     part = pixels[top : top + height * shrink, left : left + width * shrink]
     small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-    step_x, step_y = part.shape[1] / width, part.shape[0] / height
-    # Pixel i of the small picture is centred on pixel step·i + (step − 1)/2 of the part.
-    to_picture = np.array(
-        [[step_x, 0, left + (step_x - 1) / 2], [0, step_y, top + (step_y - 1) / 2], [0, 0, 1]], np.float64
-    )
+    to_picture = _scaling(part.shape[1] / width, part.shape[0] / height, int(left), int(top))
     return np.asarray(small, np.uint8), matrix @ to_picture

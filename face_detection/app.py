@@ -56,6 +56,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
         Preparation(
             ImageDecoder(settings.max_image_bytes, settings.max_image_pixels),
             YuNet(settings),
+            settings.detection_max_side,
             settings.decode_threads,
             metrics,
         ),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.errors import WeightsError
 from shared.geometry import Box, Face, Landmarks
-from shared.images import Pixels
+from shared.images import Preview
 from shared.models import YUNET
 from shared.settings import FrontSettings
 
@@ -23,14 +23,11 @@ _LEAST_SIDE = 64
 class Detector(Protocol):
     """Finds the faces of a picture. Safe to call from several threads."""
 
-    def detect(self, pixels: Pixels) -> list[Face]:
+    def detect(self, picture: Preview) -> list[Face]:
         """Find faces.
 
-        Args:
-            pixels: (height, width, 3) uint8 BGR, upright.
-
         Returns:
-            Faces with boxes and landmarks in the picture's pixels, best score first.
+            Faces with boxes and landmarks in pixels of the picture at full scale, best score first.
         """
         ...
 
@@ -52,8 +49,9 @@ class YuNet:
         self._file = _checked(settings.weights / YUNET.file)
         self._local = threading.local()
 
-    def detect(self, pixels: Pixels) -> list[Face]:
+    def detect(self, picture: Preview) -> list[Face]:
         """See ``Detector.detect``."""
+        pixels = picture.pixels
         height, width = pixels.shape[:2]
         scale = min(1.0, self._settings.detection_max_side / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -69,7 +67,7 @@ class YuNet:
         if rows is None:
             return []
         # Each axis has its own factor: the sides were rounded to whole pixels.
-        factors = np.array([width / size[0], height / size[1]] * 7)
+        factors = np.array([picture.width / size[0], picture.height / size[1]] * 7)
         faces = [_face(row) for row in np.hstack([rows[:, :14] * factors, rows[:, 14:]])]
         faces = [face for face in faces if min(face.box.width, face.box.height) >= self._settings.min_face]
         return sorted(faces, key=lambda face: -face.score)[: self._settings.max_faces]

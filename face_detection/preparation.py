@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import cv2
 
-from face_detection.alignment import cut_out
+from face_detection.alignment import cut_out, shrinks
 from face_detection.detection import Detector
 from face_detection.metrics import Metrics
 from shared.errors import FaceNotFound
 from shared.geometry import Face, in_reading_order, largest
-from shared.images import ImageDecoder, Pixels
+from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import Alignment
 
 Encoded = str | bytes
@@ -46,15 +46,19 @@ class Preparation:
     Args:
         decoder: decodes within limits.
         detector: finds faces.
+        preview_side: longer side that is enough for the detector, in pixels; a larger JPEG is decoded at reduced scale.
         threads: number of pictures worked on at once.
         metrics: told how long each stage took.
     """
 
-    def __init__(self, decoder: ImageDecoder, detector: Detector, threads: int, metrics: Metrics) -> None:
+    def __init__(
+        self, decoder: ImageDecoder, detector: Detector, preview_side: int, threads: int, metrics: Metrics
+    ) -> None:
         # Parallelism comes from pictures; OpenCV's own threads would only compete with it.
         cv2.setNumThreads(1)
         self._decoder = decoder
         self._detector = detector
+        self._preview_side = preview_side
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
 
@@ -64,7 +68,7 @@ class Preparation:
         Raises:
             ImageError: the picture cannot be used.
         """
-        return await self._run(lambda: self._detect(self._decode(picture)))
+        return await self._run(lambda: self._detect(self._decode(self._bytes(picture))))
 
     async def prepare(
         self, picture: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face]], Sequence[Face]] = lambda f: f
@@ -77,11 +81,15 @@ class Preparation:
         """
 
         def work() -> Prepared:
-            pixels = self._decode(picture)
-            faces = self._detect(pixels)
+            data = self._bytes(picture)
+            preview = self._decode(data)
+            faces = self._detect(preview)
             chosen = choose(faces)
+            if preview.reduced and not shrinks(preview, chosen, alignment):
+                with self._metrics.stage("decode"):
+                    preview = Preview.full(self._decoder.decode(data))
             with self._metrics.stage("align"):
-                return Prepared(faces, chosen, cut_out(pixels, chosen, alignment))
+                return Prepared(faces, chosen, cut_out(preview, chosen, alignment))
 
         return await self._run(work)
 
@@ -89,13 +97,16 @@ class Preparation:
         """Stop the threads; work that has not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _decode(self, picture: Encoded) -> Pixels:
-        with self._metrics.stage("decode"):
-            return self._decoder.decode_text(picture) if isinstance(picture, str) else self._decoder.decode(picture)
+    def _bytes(self, picture: Encoded) -> bytes:
+        return self._decoder.bytes_of(picture) if isinstance(picture, str) else picture
 
-    def _detect(self, pixels: Pixels) -> list[Face]:
+    def _decode(self, data: bytes) -> Preview:
+        with self._metrics.stage("decode"):
+            return self._decoder.preview(data, self._preview_side)
+
+    def _detect(self, preview: Preview) -> list[Face]:
         with self._metrics.stage("detect"):
-            faces = in_reading_order(self._detector.detect(pixels))
+            faces = in_reading_order(self._detector.detect(preview))
         self._metrics.faces.inc(len(faces))
         return faces
 

@@ -6,7 +6,6 @@ header, and only then are pixels decoded.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 import struct
@@ -14,18 +13,46 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pybase64
 from numpy.typing import NDArray
 
 from shared.errors import ImageTooLarge, TooManyPixels, UndecodableImage, UnsupportedImage
 
 Pixels = NDArray[np.uint8]
 
+_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+
 _DATA_URI = re.compile(r"data:[^,]{0,200}?,", re.IGNORECASE)
+_JPEG = b"\xff\xd8\xff"
 # As libjpeg reads it: whatever stands before a marker is skipped.
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _JPEG_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN = 0xDA
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An upright picture, perhaps at reduced scale.
+
+    Attributes:
+        pixels: (height, width, 3) uint8 BGR.
+        width, height: of the picture at full scale, in pixels.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+
+    @classmethod
+    def full(cls, pixels: Pixels) -> Preview:
+        """A picture at full scale."""
+        return cls(pixels, pixels.shape[1], pixels.shape[0])
+
+    @property
+    def reduced(self) -> bool:
+        """Whether ``pixels`` are fewer than the picture has."""
+        return self.pixels.shape[:2] != (self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -39,17 +66,6 @@ class ImageDecoder:
 
     max_bytes: int
     max_pixels: int
-
-    def decode_text(self, text: str) -> Pixels:
-        """Decode a base64 data URI, or base64 alone.
-
-        Returns:
-            (height, width, 3) uint8 BGR, upright.
-
-        Raises:
-            ImageTooLarge, TooManyPixels, UnsupportedImage, UndecodableImage: see ``shared.errors``.
-        """
-        return self.decode(self.bytes_of(text))
 
     def bytes_of(self, text: str) -> bytes:
         """The encoded picture in a base64 data URI, or in base64 alone. White space is ignored, padding may lack.
@@ -67,11 +83,9 @@ class ImageDecoder:
         # A generous bound first: line breaks may add to the length, but never double it.
         if len(text) - start > self.max_bytes * 8 // 3 + 8:
             raise self._too_large()
-        body = text[start:]
         try:
-            encoded = body.encode("ascii")
-            data = self._decode_base64(encoded)
-        except (UnicodeEncodeError, binascii.Error) as error:
+            data = self._decode_base64(text[start:])
+        except (ValueError, binascii.Error) as error:
             raise UndecodableImage("The image is not valid base64.") from error
         if not data:
             raise UndecodableImage("The image is empty.")
@@ -80,12 +94,12 @@ class ImageDecoder:
         return data
 
     @staticmethod
-    def _decode_base64(encoded: bytes) -> bytes:
+    def _decode_base64(text: str) -> bytes:
         try:
-            return base64.b64decode(encoded, validate=True)
+            return pybase64.b64decode(text, validate=True)
         except binascii.Error:
-            compact = b"".join(encoded.split()).rstrip(b"=")
-            return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
+            compact = "".join(text.split()).rstrip("=")
+            return pybase64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
     def decode(self, data: bytes) -> Pixels:
         """Decode an encoded picture (JPEG, PNG, WebP or BMP) and turn it upright by its EXIF orientation.
@@ -98,18 +112,32 @@ class ImageDecoder:
         Raises:
             ImageTooLarge, TooManyPixels, UnsupportedImage, UndecodableImage: see ``shared.errors``.
         """
+        self._size(data)
+        return _decoded(data, cv2.IMREAD_COLOR)
+
+    def preview(self, data: bytes, least_side: int) -> Preview:
+        """Decode at reduced scale where that is cheap: a JPEG that stays large enough, by its own transform.
+
+        Args:
+            data: as for ``decode``.
+            least_side: the longer side is not reduced below this, in pixels.
+
+        Raises:
+            ImageTooLarge, TooManyPixels, UnsupportedImage, UndecodableImage: see ``shared.errors``.
+        """
+        width, height = self._size(data)
+        scale = next((scale for scale in _REDUCED if max(width, height) // scale >= least_side), 1)
+        if scale == 1 or not data.startswith(_JPEG):
+            return Preview.full(_decoded(data, cv2.IMREAD_COLOR))
+        pixels = _decoded(data, _REDUCED[scale])
+        # The header gives the size before EXIF's orientation was applied.
+        if (width > height) != (pixels.shape[1] > pixels.shape[0]):
+            width, height = height, width
+        return Preview(pixels, width, height)
+
+    def _size(self, data: bytes) -> tuple[int, int]:
         if len(data) > self.max_bytes:
             raise self._too_large()
-        self._check_header(data)
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error as error:
-            raise UndecodableImage("The image cannot be decoded.") from error
-        if pixels is None:
-            raise UndecodableImage("The image cannot be decoded.")
-        return np.asarray(pixels, np.uint8)
-
-    def _check_header(self, data: bytes) -> None:
         try:
             width, height = _size_of(data)
         except (struct.error, IndexError) as error:
@@ -118,12 +146,23 @@ class ImageDecoder:
             raise UndecodableImage("The image has no pixels.")
         if width * height > self.max_pixels:
             raise self._too_many_pixels()
+        return width, height
 
     def _too_large(self) -> ImageTooLarge:
         return ImageTooLarge(f"The encoded image has more than {self.max_bytes} bytes.")
 
     def _too_many_pixels(self) -> TooManyPixels:
         return TooManyPixels(f"The image has more than {self.max_pixels} pixels.")
+
+
+def _decoded(data: bytes, flags: int) -> Pixels:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise UndecodableImage("The image cannot be decoded.") from error
+    if pixels is None:
+        raise UndecodableImage("The image cannot be decoded.")
+    return np.asarray(pixels, np.uint8)
 
 
 def _size_of(data: bytes) -> tuple[int, int]:
@@ -133,7 +172,7 @@ def _size_of(data: bytes) -> tuple[int, int]:
         UnsupportedImage: not one of the accepted formats.
         UndecodableImage, struct.error, IndexError: the header is damaged or not all there.
     """
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(_JPEG):
         return _jpeg_size(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png_size(data)

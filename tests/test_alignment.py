@@ -12,7 +12,7 @@ from skimage import data
 
 from face_detection.alignment import cut_out, similarity
 from shared.geometry import Box, Face, Landmarks
-from shared.images import Pixels
+from shared.images import Pixels, Preview
 from shared.models import CATALOGUE, Alignment, find_card
 
 ALIGNMENT = find_card("facenet").alignment
@@ -59,17 +59,17 @@ def test_landmarks_on_one_point_give_a_finite_transform() -> None:
 def test_crops_have_the_size_of_the_card(name: str) -> None:
     alignment = find_card(name).alignment
     pixels = np.zeros((300, 200, 3), np.uint8)
-    crops = cut_out(pixels, [face_at(np.array(alignment.template))] * 2, alignment)
+    crops = cut_out(Preview.full(pixels), [face_at(np.array(alignment.template))] * 2, alignment)
     assert crops.shape == (2, alignment.height, alignment.width, 3)
-    assert cut_out(pixels, [], alignment).shape == (0, alignment.height, alignment.width, 3)
+    assert cut_out(Preview.full(pixels), [], alignment).shape == (0, alignment.height, alignment.width, 3)
 
 
 def test_a_face_in_place_is_copied_and_beyond_the_picture_it_is_black() -> None:
     pixels = np.random.default_rng(0).integers(1, 255, (160, 160, 3), np.uint8)
     in_place = face_at(np.array(ALIGNMENT.template))
-    assert np.array_equal(cut_out(pixels, [in_place], ALIGNMENT)[0], pixels)
+    assert np.array_equal(cut_out(Preview.full(pixels), [in_place], ALIGNMENT)[0], pixels)
     beside = face_at(np.array(ALIGNMENT.template) + [1000, 0])
-    assert not cut_out(pixels, [beside], ALIGNMENT).any()
+    assert not cut_out(Preview.full(pixels), [beside], ALIGNMENT).any()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_larger_picture_gives_the_same_crop(enlarged: Callable[[float], Pixels
     def crop(scale: float) -> NDArray[np.float64]:
         # Pixel centres: coordinate p of the original lies at (p + 0.5) * scale - 0.5 of the enlarged picture.
         moved = face_at((points + 0.5) * scale - 0.5)
-        return cut_out(enlarged(scale), [moved], ALIGNMENT)[0].astype(float)
+        return cut_out(Preview.full(enlarged(scale)), [moved], ALIGNMENT)[0].astype(float)
 
     difference = np.abs(crop(factor) - crop(1.0))
     shifted = np.abs(np.roll(crop(1.0), 1, axis=1) - crop(1.0))
@@ -102,7 +102,7 @@ def test_shrinking_does_not_alias() -> None:
     """A fine checkerboard averages to gray; sampling it would give black and white."""
     y, x = np.mgrid[:1600, :1600]
     board = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
-    crop = cut_out(board, [face_at(np.array(ALIGNMENT.template) * 10)], ALIGNMENT)[0]
+    crop = cut_out(Preview.full(board), [face_at(np.array(ALIGNMENT.template) * 10)], ALIGNMENT)[0]
     assert np.abs(crop[5:-5, 5:-5].astype(int) - 128).max() <= 2
 
 
@@ -110,4 +110,4 @@ def test_shrinking_does_not_alias() -> None:
 def test_any_landmarks_give_a_crop(points: list[tuple[float, float]]) -> None:
     alignment = Alignment("t", 16, 16, tuple((x / 10, y / 10) for x, y in ALIGNMENT.template))  # type: ignore[arg-type]
     pixels = np.full((40, 30, 3), 200, np.uint8)
-    assert cut_out(pixels, [face_at(np.array(points))], alignment).shape == (1, 16, 16, 3)
+    assert cut_out(Preview.full(pixels), [face_at(np.array(points))], alignment).shape == (1, 16, 16, 3)

@@ -10,7 +10,7 @@ from skimage import data
 
 from face_detection.detection import YuNet
 from shared.errors import WeightsError
-from shared.images import ImageDecoder, Pixels
+from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import YUNET, weights_folder
 from shared.settings import FrontSettings
 
@@ -31,7 +31,7 @@ def astronaut() -> Pixels:
 
 
 def test_a_face_has_a_box_and_landmarks_inside(detector: YuNet, astronaut: Pixels) -> None:
-    (face,) = detector.detect(astronaut)
+    (face,) = detector.detect(Preview.full(astronaut))
     assert abs(face.box.x + face.box.width / 2 - 223) < 12 and abs(face.box.y + face.box.height / 2 - 120) < 15
     for x, y in face.landmarks.points:
         assert face.box.x < x < face.box.x + face.box.width and face.box.y < y < face.box.y + face.box.height
@@ -40,8 +40,8 @@ def test_a_face_has_a_box_and_landmarks_inside(detector: YuNet, astronaut: Pixel
 
 
 def test_boxes_are_in_the_full_pictures_pixels(detector: YuNet, astronaut: Pixels) -> None:
-    (small,) = detector.detect(astronaut)
-    (large,) = detector.detect(np.asarray(cv2.resize(astronaut, (512 * 5, 512 * 4)), np.uint8))
+    (small,) = detector.detect(Preview.full(astronaut))
+    (large,) = detector.detect(Preview.full(np.asarray(cv2.resize(astronaut, (512 * 5, 512 * 4)), np.uint8)))
     for have, want in (
         (large.box.x, small.box.x * 5),
         (large.box.y, small.box.y * 4),
@@ -53,23 +53,23 @@ def test_boxes_are_in_the_full_pictures_pixels(detector: YuNet, astronaut: Pixel
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 5), (64, 64), (33, 3000)])
 def test_no_face_in_pictures_of_any_shape(detector: YuNet, shape: tuple[int, int]) -> None:
-    assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == []
+    assert detector.detect(Preview.full(np.full((*shape, 3), 127, np.uint8))) == []
 
 
 def test_limits(settings: FrontSettings, astronaut: Pixels) -> None:
     crowd = np.asarray(np.hstack([astronaut, astronaut, astronaut]), np.uint8)
-    assert len(YuNet(settings).detect(crowd)) == 3
-    limited = YuNet(settings.model_copy(update={"max_faces": 2})).detect(crowd)
+    assert len(YuNet(settings).detect(Preview.full(crowd))) == 3
+    limited = YuNet(settings.model_copy(update={"max_faces": 2})).detect(Preview.full(crowd))
     assert len(limited) == 2 and limited[0].score >= limited[1].score
-    assert YuNet(settings.model_copy(update={"min_face": 200})).detect(crowd) == []
-    assert YuNet(settings.model_copy(update={"detection_score": 0.99})).detect(crowd) == []
+    assert YuNet(settings.model_copy(update={"min_face": 200})).detect(Preview.full(crowd)) == []
+    assert YuNet(settings.model_copy(update={"detection_score": 0.99})).detect(Preview.full(crowd)) == []
 
 
 def test_threads_do_not_disturb_one_another(detector: YuNet, astronaut: Pixels) -> None:
     pictures = [np.asarray(cv2.resize(astronaut, (size, size)), np.uint8) for size in range(300, 700, 20)] * 3
-    alone = [detector.detect(picture) for picture in pictures]
+    alone = [detector.detect(Preview.full(picture)) for picture in pictures]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(detector.detect, pictures)) == alone
+        assert list(pool.map(detector.detect, map(Preview.full, pictures))) == alone
 
 
 def test_weights_must_be_there_and_intact(tmp_path: Path, settings: FrontSettings) -> None:
@@ -94,11 +94,11 @@ def test_real_crowds(faces: Path, detector: YuNet) -> None:
         rows = [[int(value) for value in line.split()] for line in lines[position + 2 : position + 2 + max(count, 1)]]
         position += 2 + max(count, 1)
         wanted = [Box(*row[:4]) for row in rows if min(row[2:4]) >= 40 and not row[7]]
-        detected = detector.detect(decoder.decode((faces / "wider" / "images" / picture).read_bytes()))
+        detected = detector.detect(decoder.preview((faces / "wider" / "images" / picture).read_bytes(), 1024))
         marked += len(wanted)
         found += sum(any(face.box.iou(box) >= 0.5 for face in detected) for box in wanted)
     assert marked == 36
     assert found >= 0.9 * marked
     nobody = [decoder.decode(path.read_bytes()) for path in sorted((faces / "noface").iterdir())]
     assert len(nobody) == 20
-    assert sum(len(detector.detect(picture)) for picture in nobody) <= 3
+    assert sum(len(detector.detect(Preview.full(picture))) for picture in nobody) <= 3

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import pybase64
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage.data import astronaut
 
 from shared.errors import ImageError, ImageTooLarge, TooManyPixels, UndecodableImage, UnsupportedImage
@@ -327,7 +328,7 @@ WITH_PADDING = BASE64 if BASE64.endswith("=") else base64.b64encode(PNG + b"\0")
     ],
 )
 def test_base64_in_the_forms_that_clients_send(text: str) -> None:
-    assert_shows(DECODER.decode_text(text), PHOTO)
+    assert_shows(DECODER.decode(DECODER.bytes_of(text)), PHOTO)
 
 
 @pytest.mark.parametrize(
@@ -355,9 +356,9 @@ def test_what_is_not_base64_cannot_be_decoded(text: str) -> None:
 
 
 def test_too_much_text_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base64, "b64decode", lambda *_, **__: pytest.fail("was decoded"))
+    monkeypatch.setattr(pybase64, "b64decode", lambda *_, **__: pytest.fail("was decoded"))
     with pytest.raises(ImageTooLarge):
-        DECODER.decode_text("data:image/png;base64," + "A" * (DECODER.max_bytes * 3))
+        DECODER.bytes_of("data:image/png;base64," + "A" * (DECODER.max_bytes * 3))
 
 
 def test_the_limit_of_text_is_that_of_its_bytes() -> None:
@@ -369,7 +370,7 @@ def test_the_limit_of_text_is_that_of_its_bytes() -> None:
 
 def assert_decodes_or_refuses(data: bytes | str) -> None:
     try:
-        pixels = DECODER.decode_text(data) if isinstance(data, str) else DECODER.decode(data)
+        pixels = DECODER.decode(DECODER.bytes_of(data)) if isinstance(data, str) else DECODER.decode(data)
     except ImageError:
         return
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
@@ -414,3 +415,40 @@ def test_damaged_pictures_are_pixels_or_an_image_error(
 @given(st.sampled_from(["", "data:", "data:image/png;base64,", BASE64[:40]]), st.text(max_size=100))
 def test_random_text_is_pixels_or_an_image_error(start: str, text: str) -> None:
     assert_decodes_or_refuses(start + text)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("side", "scale"), [(400, 2), (200, 4), (100, 8), (401, 1), (90, 8)])
+def test_previews_of_jpegs_are_reduced_and_upright(orientation: int, side: int, scale: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = PICTURE.resize((800, 600))
+    upright = ImageOps.exif_transpose(_tagged(picture, exif))
+    preview = DECODER.preview(encoded(picture, "JPEG", exif=exif, quality=95), side)
+    assert (preview.width, preview.height) == upright.size
+    assert preview.pixels.shape[:2] == (upright.height // scale, upright.width // scale)
+    assert preview.reduced == (scale > 1)
+    smaller = np.asarray(upright.resize((upright.width // scale, upright.height // scale), Image.Resampling.BOX))
+    assert np.abs(preview.pixels[..., ::-1].astype(int) - smaller).mean() < 3
+
+
+def _tagged(picture: Image.Image, exif: Image.Exif) -> Image.Image:
+    tagged = Image.open(io.BytesIO(encoded(picture, "PNG", exif=exif)))
+    tagged.load()
+    return tagged
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_previews_of_other_formats_are_full(kind: str) -> None:
+    preview = DECODER.preview(encoded(PICTURE, kind), 10)
+    assert not preview.reduced and preview.pixels.shape == PHOTO.shape
+    assert (preview.width, preview.height) == (WIDTH, HEIGHT)
+
+
+def test_previews_have_the_same_limits() -> None:
+    with pytest.raises(TooManyPixels):
+        ImageDecoder(len(JPEG), WIDTH * HEIGHT - 1).preview(JPEG, 10)
+    with pytest.raises(ImageTooLarge):
+        ImageDecoder(len(JPEG) - 1, WIDTH * HEIGHT).preview(JPEG, 10)
+    with pytest.raises(UndecodableImage):
+        DECODER.preview(JPEG[: len(JPEG) // 2], 10)
