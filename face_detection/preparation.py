@@ -68,7 +68,7 @@ class Preparation:
         Raises:
             ImageError: the picture cannot be used.
         """
-        return await self._run(lambda: self._detect(self._decode(self._bytes(picture))))
+        return await self._run(lambda: self._detect(self._decode(picture)[1]))
 
     async def prepare(
         self, picture: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face]], Sequence[Face]] = lambda f: f
@@ -81,8 +81,7 @@ class Preparation:
         """
 
         def work() -> Prepared:
-            data = self._bytes(picture)
-            preview = self._decode(data)
+            data, preview = self._decode(picture)
             faces = self._detect(preview)
             chosen = choose(faces)
             if preview.reduced and not shrinks(preview, chosen, alignment):
@@ -97,12 +96,10 @@ class Preparation:
         """Stop the threads; work that has not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _bytes(self, picture: Encoded) -> bytes:
-        return self._decoder.bytes_of(picture) if isinstance(picture, str) else picture
-
-    def _decode(self, data: bytes) -> Preview:
+    def _decode(self, picture: Encoded) -> tuple[bytes, Preview]:
         with self._metrics.stage("decode"):
-            return self._decoder.preview(data, self._preview_side)
+            data = self._decoder.bytes_of(picture) if isinstance(picture, str) else picture
+            return data, self._decoder.preview(data, self._preview_side)
 
     def _detect(self, preview: Preview) -> list[Face]:
         with self._metrics.stage("detect"):
