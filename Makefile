@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint demo bench clean help
+.PHONY: run test lint demo bench bench-full clean help
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,10 +21,11 @@ lint: $(VENV)/.installed-dev  ## Check style and types
 demo: $(VENV)/.installed  ## Enrol and recognise sample photos with throw-away data, and draw the result
 	@$(BIN)/python -m deploy.demo
 
-bench: $(VENV)/.installed-dev  ## Measure accuracy and batching on the photos in ../shared/faces
-	$(BIN)/python -m benchmarks.accuracy
-	$(BIN)/python -m benchmarks.identification
-	$(BIN)/python -m benchmarks.batching
+bench: $(VENV)/.installed-dev  ## Measure everything; the report is saved as build/bench/report.md
+	$(BIN)/python -m benchmarks
+
+bench-full: $(VENV)/.installed-dev  ## The same with the long measurements
+	$(BIN)/python -m benchmarks --full
 
 clean:  ## Remove the environment and caches (weights and data stay)
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
