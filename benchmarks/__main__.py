@@ -25,6 +25,7 @@ QUICK = {
     "identification": [],
     "pipeline": [],
     "batching": [],
+    "precision": [],
     "classic": [],
     "search": [],
     "start": [],

@@ -9,6 +9,7 @@ Examples:
     python -m benchmarks.accuracy
     python -m benchmarks.accuracy --photos lfw/ --pairs lfw/pairs.txt --models facenet sface
     python -m benchmarks.accuracy --models facenet --zoom 0.9 0.95 1.0 --normalisation prewhiten bgr-unit
+    PRECISION=int8 python -m benchmarks.accuracy --models facenet
 """
 
 from __future__ import annotations
@@ -263,15 +264,15 @@ def report(results: Sequence[Result], photos: Sequence[Photo], pairs: Sequence[P
     return "\n".join(lines)
 
 
-def trials(arguments: argparse.Namespace) -> list[Trial]:
-    """Every combination of the models, zooms, normalisations and metrics that were asked for."""
+def trials(arguments: argparse.Namespace, precision: str) -> list[Trial]:
+    """Every combination of the models, zooms, normalisations and metrics that were asked for, labelled."""
     combinations = []
     for name in arguments.models:
         card = find_card(name)
         for zoom, normalisation, metric in itertools.product(
             arguments.zoom or [None], arguments.normalisation or [None], arguments.metric or [None]
         ):
-            label = [name]
+            label = [name, precision]
             varied = card
             if zoom is not None:
                 width, height = card.alignment.width, card.alignment.height
@@ -303,9 +304,9 @@ def main() -> None:
     pairs = read_pairs(arguments.pairs)
     photos = read_photos(sorted(arguments.photos.glob("*/*.jpg")), FrontSettings.from_environment())
     results = []
-    for trial in trials(arguments):
-        settings = ExtractionSettings.from_environment().model_copy(update={"model": trial.card.name})
-        network = open_embedder(settings).network
+    settings = ExtractionSettings.from_environment()
+    for trial in trials(arguments, settings.precision):
+        network = open_embedder(settings.model_copy(update={"model": trial.card.name})).network
         results.append(measure(trial, photos, pairs, embed(photos, network, trial.card, trial.label)))
     plot(results, arguments.plot)
     print(report(results, photos, pairs))

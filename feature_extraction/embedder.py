@@ -92,16 +92,17 @@ def open_embedder(settings: ExtractionSettings, progress: bool = False) -> Embed
     """Load the model of the settings; its weights are fetched if they are absent.
 
     Args:
-        settings: MODEL, ENGINE, EXECUTION_PROVIDERS, COMPUTE_THREADS, GPU_MEMORY_MIB and DEEPFACE_HOME count.
+        settings: MODEL, ENGINE, PRECISION, EXECUTION_PROVIDERS, COMPUTE_THREADS, GPU_MEMORY_MIB and DEEPFACE_HOME
+            count.
         progress: whether a download may show its progress on stderr.
 
     Raises:
         SettingsError: EXECUTION_PROVIDERS is malformed.
         WeightsError: the weights are missing or damaged and cannot be fetched.
-        EngineUnavailable: the runtime, the model in it, or the device that was asked for is not there.
+        EngineUnavailable: the runtime, the model in it, the precision or the device that was asked for is not there.
     """
     card = find_card(settings.model)
-    weights = store.ensure(card, settings.engine, settings.weights, progress)
+    weights = store.ensure(card, settings.engine, settings.weights, progress, settings.precision)
     match settings.engine:
         case "onnx":
             from feature_extraction.engines.onnx import load

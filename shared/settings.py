@@ -18,6 +18,8 @@ from shared.models import CATALOGUE, Metric, find_card, weights_folder
 
 MEBIBYTE = 1 << 20
 
+Precision = Literal["fp32", "int8"]
+
 
 def _check_bind(value: str) -> str:
     split_bind(value)
@@ -138,6 +140,11 @@ class ExtractionSettings(Settings):
     )
     engine: Literal["onnx", "tensorflow", "pytorch"] = Field(
         default="onnx", description="Runtime that executes the network."
+    )
+    precision: Precision = Field(
+        default="fp32",
+        description="`fp32`, or `int8` for `MODEL=facenet` with `ENGINE=onnx` on the CPU: 8-bit integers, more than "
+        "twice as fast on a CPU with VNNI; an embedding space of its own, see `docs/models.md`.",
     )
     execution_providers: str = Field(
         default="cpu",

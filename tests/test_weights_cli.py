@@ -43,6 +43,19 @@ def test_verify(
     assert status == 1 and "damaged" in out
 
 
+def test_fetch_follows_the_precision(
+    deepface_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEEPFACE_HOME", str(deepface_home))
+    monkeypatch.setenv("PRECISION", "int8")
+    status, out, _ = run(capsys, "fetch", "facenet")
+    assert status == 0 and "facenet_weights.int8.onnx" in out and "-int8-" in out
+    status, out, _ = run(capsys, "verify", "facenet")
+    assert status == 0 and "facenet_weights.int8.onnx" in out
+    status, _, err = run(capsys, "fetch", "sface")
+    assert status == 1 and "PRECISION=int8 does not exist for MODEL=sface" in err
+
+
 def test_fetch_without_network_is_one_line_and_status_1(
     empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

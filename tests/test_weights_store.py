@@ -95,6 +95,26 @@ def test_a_new_converter_converts_again(
     assert not caplog.records
 
 
+def test_other_ranges_convert_again_and_change_the_revision(
+    index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ranges = tmp_path / "ranges.json"
+    packaged = store.Packaged(FILE, "net.int8.onnx", 1, index.convert, ranges=ranges)
+    monkeypatch.setitem(store.INT8, "facenet", packaged)
+    ranges.write_text("{}")
+    first = store.ensure(FACENET, "onnx", tmp_path, precision="int8")
+    assert store.ensure(FACENET, "onnx", tmp_path, precision="int8") == first
+    assert index.converted == 1
+    ranges.write_text('{"conv_1": {}}')
+    caplog.set_level(logging.WARNING)
+    second = store.ensure(FACENET, "onnx", tmp_path, precision="int8")
+    assert index.converted == 2 and not caplog.records
+    assert second.path == first.path == tmp_path / "net.int8.onnx"
+    for weights in (first, second):
+        assert weights.revision.startswith(f"{FILE.sha256[:12]}-int8-")
+    assert first.revision != second.revision
+
+
 def test_a_damaged_source_is_fetched_again(index: FakeIndex, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store.ensure(FACENET, "tensorflow", tmp_path)
     (tmp_path / "net.h5").write_bytes(SOURCE[:-1])

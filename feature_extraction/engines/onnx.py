@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from feature_extraction.engines import GPU_HINT, Network, missing_package, parse
 from shared.errors import EngineUnavailable, WeightsError
 from shared.models import ModelCard
 from shared.settings import MEBIBYTE, ExtractionSettings, available_cores
+
+log = logging.getLogger(__name__)
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -27,10 +30,12 @@ def load(card: ModelCard, path: Path, settings: ExtractionSettings) -> Network:
 
     Raises:
         SettingsError: EXECUTION_PROVIDERS is malformed.
-        EngineUnavailable: ONNX Runtime or a device that was asked for is not there.
+        EngineUnavailable: ONNX Runtime or a device that was asked for is not there, or does not run this precision.
         WeightsError: the file is damaged, or is not a network for this card.
     """
     devices = parse_devices(settings.execution_providers)
+    if settings.precision == "int8" and devices != ["cpu"]:
+        raise EngineUnavailable("PRECISION=int8 is for the CPU; use EXECUTION_PROVIDERS=cpu, or PRECISION=fp32.")
     try:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -70,7 +75,19 @@ def _session_options(onnxruntime: Any, settings: ExtractionSettings) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     # A memory plan is kept for every batch size that occurs; without plans the arena's chunks are shared by all.
     options.enable_mem_pattern = False
+    if settings.precision == "int8" and not _has_vnni():
+        # Without VNNI, ONNX Runtime's default adds products of bytes in 16 bits, which overflow.
+        log.warning("This CPU has no VNNI: PRECISION=int8 brings little speed here.")
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def _has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU is known to multiply and add bytes in 32 bits."""
+    try:
+        return not {"avx512_vnni", "avx_vnni"}.isdisjoint(cpuinfo.read_text().split())
+    except OSError:
+        return False
 
 
 def _provider_options(device: str, path: Path, settings: ExtractionSettings) -> dict[str, str]:

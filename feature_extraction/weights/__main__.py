@@ -13,7 +13,7 @@ from pathlib import Path
 from feature_extraction.weights import deepface_files, sources, store
 from shared.errors import EngineUnavailable, StartupError
 from shared.models import CATALOGUE, YUNET, find_card
-from shared.settings import ExtractionSettings
+from shared.settings import ExtractionSettings, Precision
 
 EXAMPLES = """\
 examples:
@@ -26,6 +26,7 @@ examples:
 environment:
   DEEPFACE_HOME   folder that holds .deepface/weights (default: the home folder)
   MODEL, ENGINE   what `fetch` fetches when no model is named, and for which runtime (facenet, onnx)
+  PRECISION       fp32 (default) or int8, which `fetch` converts FaceNet to
 
 exit status: 0 well, 1 a file is damaged or cannot be had, 2 wrong usage
 """
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = ExtractionSettings.from_environment()
         folder = settings.weights
         if options.command == "fetch":
-            return _fetch(options.models or [settings.model, YUNET.name], options.engine or settings.engine, folder)
+            engine = options.engine or settings.engine
+            return _fetch(options.models or [settings.model, YUNET.name], engine, folder, settings.precision)
         rows = _rows(options.models, options.engine or settings.engine, folder, check=options.command == "verify")
         return _verify(rows, named=bool(options.models)) if options.command == "verify" else _list(rows)
     except StartupError as error:
@@ -99,13 +101,13 @@ def _model(name: str) -> str:
     return name
 
 
-def _fetch(models: Sequence[str], engine: str, folder: Path) -> int:
+def _fetch(models: Sequence[str], engine: str, folder: Path, precision: Precision) -> int:
     progress = sys.stderr.isatty()
     for name in dict.fromkeys([*models, YUNET.name]):
         if name == YUNET.name:
             path, revision = store.ensure_detector(folder, progress), ""
         else:
-            weights = store.ensure(find_card(name), engine, folder, progress)
+            weights = store.ensure(find_card(name), engine, folder, progress, precision)
             path, revision = weights.path, f" (revision {weights.revision})"
         print(f"{name}: {path}{revision}")
     return 0
@@ -122,8 +124,9 @@ def _rows(models: Sequence[str], engine: str, folder: Path, check: bool) -> list
         if packaged is not None:
             state = _source_state(packaged.source, folder, check)
             rows.append(Row(name, folder / packaged.source.name, state, card.licence))
-            state = _converted_state(packaged, folder, check)
-            rows.append(Row(name, folder / packaged.converted, state, card.licence))
+            for conversion in filter(None, (packaged, store.INT8.get(name))):
+                state = _converted_state(conversion, folder, check)
+                rows.append(Row(name, folder / conversion.converted, state, card.licence))
             continue
         try:
             path = folder / deepface_files.file_name(card, engine)

@@ -1,8 +1,8 @@
 """The weights folder: makes sure that a model's file is there, intact, and in the form that an engine reads.
 
 Three models and the detector come from the package index (``sources``), every other model from DeepFace's own download
-(``deepface_files``). For ONNX Runtime the three are converted once; the result lies beside its source, with a small
-JSON file that tells what it was made from.
+(``deepface_files``). For ONNX Runtime the three are converted once, FaceNet also to 8-bit integers where that is asked
+for; the result lies beside its source, with a small JSON file that tells what it was made from.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from feature_extraction.weights import deepface_files, sources
+from feature_extraction.weights import deepface_files, facenet_int8, sources
 from feature_extraction.weights.files import locked, replacing, sha256_of
 from feature_extraction.weights.sources import CarriedFile
 from shared.errors import EngineUnavailable, WeightsError
 from shared.models import ModelCard
+from shared.settings import Precision
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class Weights:
     Attributes:
         path: the file that the engine reads.
         revision: part of the embedding space: the first 12 hexadecimal digits of the sha256 of the file that the
-            weights come from, so that it is the same for every engine.
+            weights come from, so that it is the same for every engine. For 8-bit integers "-int8-" and six digits
+            that stand for the ranges follow.
     """
 
     path: Path
@@ -46,11 +48,13 @@ class Origin:
         source: sha256 of the source file.
         converter: version of the conversion.
         result: sha256 of the converted file.
+        ranges: sha256 of the file of ranges that 8-bit integers come from; empty for a network in 32 bits.
     """
 
     source: str
     converter: int
     result: str
+    ranges: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Packaged:
         converter: version of the conversion; a new one makes every old result be converted again.
         convert: writes the second path from the first.
         engines: those that can read the source itself.
+        ranges: file of ranges from which a conversion to 8-bit integers takes its scales; others make another network.
     """
 
     source: CarriedFile
@@ -70,11 +75,18 @@ class Packaged:
     converter: int
     convert: Callable[[Path, Path], None]
     engines: frozenset[str] = frozenset()
+    ranges: Path | None = None
 
     @property
     def revision(self) -> str:
         """See ``Weights``."""
-        return self.source.sha256[:REVISION_LENGTH]
+        revision = self.source.sha256[:REVISION_LENGTH]
+        return f"{revision}-int8-{sha256_of(self.ranges)[:6]}" if self.ranges else revision
+
+    def origin(self, result: Path) -> Origin:
+        """The origin of a file that this conversion has just made."""
+        ranges = sha256_of(self.ranges) if self.ranges else ""
+        return Origin(self.source.sha256, self.converter, sha256_of(result), ranges)
 
 
 def _convert_facenet(source: Path, target: Path) -> None:
@@ -105,8 +117,17 @@ PACKAGED = {
     "dlib": Packaged(sources.DLIB, "dlib.onnx", 1, _convert_dlib),
 }
 
+INT8 = {
+    "facenet": Packaged(
+        sources.FACENET, "facenet_weights.int8.onnx", 1, facenet_int8.convert, ranges=facenet_int8.RANGES
+    )
+}
+"""The same with 8-bit integers."""
 
-def ensure(card: ModelCard, engine: str, folder: Path, progress: bool = False) -> Weights:
+
+def ensure(
+    card: ModelCard, engine: str, folder: Path, progress: bool = False, precision: Precision = "fp32"
+) -> Weights:
     """A model's weights for an engine; fetched, checked and converted as needed.
 
     Args:
@@ -114,11 +135,14 @@ def ensure(card: ModelCard, engine: str, folder: Path, progress: bool = False) -
         engine: onnx, tensorflow or pytorch.
         folder: the weights folder; it is created if need be. It may be read-only if nothing is missing.
         progress: whether a download may show its progress on stderr.
+        precision: fp32 or int8.
 
     Raises:
         WeightsError: the file is missing or damaged and cannot be fetched.
-        EngineUnavailable: the model does not exist for that engine.
+        EngineUnavailable: the model does not exist for that engine or in that precision.
     """
+    if precision == "int8":
+        return _ensure_converted(_int8(card, engine), folder, progress)
     packaged = PACKAGED.get(card.name)
     if packaged is None:
         name = deepface_files.file_name(card, engine)
@@ -131,6 +155,15 @@ def ensure(card: ModelCard, engine: str, folder: Path, progress: bool = False) -
     if engine not in packaged.engines:
         raise EngineUnavailable(f"MODEL={card.name} does not exist for ENGINE={engine}; use ENGINE=onnx.")
     return Weights(_ensure_source(packaged.source, folder, progress), packaged.revision)
+
+
+def _int8(card: ModelCard, engine: str) -> Packaged:
+    if engine != "onnx" or card.name not in INT8:
+        raise EngineUnavailable(
+            f"PRECISION=int8 does not exist for MODEL={card.name} with ENGINE={engine}; "
+            f"it does for MODEL={', '.join(INT8)} with ENGINE=onnx. Or use PRECISION=fp32."
+        )
+    return INT8[card.name]
 
 
 def ensure_detector(folder: Path, progress: bool = False) -> Path:
@@ -182,7 +215,7 @@ def read_origin(converted: Path) -> Origin | None:
 def is_current(packaged: Packaged, folder: Path) -> bool:
     """Whether the converted file is there, intact, and made from the pinned source by this conversion."""
     path = folder / packaged.converted
-    return path.is_file() and read_origin(path) == Origin(packaged.source.sha256, packaged.converter, sha256_of(path))
+    return path.is_file() and read_origin(path) == packaged.origin(path)
 
 
 def is_foreign(packaged: Packaged, folder: Path) -> bool:
@@ -205,14 +238,14 @@ def _ensure_converted(packaged: Packaged, folder: Path, progress: bool) -> Weigh
 
 def _convert(packaged: Packaged, source: Path, path: Path) -> None:
     origin = read_origin(path)
-    if path.is_file() and (origin is None or origin.converter == packaged.converter):
+    if path.is_file() and (origin is None or origin.result != sha256_of(path)):
         log.warning("%s is damaged; converting it again.", path)
     else:
         log.info("Converting %s for ONNX Runtime.", source)
     try:
         with replacing(path) as temporary:
             packaged.convert(source, temporary)
-            result = Origin(packaged.source.sha256, packaged.converter, sha256_of(temporary))
+            result = packaged.origin(temporary)
             # The origin goes first: a converted file without one would be taken for somebody else's.
             with replacing(origin_file(path)) as note:
                 note.write_text(json.dumps(asdict(result), indent=1) + "\n")
