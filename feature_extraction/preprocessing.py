@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,22 +25,24 @@ def network_input(crops: NDArray[np.uint8], normalisation: Normalisation) -> NDA
     if normalisation is Normalisation.BGR_UNIT:
         return np.ascontiguousarray(np.divide(crops, np.float32(255), dtype=np.float32))
     pixels = np.empty(crops.shape, np.float32)
-    pixels[...] = crops[..., ::-1]
+    for crop, target in zip(crops, pixels, strict=True):
+        rgb = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
+        if normalisation is Normalisation.PREWHITEN:
+            _prewhiten(rgb, target)
+        else:
+            target[...] = rgb
     if normalisation is Normalisation.DLIB:
         pixels -= _DLIB_MEANS
         pixels *= np.float32(1 / 256)
-    elif normalisation is Normalisation.PREWHITEN:
-        for crop in pixels:
-            _prewhiten(crop.reshape(-1))
     return pixels
 
 
-def _prewhiten(values: NDArray[np.float32]) -> None:
-    """Bring values to mean 0 and standard deviation 1, in place.
+def _prewhiten(pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> None:
+    """Write pixels into ``target``, brought to mean 0 and standard deviation 1.
 
     A picture of one colour is not blown up: the divisor is at least 1/√N (as in TensorFlow's
     ``image.per_image_standardization``).
     """
-    values -= values.mean(dtype=np.float64).astype(np.float32)
-    deviation = np.sqrt(float(np.dot(values, values)) / values.size)
-    values *= np.float32(1 / max(deviation, 1 / np.sqrt(values.size)))
+    (mean,), (deviation,) = cv2.meanStdDev(pixels.reshape(-1, 1))
+    np.subtract(pixels, np.float32(mean.item()), out=target, dtype=np.float32)
+    target *= np.float32(1 / max(deviation.item(), 1 / np.sqrt(pixels.size)))
