@@ -30,6 +30,10 @@ control_socket_disable = True
 logconfig_dict = logging_config(settings.log_level)
 proc_name = "face-detection"
 
+# Searches are spread over threads of their own; those of NumPy's BLAS would get in their way, and spin for a while
+# after every product. Read when a worker imports NumPy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     # Before any worker imports the client library, which reads it then.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="face-detection-metrics-")

@@ -1,4 +1,4 @@
-"""Exact search in memory: per tenant one matrix, one matrix product per search.
+"""Exact search in memory: per tenant one matrix, and an int8 copy that tells which of its rows need a look.
 
 Readers work on a snapshot that never changes. New rows are written behind the snapshots' ends; whatever would
 change what a snapshot shows is copied first. A replaced sample is a new row and a dead old one, and both show
@@ -10,23 +10,25 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.gallery.compact import BLOCK, Block, Probes, Products, Shortlist
 from face_detection.gallery.distances import MAX_LENGTH, compares_directions, distances, lengths, prepare
 from face_detection.gallery.search import Neighbour
 from face_detection.gallery.store import Change, Store
 from shared.errors import InvalidRequest, SpaceMismatch
 from shared.models import Metric
+from shared.settings import available_cores
 
 T = TypeVar("T", bound=np.generic)
 
 _LOAD_CHUNK = 4096
-_MOST_SCORES = 1 << 24  # scores held at once: 64 MiB
-_LOWEST = float(np.finfo(np.float32).min)
+_MOST_SCORES = 1 << 22  # scores that a thread holds at once: 16 MiB
 _ROUNDING = float(np.finfo(np.float32).eps) / 2
 
 
@@ -45,6 +47,7 @@ class MemoryIndex:
         self._space = space
         self._metric = metric
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="search")
         self._applied = 0
         self._dimensions: int | None = None
         self._builders: dict[str, _Builder] = {}
@@ -76,7 +79,7 @@ class MemoryIndex:
         snapshot = self._snapshots.get(tenant)
         if snapshot is None:
             return [[] for _ in probes]
-        return list(snapshot.nearest(prepare(probes, self._metric), self._metric, k))
+        return list(snapshot.nearest(prepare(probes, self._metric), self._metric, k, self._pool))
 
     def size(self, tenant: str) -> int:
         """See ``Searcher``."""
@@ -94,10 +97,12 @@ class MemoryIndex:
             if builder is not None:
                 builder.remove(touched)
             if present:
-                vectors = np.stack([vector for _, vector in present])
+                vectors = np.concatenate([vector for _, vector in present]).reshape(len(present), -1)
                 self._dimensions = vectors.shape[1]
                 if builder is None:
-                    builder = self._builders[tenant] = _Builder(self._dimensions)
+                    # Room for all of them at once spares copying a large gallery again and again while it is loaded.
+                    capacity = self._store.count(tenant, self._space)
+                    builder = self._builders[tenant] = _Builder(self._dimensions, capacity, self._metric)
                 builder.append(np.array([key for key, _ in present], np.int64), prepare(vectors, self._metric))
             if builder is None:
                 continue
@@ -116,47 +121,93 @@ class _Snapshot:
     Attributes:
         keys: (n,) int64.
         rows: (n, dimensions) float32, prepared for the metric.
-        biases: (n,) float32, half the squared length of the row; infinite where the row is dead.
+        biases: (n,) float32, half the squared length of the row, or 0 where all have unit length; infinite where the
+            row is dead.
+        dead: ascending positions of the dead rows.
+        blocks: int8 copies of the first rows, ``BLOCK`` each.
         reach: at least the length of the longest row.
-        size: number of rows that are not dead.
     """
 
     keys: NDArray[np.int64]
     rows: NDArray[np.float32]
     biases: NDArray[np.float32]
+    dead: NDArray[np.intp]
+    blocks: Sequence[Block]
     reach: float
-    size: int
 
-    def nearest(self, probes: NDArray[np.float32], metric: Metric, k: int) -> Iterator[list[Neighbour]]:
+    @property
+    def size(self) -> int:
+        """Number of rows that are not dead."""
+        return len(self.rows) - len(self.dead)
+
+    def nearest(
+        self, probes: NDArray[np.float32], metric: Metric, k: int, pool: ThreadPoolExecutor
+    ) -> Iterator[list[Neighbour]]:
         """The k nearest rows of each prepared probe.
 
-        For all metrics the nearest row r maximises r·p − ‖r‖²/2, which is one matrix product in float32.
-        Every row that could be among the k nearest within its rounding error is then measured exactly.
+        For all metrics the nearest row r maximises r·p − ‖r‖²/2, whose second term is the same for all rows where
+        they have unit length. Every row that could be among the k nearest, given how accurately this is computed,
+        is then measured exactly.
         """
-        step = max(1, _MOST_SCORES // len(self.rows))
+        step = max(1, _MOST_SCORES // BLOCK)
         for start in range(0, len(probes), step):
-            block = probes[start : start + step]
-            scores = block @ self.rows.T
-            scores -= self.biases
-            for probe, row in zip(block, scores, strict=True):
-                yield self._exact(probe, row, metric, k)
+            part = probes[start : start + step]
+            shortlist = self._shortlist(part, k, pool)
+            for number, probe in enumerate(part):
+                yield self._exact(probe, shortlist.positions(number), metric, k)
+
+    def _shortlist(self, probes: NDArray[np.float32], k: int, pool: ThreadPoolExecutor) -> Shortlist:
+        rounded = Probes(probes)
+        shortlist = Shortlist(len(probes), k)
+        ones, errors = np.ones(len(probes)), self._errors(rounded.lengths)
+        starts = range(0, len(self.rows), BLOCK)
+        remaining = iter(enumerate(starts))
+
+        def scan() -> None:
+            products = Products(len(probes), BLOCK) if self.blocks else None
+            for number, start in remaining:  # shared: each thread takes the next part
+                end = min(start + BLOCK, len(self.rows))
+                if products is not None and number < len(self.blocks):
+                    first, last = np.searchsorted(self.dead, (start, end))
+                    dead = self.dead[first:last] - start
+                    scales, block_errors = self.blocks[number].multiply(rounded, dead, products)
+                    shortlist.add(start, products.values, scales, block_errors)
+                else:
+                    scores = probes @ self.rows[start:end].T
+                    scores -= self.biases[start:end]
+                    shortlist.add(start, scores, ones, errors)
+
+        if len(starts) == 1:
+            scan()
+        else:
+            for scanning in [pool.submit(scan) for _ in range(min(available_cores(), len(starts)))]:
+                scanning.result()
+        return shortlist
 
     def _exact(
-        self, probe: NDArray[np.float32], scores: NDArray[np.float32], metric: Metric, k: int
+        self, probe: NDArray[np.float32], positions: NDArray[np.intp], metric: Metric, k: int
     ) -> list[Neighbour]:
         length = float(np.linalg.norm(probe))
         if length == 0.0 and compares_directions(metric):
             return []
-        kth = len(scores) - min(k, len(scores))
-        lowest = scores.max() if k == 1 else np.partition(scores, kth)[kth]
-        # Error of a sum of products, Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1;
-        # twice, as it bends both scores of a comparison.
-        slack = 2.0 * (len(probe) + 4) * _ROUNDING * self.reach * (self.reach + length)
-        candidates = np.flatnonzero(scores >= max(float(lowest) - slack, _LOWEST))
-        keys = self.keys[candidates]
-        exact = distances(self.rows[candidates], probe, metric)
+        if self.blocks:  # a crowd that int8 cannot tell apart
+            narrower = Shortlist(1, k)
+            scores = self.rows[positions] @ probe - self.biases[positions]
+            narrower.add(0, scores[np.newaxis], np.ones(1), self._errors(np.full(1, length)))
+            positions = positions[narrower.positions(0)]
+        positions = positions[np.isfinite(self.biases[positions])]
+        keys = self.keys[positions]
+        exact = distances(self.rows[positions], probe, metric)
         order = np.lexsort((keys, exact))[:k]
         return [Neighbour(int(keys[position]), float(exact[position])) for position in order]
+
+    def _errors(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bounds on the rounding of float32 scores for probes of these lengths.
+
+        Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1.
+        """
+        relative: float = (self.rows.shape[1] + 4) * _ROUNDING
+        return relative * self.reach * (self.reach + lengths)
 
 
 class _Builder:
@@ -166,13 +217,15 @@ class _Builder:
     ordinary dict would take a quarter of the memory that the rows take.
     """
 
-    def __init__(self, dimensions: int) -> None:
-        self._keys = np.empty(0, np.int64)
-        self._rows = np.empty((0, dimensions), np.float32)
-        self._biases = np.empty(0, np.float32)
+    def __init__(self, dimensions: int, capacity: int, metric: Metric) -> None:
+        self._keys = np.empty(capacity, np.int64)
+        self._rows = np.empty((capacity, dimensions), np.float32)
+        self._biases = np.empty(capacity, np.float32)
+        self._blocks: list[Block] = []
         self._used = 0
         self._dead = 0
-        self._reach = 0.0
+        self._unit_length = compares_directions(metric)
+        self._reach = 1.0 + 4 * _ROUNDING if self._unit_length else 0.0
         self._highest_key = -1
 
     @property
@@ -181,7 +234,9 @@ class _Builder:
 
     def snapshot(self) -> _Snapshot:
         end = self._used
-        return _Snapshot(self._keys[:end], self._rows[:end], self._biases[:end], self._reach, self.size)
+        biases = self._biases[:end]
+        dead = np.flatnonzero(np.isinf(biases)) if self._dead else np.empty(0, np.intp)
+        return _Snapshot(self._keys[:end], self._rows[:end], biases, dead, tuple(self._blocks), self._reach)
 
     def remove(self, keys: NDArray[np.int64]) -> None:
         """Mark the rows of these keys as dead; keys without a row are ignored."""
@@ -200,19 +255,29 @@ class _Builder:
         end = self._used + len(keys)
         if end > len(self._keys):
             self._reallocate(slice(self._used), max(end, self._used * 3 // 2))
-        reaches = lengths(rows)
         self._keys[self._used : end] = keys
         self._rows[self._used : end] = rows
-        self._biases[self._used : end] = reaches**2 / 2
+        if self._unit_length:
+            self._biases[self._used : end] = 0.0
+        else:
+            reaches = lengths(rows)
+            self._biases[self._used : end] = reaches**2 / 2
+            self._reach = max(self._reach, float(reaches.max()))
         self._used = end
-        self._reach = max(self._reach, float(reaches.max()))
         self._highest_key = max(self._highest_key, int(keys.max()))
+        self._add_blocks()
 
     def compact(self) -> None:
         """Drop the dead rows once they are more than a quarter."""
         if self._dead * 4 > self._used:
             self._reallocate(np.flatnonzero(np.isfinite(self._biases[: self._used])), self.size)
             self._used, self._dead = self.size, 0
+            self._blocks.clear()
+            self._add_blocks()
+
+    def _add_blocks(self) -> None:
+        while self._unit_length and (end := (len(self._blocks) + 1) * BLOCK) <= self._used:
+            self._blocks.append(Block(self._rows[end - BLOCK : end]))
 
     def _reallocate(self, kept: slice | NDArray[np.intp], capacity: int) -> None:
         self._keys = _copied(self._keys, kept, capacity)

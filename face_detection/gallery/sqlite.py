@@ -222,4 +222,4 @@ def _record(key: int, change: int, id: str, name: str, metadata: str, *rest: str
 
 
 def _vector(blob: bytes) -> Vector:
-    return np.frombuffer(blob, _LITTLE_ENDIAN).astype(np.float32, copy=False)
+    return np.frombuffer(blob, _LITTLE_ENDIAN)

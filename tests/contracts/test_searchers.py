@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import open_store
+from face_detection.gallery import memory, open_store
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.search import Neighbour, Searcher
 from face_detection.gallery.store import Store
@@ -21,11 +21,13 @@ from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, sample, sampl
 
 SearcherFactory = Callable[[Store, str, Metric], Searcher]
 
-BACKENDS: dict[str, SearcherFactory] = {"memory": MemoryIndex}
+BACKENDS: dict[str, SearcherFactory] = {"memory": MemoryIndex, "memory, in small blocks": MemoryIndex}
 
 
 @pytest.fixture(params=BACKENDS)
-def open_searcher(request: pytest.FixtureRequest) -> SearcherFactory:
+def open_searcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SearcherFactory:
+    if request.param == "memory, in small blocks":
+        monkeypatch.setattr(memory, "BLOCK", 16)
     return BACKENDS[request.param]
 
 
