@@ -2,7 +2,7 @@
 
 The extraction service runs twice at the same time, once with MAX_BATCH=1 (nothing is merged) and once with the
 default. Rounds alternate between the two, so that both see the same state of the machine; only one works at a time.
-Raw ONNX Runtime at the same batch sizes, in this process, is the limit.
+The limit, the engine alone, is in ``benchmarks.pipeline``.
 
 Example:
     python -m benchmarks.batching --clients 8 --rounds 5
@@ -16,16 +16,15 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import requests
-from numpy.typing import NDArray
 
 from deploy.services import Service, free_port
-from feature_extraction.embedder import open_embedder
 from shared import wire
+from shared.models import find_card
 from shared.settings import ExtractionSettings
 
 
@@ -49,17 +48,6 @@ def concurrent_rate(url: str, body: bytes, clients: int, seconds: float) -> floa
     return sum(counts) / (time.monotonic() - started)
 
 
-def raw_rate(
-    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]], crops: NDArray[np.uint8], seconds: float
-) -> float:
-    """Crops per second of an engine that does nothing else."""
-    started, count = time.monotonic(), 0
-    while (passed := time.monotonic() - started) < seconds:
-        embed(crops)
-        count += len(crops)
-    return count / passed
-
-
 def row(name: str, rates: Sequence[float], base: float) -> str:
     """One line of the report."""
     median = statistics.median(rates)
@@ -75,14 +63,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     settings = ExtractionSettings.from_environment()
-    embedder = open_embedder(settings, progress=True)
-    alignment = embedder.card.alignment
-    shape = (arguments.clients, alignment.height, alignment.width, 3)
-    crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    body = wire.encode_array(crops[:1])
+    card = find_card(settings.model)
+    shape = (1, card.alignment.height, card.alignment.width, 3)
+    body = wire.encode_array(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     batch_sizes = {"merged": settings.max_batch, "not merged": 1}
     rates: dict[str, list[float]] = {name: [] for name in batch_sizes}
-    raw: dict[int, list[float]] = {1: [], arguments.clients: []}
     with tempfile.TemporaryDirectory() as folder:
         services = {}
         for name, size in batch_sizes.items():
@@ -96,8 +81,6 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 for name, service in services.items():
                     rates[name].append(concurrent_rate(service.url, body, arguments.clients, arguments.seconds))
-                for size, measured in raw.items():
-                    measured.append(raw_rate(embedder.embed, crops[:size], arguments.seconds))
         finally:
             for service in services.values():
                 service.stop()
@@ -108,8 +91,6 @@ def main() -> None:
     print("\n| | crops/s (median) | least … most | against not merged |\n|---|---|---|---|")
     print(row("POST /embeddings, not merged", rates["not merged"], base))
     print(row("POST /embeddings, merged", rates["merged"], base))
-    for size, measured in raw.items():
-        print(row(f"engine alone, batches of {size}", measured, base))
 
 
 if __name__ == "__main__":
