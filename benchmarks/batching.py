@@ -85,9 +85,7 @@ def main() -> None:
             for service in services.values():
                 service.stop()
     base = statistics.median(rates["not merged"])
-    print(
-        f"{embedder.card.name} on {embedder.engine}/{embedder.device}, {arguments.clients} clients, one crop a request"
-    )
+    print(f"{card.name} on {settings.engine}, {arguments.clients} clients, one crop a request")
     print("\n| | crops/s (median) | least … most | against not merged |\n|---|---|---|---|")
     print(row("POST /embeddings, not merged", rates["not merged"], base))
     print(row("POST /embeddings, merged", rates["merged"], base))
