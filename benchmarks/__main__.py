@@ -21,6 +21,7 @@ from shared.settings import available_cores
 
 REPORT = ROOT / "build" / "bench" / "report.md"
 QUICK = {
+    "detection": [],
     "accuracy": [],
     "identification": [],
     "pipeline": [],
@@ -30,7 +31,7 @@ QUICK = {
     "search": [],
     "start": [],
 }
-FULL = {**QUICK, "search": ["--full"]}
+FULL = {**QUICK, "search": ["--full"], "memory": []}
 PACKAGES = (
     "numpy",
     "onnxruntime",

@@ -1,9 +1,11 @@
 """Dynamic micro-batching: crops of concurrent requests share one run of the network.
 
 As many threads as the engine has lanes run it. A thread takes its share of whatever waits, at most ``max_batch``
-crops, runs it, and hands out the rows; while all are busy, the next batches gather by themselves, so no request
-ever waits for a timer. A request is split when it is larger than a share. Every waiter gets its rows or an error,
-also when the engine raises, when its deadline passes and when the service stops.
+crops, runs it, and hands out the rows; while all are busy, the next batches gather by themselves. Clients that
+were answered together ask again within milliseconds of one another: a thread that finds fewer crops than its last
+batch had waits that long for the others, so a lone client never waits. A request is split when it is larger than a
+share. Every waiter gets its rows or an error, also when the engine raises, when its deadline passes and when the
+service stops.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from shared.errors import DeadlinePassed, ExtractionFailed, InvalidRequest, NotR
 
 Crops = NDArray[np.uint8]
 Embeddings = NDArray[np.float32]
+
+_GATHERING = 0.006
+"""Seconds that a thread waits for as many crops as it had before; the clients of a batch come back within 3 to 6 ms."""
 
 
 @dataclass(eq=False)
@@ -125,17 +130,25 @@ class Batcher:
             thread.join()
 
     def _run(self) -> None:
+        crops = 0
         while True:
             with self._changed:
                 self._idle += 1
                 while not self._jobs and not self._closed:
                     self._changed.wait()
+                self._gather(crops)
                 if self._closed:
                     return
                 batch = self._next_batch()
                 self._idle -= 1
+            crops = sum(len(part) for _, _, part in batch)
             if batch:
                 self._embed_batch(batch)
+
+    def _gather(self, wanted: int) -> None:
+        stop = time.monotonic() + _GATHERING
+        while 0 < self._queued < wanted and not self._closed and (left := stop - time.monotonic()) > 0:
+            self._changed.wait(left)
 
     def _next_batch(self) -> list[tuple[_Job, int, Crops]]:
         """Take this thread's share from the front of the queue. Abandoned jobs are dropped.

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from feature_extraction import batching
 from feature_extraction.batching import Batcher, Crops, Embeddings
 from shared.errors import DeadlinePassed, ExtractionFailed, InvalidRequest, NotReady, Overloaded
 
@@ -75,6 +76,29 @@ def test_requests_that_wait_share_a_batch(batcher: Batcher, engine: GatedEngine,
     assert first.result().tolist() == [[1]]
     assert [other.result().tolist() for other in others] == [[[2]], [[3]], [[4]]]
     assert engine.batches == [1, 3]
+
+
+def test_clients_that_come_back_together_share_a_batch_again(
+    batcher: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_GATHERING", 5.0)
+    batcher.embed(crops(1, 2), 5)
+    first = pool.submit(batcher.embed, crops(3), 5)
+    wait_until_queued(batcher, 1)
+    second = pool.submit(batcher.embed, crops(4), 5)
+    assert (first.result(3).tolist(), second.result(3).tolist()) == ([[3]], [[4]])
+    assert engine.batches == [2, 2]
+
+
+def test_a_lone_client_is_waited_for_once_at_most(
+    batcher: Batcher, engine: GatedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_GATHERING", 0.5)
+    batcher.embed(crops(1, 2), 5)
+    batcher.embed(crops(3), 5)
+    monkeypatch.setattr(batching, "_GATHERING", 60.0)
+    batcher.embed(crops(4), 5)
+    assert engine.batches == [2, 1, 1]
 
 
 def test_a_request_larger_than_a_batch_is_split(batcher: Batcher, engine: GatedEngine) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from skimage import data
 
+from benchmarks.detection import LEAST_OVERLAP, read_marks
 from face_detection.detection import YuNet
 from shared.errors import WeightsError
 from shared.images import ImageDecoder, Pixels, Preview
@@ -84,19 +85,12 @@ def test_weights_must_be_there_and_intact(tmp_path: Path, settings: FrontSetting
 
 def test_real_crowds(faces: Path, detector: YuNet) -> None:
     """At the default settings: at least 90 % of the marked faces, and next to nothing where nobody is."""
-    from shared.geometry import Box
-
     decoder = ImageDecoder(20 << 20, 50_000_000)
-    lines = (faces / "wider" / "gt.txt").read_text().splitlines()
-    found = marked = position = 0
-    while position < len(lines):
-        picture, count = lines[position], int(lines[position + 1])
-        rows = [[int(value) for value in line.split()] for line in lines[position + 2 : position + 2 + max(count, 1)]]
-        position += 2 + max(count, 1)
-        wanted = [Box(*row[:4]) for row in rows if min(row[2:4]) >= 40 and not row[7]]
-        detected = detector.detect(decoder.preview((faces / "wider" / "images" / picture).read_bytes(), 1024))
+    found = marked = 0
+    for picture, wanted in read_marks(faces / "wider"):
+        detected = detector.detect(decoder.preview(picture, 1024))
         marked += len(wanted)
-        found += sum(any(face.box.iou(box) >= 0.5 for face in detected) for box in wanted)
+        found += sum(any(face.box.iou(box) >= LEAST_OVERLAP for face in detected) for box in wanted)
     assert marked == 36
     assert found >= 0.9 * marked
     nobody = [decoder.decode(path.read_bytes()) for path in sorted((faces / "noface").iterdir())]
