@@ -40,7 +40,7 @@ $(VENV)/.installed: $(VENV)/.created requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-tensorflow.txt requirements-pytorch.txt requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-tensorflow.txt requirements-pytorch.txt requirements-approximate.txt requirements-dev.txt
 	@echo "Installing requirements-dev.txt ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@

@@ -31,7 +31,7 @@ QUICK = {
     "search": [],
     "start": [],
 }
-FULL = {**QUICK, "search": ["--full"], "memory": []}
+FULL = {**QUICK, "approximate": [], "search": ["--full"], "memory": []}
 PACKAGES = (
     "numpy",
     "onnxruntime",

@@ -7,7 +7,7 @@ first, since threads of the one before (OpenMP's) may still spin, and is called 
 
 Example:
     python -m benchmarks.search          # up to 10^5 samples, and 2·10^5 × 512
-    python -m benchmarks.search --full   # 10^6 samples too, their loading, and approximate indexes
+    python -m benchmarks.search --full   # 10^6 samples too, and their loading
 """
 
 from __future__ import annotations
@@ -190,47 +190,10 @@ def load(database: str, count: int, dimensions: int) -> None:
     print(f"| the same at its peak | {(peak - before) / matrix - 1:.0%} |\n", flush=True)
 
 
-def approximate(count: int, dimensions: int, libraries: dict[str, Any]) -> None:
-    """Print what HNSW graphs cost and find, at the libraries' own settings."""
-    rows, probes = unit_vectors(count, dimensions, 0), unit_vectors(200, dimensions, 1)
-    truth = (probes @ rows.T).argmax(axis=1)
-    print(f"### HNSW, {count:,} × {dimensions}\n")
-    print("| | build, s | memory, MiB | ms, one probe | recall@1 |\n|---|---|---|---|---|")
-    faiss, usearch = libraries["faiss"], libraries["usearch.index"]
-    builders: dict[str, Callable[[], Callable[[Vectors], int]]] = {}
-    if faiss:
-
-        def build_faiss() -> Callable[[Vectors], int]:
-            graph = faiss.IndexHNSWFlat(dimensions, 32, faiss.METRIC_INNER_PRODUCT)
-            graph.add(rows)
-            return lambda probe: int(graph.search(probe[np.newaxis], 1)[1][0, 0])
-
-        builders["faiss IndexHNSWFlat"] = build_faiss
-    if usearch:
-
-        def build_usearch() -> Callable[[Vectors], int]:
-            graph = usearch.Index(ndim=dimensions, metric="ip", dtype="f32")
-            graph.add(np.arange(count), rows, threads=CORES)
-            return lambda probe: int(graph.search(probe, 1).keys[0])
-
-        builders["usearch Index"] = build_usearch
-    for name, build in builders.items():
-        before, started = resident(), time.perf_counter()
-        search = build()
-        built, occupied = time.perf_counter() - started, (resident() - before) / 2**20
-        times, right = [], 0
-        for probe, nearest in zip(probes, truth, strict=True):
-            started = time.perf_counter()
-            right += search(probe) == nearest
-            times.append(time.perf_counter() - started)
-        median = statistics.median(times) * 1e3
-        print(f"| {name} | {built:.0f} | {occupied:.0f} | {median:.2f} | {right / len(probes):.3f} |", flush=True)
-
-
 def main() -> None:
     """Parse the command line, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="10^6 samples and approximate indexes too")
+    parser.add_argument("--full", action="store_true", help="10^6 samples too, and their loading")
     parser.add_argument("--seconds", type=float, default=3, help="about so long for each table")
     parser.add_argument("--sizes", nargs="+", metavar="NxD", help="these sizes only, such as 1000000x128")
     parser.add_argument("--load", nargs=3, metavar=("DATABASE", "COUNT", "DIMENSIONS"), help=argparse.SUPPRESS)
@@ -257,7 +220,6 @@ def main() -> None:
             fill(database, unit_vectors(1_000_000, 128, 0))
             command = [sys.executable, "-m", "benchmarks.search", "--load", database, "1000000", "128"]
             subprocess.run(command, check=True)
-        approximate(100_000, 128, libraries)
 
 
 if __name__ == "__main__":

@@ -5,33 +5,61 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
-from face_detection.api import faces, original, samples, status
+from face_detection.access import Access
+from face_detection.api import (
+    companies,
+    company,
+    company_keys,
+    dataset,
+    events,
+    faces,
+    keyed,
+    original,
+    people,
+    status,
+    training,
+)
 from face_detection.api.bodies import SETTINGS
-from face_detection.api.middleware import GATE, METRICS, MIDDLEWARES, PLAIN_ERRORS, Gate
+from face_detection.api.guard import guarded
+from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, Gate
 from face_detection.api.openapi import describe
-from face_detection.api.operations import RECOGNITION, Operation
+from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, RECOGNITION, Operation
 from face_detection.detection import YuNet
 from face_detection.extraction import ExtractionClient
-from face_detection.gallery import open_store
+from face_detection.fetching import PictureFetcher, parse_hosts
+from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.approximate import load_library
 from face_detection.gallery.memory import MemoryIndex
+from face_detection.identification import Identifier
+from face_detection.journal import Journal
 from face_detection.metrics import Metrics
+from face_detection.people import People
+from face_detection.pool import GalleryPool
 from face_detection.preparation import Preparation
 from face_detection.recognition import Recognition
-from shared.errors import ServiceError, StartupError
+from shared.errors import ServiceError, SettingsError, StartupError
 from shared.images import ImageDecoder
-from shared.settings import FrontSettings
+from shared.settings import FrontSettings, is_loopback
 
 VERSION = "0.1.0"
 
 OPERATIONS: tuple[Operation, ...] = (
     *original.OPERATIONS,
     *faces.OPERATIONS,
-    *samples.OPERATIONS,
+    *people.OPERATIONS,
+    *events.OPERATIONS,
+    *companies.OPERATIONS,
+    *company_keys.OPERATIONS,
+    *company.OPERATIONS,
+    *training.OPERATIONS,
+    *dataset.OPERATIONS,
+    *keyed.OPERATIONS,
     *status.OPERATIONS,
 )
 
@@ -48,37 +76,57 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
         settings: read from the environment when None.
 
     Raises:
-        StartupError: the database or the detector's weights cannot be used.
+        StartupError: the database, the detector's weights or a library that a setting asks for cannot be used, or
+            strangers could use the service.
     """
     settings = settings or FrontSettings.from_environment()
+    if settings.approximate_above:
+        load_library()
     metrics = Metrics()
-    recognition = Recognition(
-        Preparation(
-            ImageDecoder(settings.max_image_bytes, settings.max_image_pixels),
-            YuNet(settings),
-            settings.detection_max_side,
-            settings.decode_threads,
-            metrics,
-        ),
-        ExtractionClient(settings.extraction_url, settings.extraction_timeout),
-        open_store(settings.database),
-        MemoryIndex,
-        settings,
+    gallery = open_gallery(settings.database)
+    access = Access(gallery.directory, settings.allow_anonymous)
+    _refuse_open_bind(settings, access)
+    pool = GalleryPool()
+    journal = Journal(gallery.events, gallery.directory, pool, settings.event_days)
+    preparation = Preparation(
+        ImageDecoder(settings.max_image_bytes, settings.max_image_pixels),
+        YuNet(settings),
+        settings.detection_max_side,
+        settings.decode_threads,
         metrics,
     )
+    extraction = ExtractionClient(settings.extraction_url, settings.extraction_timeout)
+    open_searcher = partial(MemoryIndex, approximate_above=settings.approximate_above)
+    identifier = Identifier(gallery.store, gallery.directory, journal, open_searcher, settings, metrics)
     # Bodies are read with limits of their own (api/bodies.py).
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
     app[SETTINGS] = settings
     app[METRICS] = metrics
-    app[RECOGNITION] = recognition
+    app[RECOGNITION] = Recognition(
+        preparation, extraction, gallery.store, gallery.directory, identifier, journal, pool, settings, metrics
+    )
+    app[PEOPLE] = People(gallery.store, gallery.events, pool)
+    app[dataset.FETCHER] = PictureFetcher(parse_hosts(settings.image_url_hosts), settings.max_image_bytes)
+    app[ACCESS] = access
+    app[DIRECTORY] = gallery.directory
     app[GATE] = Gate()
-    app[PLAIN_ERRORS] = frozenset(operation.path for operation in OPERATIONS if operation.plain_errors)
+    app[FAILURES] = {operation.path: operation.failure for operation in OPERATIONS if operation.failure}
     app[status.OPENAPI] = describe(OPERATIONS, VERSION)
     for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, operation.handler)
+        app.router.add_route(operation.method, operation.path, guarded(operation))
     app.router.add_static("/static", status.WEB)
-    app.cleanup_ctx.append(_run_recognition)
+    app.cleanup_ctx.append(_run(gallery, pool, journal))
     return app
+
+
+def _refuse_open_bind(settings: FrontSettings, access: Access) -> None:
+    """Refuse an address that other machines can reach unless an API key, or ALLOW_ANONYMOUS, says who may come."""
+    if not (settings.allow_anonymous or is_loopback(settings.front_bind) or access.protected()):
+        raise SettingsError(
+            f"Refusing to bind to {settings.front_bind}: there is no API key, so anybody who reaches it could use the "
+            "service. Make one (python -m face_detection keys create --help), bind to 127.0.0.1, or set "
+            "ALLOW_ANONYMOUS=true if that is what you want."
+        )
 
 
 def serve() -> web.Application:
@@ -90,13 +138,23 @@ def serve() -> web.Application:
         sys.exit(_BOOT_ERROR)
 
 
-async def _run_recognition(app: web.Application) -> AsyncIterator[None]:
-    warming = asyncio.create_task(_warm_up(app[RECOGNITION]))
-    yield
-    warming.cancel()
-    with suppress(asyncio.CancelledError):
-        await warming
-    await app[RECOGNITION].close()
+def _run(gallery: Gallery, pool: GalleryPool, journal: Journal) -> Callable[[web.Application], AsyncIterator[None]]:
+    """What runs beside the requests, and how it ends: what is under way is finished, then everything is closed."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(_warm_up(app[RECOGNITION])), asyncio.create_task(journal.run())]
+        yield
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await app[dataset.FETCHER].close()
+        await app[RECOGNITION].close()
+        await journal.close()
+        pool.close()
+        gallery.close()
+
+    return run
 
 
 async def _warm_up(recognition: Recognition) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from face_detection.extraction import ServedModel
 from face_detection.gallery.store import NewSample
-from face_detection.preparation import Encoded, Preparation, Prepared, largest_face
+from face_detection.preparation import Encoded, Preparation, Prepared, jpeg, largest_face
 from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError
+from shared.geometry import Face
 
 Embed = Callable[[NDArray[np.uint8], ServedModel], Awaitable[NDArray[np.float32]]]
 
@@ -35,25 +36,25 @@ class Enrolment:
     action: str | None = None
 
 
-@dataclass
-class EnrolmentReport:
-    """What became of a batch.
+@dataclass(frozen=True)
+class Embedded:
+    """A sample that can be stored.
 
     Attributes:
-        success: ids that were stored, in the order of the request.
-        errors: why the others were not.
-        warnings: remarks on some of those that were stored.
+        sample: with the embedding of the face.
+        face: the one that was taken, the largest.
+        faces: how many the picture shows.
+        crop: JPEG of the aligned face, if that was asked for.
     """
 
-    success: list[str] = field(default_factory=list)
-    errors: dict[str, ServiceError] = field(default_factory=dict)
-    warnings: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Embedded:
     sample: NewSample
+    face: Face
     faces: int
+    crop: bytes | None
+
+
+Outcome = Embedded | ServiceError
+"""What became of an enrolment; an error as a value, so that one bad picture does not end its siblings."""
 
 
 class Enroller:
@@ -69,21 +70,21 @@ class Enroller:
         self._embed = embed
 
     async def embed(
-        self, enrolments: Sequence[Enrolment], model: ServedModel
-    ) -> tuple[list[NewSample], EnrolmentReport]:
+        self, enrolments: Sequence[Enrolment], model: ServedModel, keep_crops: bool = False
+    ) -> list[Outcome]:
         """Embed the largest face of each picture.
 
         Returns:
-            The samples to store, and what became of each enrolment once they are stored.
+            What became of each enrolment, in order.
 
         Raises:
             ExtractionError, DeadlinePassed: no picture could be embedded, for want of the extraction service.
         """
         gate = asyncio.Semaphore(_CHUNKS_AT_ONCE)
 
-        async def run(chunk: Sequence[Enrolment]) -> list[_Embedded | ServiceError]:
+        async def run(chunk: Sequence[Enrolment]) -> list[Outcome]:
             async with gate:
-                return await self._embed_chunk(chunk, model)
+                return await self._embed_chunk(chunk, model, keep_crops)
 
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -92,10 +93,11 @@ class Enroller:
             ]
         outcomes = [outcome for task in tasks for outcome in task.result()]
         _raise_if_extraction_failed_for_all(outcomes)
-        samples = [outcome.sample for outcome in outcomes if isinstance(outcome, _Embedded)]
-        return samples, _report(enrolments, outcomes)
+        return outcomes
 
-    async def _embed_chunk(self, enrolments: Sequence[Enrolment], model: ServedModel) -> list[_Embedded | ServiceError]:
+    async def _embed_chunk(
+        self, enrolments: Sequence[Enrolment], model: ServedModel, keep_crops: bool
+    ) -> list[Outcome]:
         """What became of each enrolment, in order."""
         prepared = await asyncio.gather(
             *(
@@ -113,7 +115,9 @@ class Enroller:
                 failure = error
         rows = iter(vectors)
         return [
-            outcome if isinstance(outcome, ServiceError) else failure or _embedded(item, outcome, model, next(rows))
+            outcome
+            if isinstance(outcome, ServiceError)
+            else failure or _embedded(item, outcome, model, next(rows), keep_crops)
             for item, outcome in zip(enrolments, prepared, strict=True)
         ]
 
@@ -127,7 +131,6 @@ class Enroller:
 
     @staticmethod
     async def _attempt(work: Awaitable[Prepared]) -> Prepared | ServiceError:
-        """The outcome as a value, so that one bad picture does not end its siblings."""
         try:
             return await work
         except ServiceError as error:
@@ -135,28 +138,17 @@ class Enroller:
 
 
 def _embedded(
-    item: Enrolment, prepared: Prepared, model: ServedModel, vector: NDArray[np.float32]
-) -> _Embedded | ServiceError:
+    item: Enrolment, prepared: Prepared, model: ServedModel, vector: NDArray[np.float32], keep_crop: bool
+) -> Outcome:
     try:
         sample = NewSample(item.id, item.name, item.metadata, model.space, vector, item.action)
     except InvalidRequest as error:
         return error
-    return _Embedded(sample, len(prepared.faces))
+    crop = jpeg(prepared.crops[0]) if keep_crop else None
+    return Embedded(sample, prepared.chosen[0], len(prepared.faces), crop)
 
 
-def _raise_if_extraction_failed_for_all(outcomes: Sequence[_Embedded | ServiceError]) -> None:
+def _raise_if_extraction_failed_for_all(outcomes: Sequence[Outcome]) -> None:
     failures = [one for one in outcomes if isinstance(one, (ExtractionError, DeadlinePassed))]
-    if failures and not any(isinstance(one, _Embedded) for one in outcomes):
+    if failures and not any(isinstance(one, Embedded) for one in outcomes):
         raise failures[0]
-
-
-def _report(enrolments: Sequence[Enrolment], outcomes: Sequence[_Embedded | ServiceError]) -> EnrolmentReport:
-    report = EnrolmentReport()
-    for item, outcome in zip(enrolments, outcomes, strict=True):
-        if isinstance(outcome, ServiceError):
-            report.errors[item.id] = outcome
-            continue
-        report.success.append(item.id)
-        if outcome.faces > 1:
-            report.warnings[item.id] = [f"The image shows {outcome.faces} faces; the largest was enrolled."]
-    return report

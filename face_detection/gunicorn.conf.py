@@ -12,7 +12,6 @@ from shared.settings import FrontSettings
 
 try:
     settings = FrontSettings.from_environment()
-    settings.refuse_open_bind(settings.front_bind)
     if settings.front_workers > 1 and settings.database == ":memory:":
         raise SettingsError("FRONT_WORKERS > 1 needs a database file: processes cannot share DATABASE=:memory:.")
 except StartupError as error:

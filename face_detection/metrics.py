@@ -36,6 +36,9 @@ class Metrics:
         )
         self.faces = Counter("front_faces", "Faces detected.", registry=registry)
         self.matches = Counter("front_matches", "Faces that were given a name.", registry=registry)
+        self.searches = Counter(
+            "front_searches", "Searches for the faces of a picture: exact or approximate.", ["kind"], registry=registry
+        )
         self.enrolled = Counter("front_enrolled", "Samples stored.", registry=registry)
         self.pending = Gauge(
             "front_pending_requests", "Requests worked on now.", registry=registry, multiprocess_mode="livesum"

@@ -92,6 +92,22 @@ class Preparation:
 
         return await self._run(work)
 
+    async def render(self, picture: Encoded, draw: Callable[[Pixels], T]) -> T:
+        """Let ``draw`` work on a picture, upright and at full scale, which is its to change.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            ServiceError: whatever ``draw`` raises.
+        """
+
+        def work() -> T:
+            with self._metrics.stage("decode"):
+                data = self._decoder.bytes_of(picture) if isinstance(picture, str) else picture
+                pixels = self._decoder.decode(data)
+            return draw(pixels)
+
+        return await self._run(work)
+
     def close(self) -> None:
         """Stop the threads; work that has not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
@@ -120,3 +136,13 @@ def largest_face(faces: Sequence[Face]) -> Sequence[Face]:
     if not faces:
         raise FaceNotFound("There is no face in the image.")
     return [largest(faces)]
+
+
+def jpeg(crop: Pixels) -> bytes:
+    """A crop as a JPEG file.
+
+    Args:
+        crop: (height, width, 3) uint8 BGR.
+    """
+    _, encoded = cv2.imencode(".jpg", crop)
+    return encoded.tobytes()

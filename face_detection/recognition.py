@@ -3,55 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.enrolment import Enroller, Enrolment, EnrolmentReport
+from face_detection.decision import Rule, trust
+from face_detection.enrolment import Embedded, Enroller, Enrolment, Outcome
 from face_detection.extraction import ExtractionClient, ServedModel
+from face_detection.gallery.directory import Directory
 from face_detection.gallery.distances import distances, prepare
-from face_detection.gallery.search import Searcher
-from face_detection.gallery.store import Page, Record, Sample, Store
+from face_detection.gallery.events import EventKind, Occasion
+from face_detection.gallery.store import Sample, Store
+from face_detection.identification import Identifier, Recognised
+from face_detection.journal import Journal
 from face_detection.metrics import Metrics
-from face_detection.preparation import Encoded, Preparation, Prepared, largest_face
-from shared.errors import (
-    DeadlinePassed,
-    NotFound,
-)
+from face_detection.pool import GalleryPool
+from face_detection.preparation import Encoded, Preparation, jpeg, largest_face
+from shared.errors import DeadlinePassed, NotFound, ServiceError
 from shared.geometry import Face
-from shared.models import Metric
+from shared.images import Pixels
 from shared.settings import FrontSettings
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Recognised:
-    """A face and who it is: ``record`` is None when nobody is near enough.
-
-    ``distance`` is that to the nearest sample, None when the gallery is empty.
-    """
-
-    face: Face
-    record: Record | None
-    distance: float | None
+ANONYMOUS = Occasion()
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether two pictures show the same person: ``distance`` < ``threshold``."""
+    """Whether two pictures show the same person: ``distance`` < ``threshold``; ``trust`` is 0 to 100."""
 
     same: bool
     distance: float
     threshold: float
-    faces: tuple[Face, Face]
+    trust: float
+    faces: Sequence[Face]
+
+
+@dataclass(frozen=True)
+class Added:
+    """A sample that was stored, the face it was made of, and how many faces the picture shows."""
+
+    sample: Sample
+    face: Face
+    faces: int
+
+
+@dataclass(frozen=True)
+class EmbeddedFaces:
+    """The faces of a picture in reading order, their (n, dimensions) float32 embeddings, and what made these."""
+
+    model: ServedModel
+    faces: Sequence[Face]
+    vectors: NDArray[np.float32]
 
 
 class Recognition:
@@ -61,7 +69,10 @@ class Recognition:
         preparation: pictures to crops.
         extraction: crops to embeddings.
         store: where samples are kept.
-        open_searcher: makes a searcher over the store for an embedding space and a metric.
+        directory: knows the tenants' settings.
+        identifier: embeddings to people.
+        journal: told what happened.
+        pool: where searches run and the database is asked.
         settings: thresholds and time limits.
         metrics: told about stages and matches.
     """
@@ -71,7 +82,10 @@ class Recognition:
         preparation: Preparation,
         extraction: ExtractionClient,
         store: Store,
-        open_searcher: Callable[[Store, str, Metric], Searcher],
+        directory: Directory,
+        identifier: Identifier,
+        journal: Journal,
+        pool: GalleryPool,
         settings: FrontSettings,
         metrics: Metrics,
     ) -> None:
@@ -79,52 +93,119 @@ class Recognition:
         self._enroller = Enroller(preparation, self._embed)
         self._extraction = extraction
         self._store = store
-        self._open_searcher = open_searcher
+        self._directory = directory
+        self.identifier = identifier
+        self._journal = journal
+        self._pool = pool
         self._settings = settings
         self._metrics = metrics
-        # Apart from the pool that decodes, so that a write that waits for the database's lock holds up no picture.
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="gallery")
-        self._searcher: tuple[str, Searcher] | None = None
-        self._opening = threading.Lock()
 
-    async def enrol(self, tenant: str, enrolments: Sequence[Enrolment]) -> EnrolmentReport:
-        """Enrol a batch: the largest face of each picture. Stored in one transaction.
+    async def enrol(
+        self,
+        tenant: str,
+        enrolments: Sequence[Enrolment],
+        occasion: Occasion = ANONYMOUS,
+        quota: int | None = None,
+    ) -> list[Outcome]:
+        """Enrol people with one photo each, of which the largest face is taken; ids must differ.
 
-        One bad picture fails alone. When the extraction service fails for all, the request fails.
+        Whoever is known gets the new photo instead of all former ones. Stored in one transaction. One bad picture
+        fails alone. When the extraction service fails for all, the request fails.
+
+        Args:
+            tenant: whose gallery.
+            enrolments: who, and the pictures.
+            occasion: for the event log.
+            quota: most samples that the tenant may have afterwards.
+
+        Returns:
+            What became of each enrolment, in order.
 
         Raises:
-            ExtractionError, Overloaded, StorageError, DeadlinePassed: nothing was stored.
+            ExtractionError, Overloaded, StorageError, QuotaExceeded, DeadlinePassed: nothing was stored.
         """
         async with self._deadline(self._settings.batch_timeout):
-            model = await self._extraction.model()
-            samples, report = await self._enroller.embed(enrolments, model)
-            if samples:
-                with self._metrics.stage("store"):
-                    await self._in_pool(lambda: self._store.upsert(tenant, samples))
-        self._metrics.enrolled.inc(len(samples))
-        return report
+            outcomes = await self._embed_photos(tenant, enrolments)
+            embedded = [one for one in outcomes if isinstance(one, Embedded)]
+            with self._metrics.stage("store"):
+                await self._pool.run(lambda: self._store.upsert(tenant, [one.sample for one in embedded], quota))
+        self._note_enrolled(tenant, embedded, occasion)
+        return outcomes
 
-    async def identify(self, tenant: str, picture: Encoded, min_distance: float | None = None) -> list[Recognised]:
+    async def add(
+        self,
+        tenant: str,
+        enrolments: Sequence[Enrolment],
+        occasion: Occasion = ANONYMOUS,
+        quota: int | None = None,
+    ) -> list[Added | ServiceError]:
+        """Give people further photos; several may be of one person.
+
+        Whoever is not known is created; whoever is keeps name, metadata and action. Otherwise as ``enrol``.
+        """
+        async with self._deadline(self._settings.batch_timeout):
+            outcomes = await self._embed_photos(tenant, enrolments)
+            embedded = [one for one in outcomes if isinstance(one, Embedded)]
+            with self._metrics.stage("store"):
+                samples = await self._pool.run(lambda: self._store.add(tenant, [one.sample for one in embedded], quota))
+        self._note_enrolled(tenant, embedded, occasion)
+        stored = iter(samples)
+        return [Added(next(stored), one.face, one.faces) if isinstance(one, Embedded) else one for one in outcomes]
+
+    async def replace(self, tenant: str, number: int, picture: Encoded, occasion: Occasion = ANONYMOUS) -> None:
+        """Take the embedding of a sample from another picture.
+
+        Raises:
+            NotFound: there is no sample with this number.
+            FaceNotFound: the picture shows no face.
+            ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
+        """
+        sample = await self._pool.run(lambda: self._store.sample(tenant, number))
+        enrolment = Enrolment(sample.person.id, sample.person.name, picture)
+        async with self._deadline(self._settings.request_timeout):
+            (outcome,) = await self._embed_photos(tenant, [enrolment])
+            if isinstance(outcome, ServiceError):
+                raise outcome
+            new = outcome.sample
+            await self._pool.run(lambda: self._store.replace(tenant, number, new.space, new.vector))
+        self._note_enrolled(tenant, [outcome], occasion)
+
+    async def identify(
+        self,
+        tenant: str,
+        picture: Encoded,
+        min_distance: float | None = None,
+        occasion: Occasion = ANONYMOUS,
+        choose: Callable[[Sequence[Face]], Sequence[Face]] = lambda faces: faces,
+        rule: Rule | None = None,
+        closest: int = 0,
+    ) -> list[Recognised]:
         """Say of each face of a picture, in reading order, who it is.
 
         Args:
             tenant: whose gallery.
             picture: encoded.
-            min_distance: threshold; the configured default when None.
+            min_distance: threshold; the tenant's when None.
+            occasion: for the event log.
+            choose: which faces; all, or ``largest_face``.
+            rule: how to decide; the tenant's when None.
+            closest: how many people to name as the closest to each face.
 
         Raises:
+            FaceNotFound: ``largest_face`` was to be chosen, and there is none.
             ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
-            threshold = self.threshold(model) if min_distance is None else min_distance
-            prepared = await self._preparation.prepare(picture, model.card.alignment)
-            if not prepared.faces:
+            prepared = await self._preparation.prepare(picture, model.card.alignment, choose)
+            if not prepared.chosen:
                 return []
             embeddings = await self._embed(prepared.crops, model)
             with self._metrics.stage("search"):
-                return await self._in_pool(
-                    lambda: self._name(tenant, prepared, self._searcher_for(model), embeddings, threshold)
+                return await self._pool.run(
+                    lambda: self.identifier.name(
+                        tenant, prepared, model, embeddings, min_distance, rule, occasion, closest
+                    )
                 )
 
     async def verify(self, first: Encoded, second: Encoded, min_distance: float | None = None) -> Verification:
@@ -140,10 +221,39 @@ class Recognition:
                 *(self._preparation.prepare(picture, model.card.alignment, largest_face) for picture in (first, second))
             )
             embeddings = await self._embed(np.concatenate([one.crops, other.crops]), model)
-        threshold = self.threshold(model) if min_distance is None else min_distance
-        one_row, other_row = prepare(embeddings, self.metric(model))
-        distance = float(distances(one_row[None], other_row, self.metric(model))[0])
-        return Verification(distance < threshold, distance, threshold, (one.chosen[0], other.chosen[0]))
+        return self._verification(model, embeddings, min_distance, [*one.chosen, *other.chosen])
+
+    async def verify_person(
+        self,
+        tenant: str,
+        id: str,
+        picture: Encoded,
+        min_distance: float | None = None,
+        occasion: Occasion = ANONYMOUS,
+    ) -> Verification:
+        """Compare the largest face of a picture with the samples of a person, of which the nearest counts.
+
+        Raises:
+            NotFound: there is nobody with this id, or with samples of the model in use.
+            FaceNotFound: the picture shows no face.
+            ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
+        """
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            samples = await self._pool.run(lambda: self._store.samples(tenant, id))
+            vectors = [sample.vector for sample in samples if sample.space == model.space]
+            if not vectors:
+                raise NotFound("There is nobody with this id.")
+            prepared = await self._preparation.prepare(picture, model.card.alignment, largest_face)
+            embedding = await self._embed(prepared.crops, model)
+            settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+        own = settings.min_distance if min_distance is None else min_distance
+        result = self._verification(model, np.concatenate([embedding, vectors]), own, prepared.chosen)
+        if result.same:
+            self._metrics.matches.inc()
+            crop = jpeg(prepared.crops[0]) if settings.keep_crops else None
+            self._journal.note(tenant, EventKind.RECOGNISED, id, result.distance, occasion, crop)
+        return result
 
     async def detect(self, picture: Encoded) -> list[Face]:
         """The faces of a picture, in reading order. Needs no extraction service.
@@ -154,30 +264,21 @@ class Recognition:
         async with self._deadline(self._settings.request_timeout):
             return await self._preparation.detect(picture)
 
-    async def samples(self, tenant: str, limit: int, after: str | None) -> Page:
-        """One page of samples ordered by id."""
-        return await self._in_pool(lambda: self._store.page(tenant, limit, after))
+    async def render(self, picture: Encoded, draw: Callable[[Pixels], T]) -> T:
+        """Let ``draw`` work on a picture, see ``Preparation.render``; DeadlinePassed as for the others."""
+        async with self._deadline(self._settings.request_timeout):
+            return await self._preparation.render(picture, draw)
 
-    async def sample(self, tenant: str, id: str) -> Sample:
-        """One sample.
-
-        Raises:
-            NotFound: there is none with this id.
-        """
-        return await self._in_pool(lambda: self._store.get(tenant, id))
-
-    async def delete(self, tenant: str, id: str) -> None:
-        """Delete one sample.
+    async def embed_faces(self, picture: Encoded) -> EmbeddedFaces:
+        """The faces of a picture with their embeddings. Nothing is searched, stored or logged.
 
         Raises:
-            NotFound: there is none with this id.
+            ImageError, ExtractionError, Overloaded, DeadlinePassed: see ``shared.errors``.
         """
-        if not await self._in_pool(lambda: self._store.delete(tenant, id)):
-            raise NotFound("There is no sample with this id.")
-
-    async def clear(self, tenant: str) -> int:
-        """Delete all samples of a tenant; returns how many there were."""
-        return await self._in_pool(lambda: self._store.clear(tenant))
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            prepared = await self._preparation.prepare(picture, model.card.alignment)
+            return EmbeddedFaces(model, prepared.chosen, await self._embed(prepared.crops, model))
 
     async def model(self) -> ServedModel:
         """The model that gives the embeddings.
@@ -191,67 +292,36 @@ class Recognition:
         """Return when database, index and extraction service are ready; raise what is in the way otherwise."""
         await self._extraction.check_ready()
         model = await self._extraction.model()
-        await self._in_pool(lambda: self._searcher_for(model).refresh())
-
-    async def index_size(self, tenant: str) -> int:
-        """Samples in the search index, 0 before it was opened."""
-        if self._searcher is None:
-            return 0
-        searcher = self._searcher[1]
-        return await self._in_pool(lambda: searcher.size(tenant))
-
-    def metric(self, model: ServedModel) -> Metric:
-        """The distance in use."""
-        return self._settings.distance or model.card.metric
-
-    def threshold(self, model: ServedModel) -> float:
-        """The ``min_distance`` of requests that name none."""
-        if self._settings.min_distance is not None:
-            return self._settings.min_distance
-        return model.card.threshold(self.metric(model)).distance
+        await self._pool.run(lambda: self.identifier.refresh(model))
 
     async def close(self) -> None:
-        """Finish what runs and release everything."""
+        """Finish what runs; store, journal and pool belong to whoever made them."""
         self._preparation.close()
         await self._extraction.close()
-        self._pool.shutdown()
-        self._store.close()
+
+    async def _embed_photos(self, tenant: str, enrolments: Sequence[Enrolment]) -> list[Outcome]:
+        model = await self._extraction.model()
+        settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+        return await self._enroller.embed(enrolments, model, settings.keep_crops)
+
+    def _note_enrolled(self, tenant: str, embedded: Sequence[Embedded], occasion: Occasion) -> None:
+        self._metrics.enrolled.inc(len(embedded))
+        for one in embedded:
+            self._journal.note(tenant, EventKind.ENROLLED, one.sample.id, None, occasion, one.crop)
 
     async def _embed(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
         with self._metrics.stage("embed"):
             return await self._extraction.embed(crops, model)
 
-    def _name(
-        self,
-        tenant: str,
-        prepared: Prepared,
-        searcher: Searcher,
-        embeddings: NDArray[np.float32],
-        threshold: float,
-    ) -> list[Recognised]:
-        nearest = [neighbours[0] if neighbours else None for neighbours in searcher.nearest(tenant, embeddings)]
-        matching = [one.key for one in nearest if one and one.distance < threshold]
-        samples = self._store.by_keys(tenant, matching) if matching else {}
-        self._metrics.matches.inc(len(samples))
-        return [
-            Recognised(
-                face,
-                samples.get(one.key) if one and one.distance < threshold else None,
-                one.distance if one else None,
-            )
-            for face, one in zip(prepared.faces, nearest, strict=True)
-        ]
-
-    def _searcher_for(self, model: ServedModel) -> Searcher:
-        with self._opening:
-            opened = self._searcher
-            if opened is None or opened[0] != model.space:
-                opened = (model.space, self._open_searcher(self._store, model.space, self.metric(model)))
-                self._searcher = opened
-            return opened[1]
-
-    async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
+    def _verification(
+        self, model: ServedModel, embeddings: NDArray[np.float32], min_distance: float | None, faces: Sequence[Face]
+    ) -> Verification:
+        """The first embedding against the nearest of the others."""
+        metric = self.identifier.metric(model)
+        threshold = self.identifier.threshold(model) if min_distance is None else min_distance
+        rows = prepare(embeddings, metric)
+        distance = float(distances(rows[1:], rows[0], metric).min())
+        return Verification(distance < threshold, distance, threshold, trust(distance, threshold), faces)
 
     @asynccontextmanager
     async def _deadline(self, seconds: float) -> AsyncIterator[None]:

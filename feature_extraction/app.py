@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.InvalidRequest: 400,
+    errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,

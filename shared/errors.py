@@ -11,14 +11,18 @@ HTTP: each service maps the tree to statuses in one table of its own.
     │   ├── ImageTooLarge          image_too_large           too many encoded bytes
     │   ├── TooManyPixels          too_many_pixels           header announces too many pixels
     │   ├── UnsupportedImage       unsupported_image_type    not one of the accepted formats
-    │   └── UndecodableImage       undecodable_image         damaged, truncated, or not base64
+    │   ├── UndecodableImage       undecodable_image         damaged, truncated, or not base64
+    │   └── FetchFailed            fetch_failed              the address of the picture gives none
+    ├── Unauthorized               unauthorized              no API key, or not one that is valid
     ├── Forbidden                  forbidden                 not allowed to this caller
+    │   └── QuotaExceeded          quota_exceeded            more samples than the API key allows
     ├── FaceNotFound               no_face
     ├── NotFound                   not_found
     ├── Conflict                   conflict
     │   └── SpaceMismatch          embedding_space_mismatch  embeddings that must not be compared
     ├── BodyTooLarge               body_too_large
     ├── Overloaded                 overloaded                a bounded queue is full; has retry_after
+    │   └── RateLimited            rate_limited              more requests than the API key allows
     ├── NotReady                   not_ready                 still loading; has retry_after
     ├── ExtractionError
     │   ├── ExtractionFailed       extraction_failed         the extraction service answered with an error
@@ -87,10 +91,28 @@ class UndecodableImage(ImageError):
     code = "undecodable_image"
 
 
+class FetchFailed(ImageError):
+    """The address that the client gave does not give a picture."""
+
+    code = "fetch_failed"
+
+
+class Unauthorized(ServiceError):
+    """The request needs an API key, or its key is unknown, expired or revoked."""
+
+    code = "unauthorized"
+
+
 class Forbidden(ServiceError):
     """The caller is known well enough to be refused."""
 
     code = "forbidden"
+
+
+class QuotaExceeded(Forbidden):
+    """The gallery would hold more samples than the API key allows; nothing was stored."""
+
+    code = "quota_exceeded"
 
 
 class FaceNotFound(ServiceError):
@@ -128,6 +150,21 @@ class Overloaded(ServiceError):
 
     code = "overloaded"
     retry_after = 1
+
+
+class RateLimited(Overloaded):
+    """The API key has had its requests of this minute.
+
+    Args:
+        message: see ``ServiceError``.
+        retry_after: seconds until the next request is allowed, at least 1.
+    """
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class NotReady(ServiceError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,9 +21,19 @@ MEBIBYTE = 1 << 20
 
 Precision = Literal["fp32", "int8"]
 
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
+
 
 def _check_bind(value: str) -> str:
     split_bind(value)
+    return value
+
+
+def _check_hosts(value: str) -> str:
+    for entry in value.split(","):
+        found = _HOST.fullmatch(entry.strip())
+        if not found or not 0 < int(found[1] or 80) < 65536:
+            raise ValueError("must be host names such as example.org, *.example.org or example.org:8080, with commas")
     return value
 
 
@@ -87,7 +98,8 @@ class Settings(BaseModel):
     )
     allow_anonymous: bool = Field(
         default=False,
-        description="Permit binding to an address that other machines can reach although no API key protects it.",
+        description="Permit binding to an address that other machines can reach although no API key protects it, "
+        "and serve requests without a key beside those with one, see `docs/access.md`.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log lines that are written."
@@ -193,6 +205,12 @@ class FrontSettings(Settings):
     search: Literal["memory"] = Field(
         default="memory", description="Where nearest samples are found: `memory` is an exact index in each process."
     )
+    approximate_above: int = Field(
+        default=0,
+        ge=0,
+        description="With more samples than this a tenant is searched approximately, which needs "
+        "requirements-approximate.txt; 0 keeps the search exact at any size, see `docs/performance.md`.",
+    )
     distance: Metric | None = Field(
         default=None,
         description="`tenfold-unit-euclidean`, `cosine` or `euclidean`; unset takes the model card's.",
@@ -231,6 +249,17 @@ class FrontSettings(Settings):
         default=1024 * MEBIBYTE,
         gt=0,
         description="Bodies held in memory at once per process, in bytes; beyond it the answer is 429.",
+    )
+    event_days: int = Field(
+        default=30,
+        ge=0,
+        le=36500,
+        description="Days for which events are kept unless a tenant says otherwise; 0 keeps none.",
+    )
+    image_url_hosts: Annotated[str, AfterValidator(_check_hosts)] | None = Field(
+        default=None,
+        description="Hosts from which pictures are fetched by their address, comma-separated: `example.org`, "
+        "`*.example.org` for those below it, `example.org:8080` for a port beside 80 and 443; unset fetches none.",
     )
     request_timeout: float = Field(default=60.0, gt=0, description="Seconds within which a recognition must be done.")
     batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which a batch must be enrolled.")

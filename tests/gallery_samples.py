@@ -35,11 +35,17 @@ def ids_of(store: Store, tenant: str) -> list[str]:
     """All ids of a tenant, page by page."""
     ids: list[str] = []
     page = store.page(tenant, 3)
-    ids += (record.id for record in page.records)
+    ids += (person.id for person in page.people)
     while page.next is not None:
         page = store.page(tenant, 3, page.next)
-        ids += (record.id for record in page.records)
+        ids += (person.id for person in page.people)
     return ids
+
+
+def key_of(store: Store, tenant: str, id: str) -> int:
+    """Key of the only sample of a person."""
+    (found,) = store.samples(tenant, id)
+    return found.key
 
 
 def brute_force(

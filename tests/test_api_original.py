@@ -45,7 +45,7 @@ def blank() -> bytes:
 
 
 async def ids(front: TestClient) -> list[str]:
-    return [entry["id"] for entry in (await (await front.get("/samples")).json())["samples"]]
+    return [person["id"] for person in (await (await front.get("/people")).json())["people"]]
 
 
 async def test_the_documented_round_trip(front: TestClient, sample: dict[str, Any], photos: Path, data_uri: DataUri):
@@ -322,7 +322,7 @@ async def test_get_says_that_it_runs(front: TestClient, path: str) -> None:
 
 
 async def test_pages_of_other_sites_cannot_clear(enrolled: TestClient) -> None:
-    for method, path in (("GET", "/clear-samples"), ("POST", "/update-samples"), ("DELETE", "/samples/person1")):
+    for method, path in (("GET", "/clear-samples"), ("POST", "/update-samples"), ("DELETE", "/people/person1")):
         response = await enrolled.request(method, path, headers={"Sec-Fetch-Site": "cross-site"})
         assert response.status == 403
         assert "forbidden" in await response.text()
@@ -347,7 +347,7 @@ async def test_another_front_sees_changes_at_once(
     other = await start_front()
     body = {"image": data_uri(photos / "obama2.jpg")}
     assert len(await (await other.post("/face-recognition", json=body)).json()) == 1
-    await enrolled.delete("/samples/person1")
+    await enrolled.delete("/people/person1")
     assert await (await other.post("/face-recognition", json=body)).json() == []
 
 
@@ -362,3 +362,21 @@ async def test_a_data_uri_survives_any_json_spelling(enrolled: TestClient, photo
     text = json.dumps({"image": data_uri(photos / "obama2.jpg")}).replace("/", "\\/")
     response = await enrolled.post("/face-recognition", data=text.encode())
     assert [face["id"] for face in await response.json()] == ["person1"]
+
+
+async def test_the_closest_people(enrolled: TestClient, photos: Path, data_uri: DataUri) -> None:
+    others = [{"id": f"b{i}", "name": f"Joe {i}", "image": data_uri(photos / "biden.jpg")} for i in range(2)]
+    await enrolled.post("/update-samples", json=others)
+    for photo in ("obama2.jpg", "obama3.jpg"):
+        form = FormData()
+        form.add_field("image", (photos / photo).read_bytes(), filename=photo)
+        await enrolled.post("/people/person1/photos", data=form)
+    body = {"image": data_uri(photos / "obama2.jpg"), "candidates": 2}
+    response = await enrolled.post("/face-recognition", json=body)
+    assert response.headers["X-Search"] == "exact"
+    (face,) = await response.json()
+    assert (face["id"], face["distance"]) == ("person1", 0.0)
+    assert [candidate["id"] for candidate in face["candidates"]] == ["person1", "b0"]
+    assert face["candidates"][0]["distance"] == 0.0 and face["candidates"][1]["distance"] > 9
+    (plain,) = await (await enrolled.post("/face-recognition", json=body | {"candidates": 0})).json()
+    assert "candidates" not in plain

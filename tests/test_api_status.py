@@ -123,7 +123,7 @@ async def test_answers_are_as_described(
     }
     checked = 0
     for operation in OPERATIONS:
-        if operation.method == "POST" and operation.answer is not None:
+        if operation.method == "POST" and operation.answer is not None and operation.path in bodies:
             response = await front.post(operation.path, json=bodies[operation.path])
             assert response.status == 200
             operation.answer.validate_python(await response.json(), strict=False)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -15,17 +16,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery, open_store
+from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.store import NewSample
 from shared.models import Metric
 from tests.conftest import ROOT
-from tests.gallery_samples import SPACE, ids_of, samples, vectors
+from tests.gallery_samples import SPACE, ids_of, vectors
 
 BATCH = 50
 
 WRITER = f"""
 import sys
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery, open_store
+from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from tests.gallery_samples import samples
 
 store = open_store(sys.argv[1])
@@ -40,7 +44,8 @@ while True:
 
 APPENDER = """
 import sys
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery, open_store
+from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from tests.gallery_samples import samples
 
 store = open_store(sys.argv[1])
@@ -92,6 +97,7 @@ def test_acknowledged_batches_survive_kill_9(tmp_path: Path) -> None:
             ids = ids_of(store, "t")
             changes = store.changes(0, 1_000_000)
             assert store.last_change() == changes[-1].number
+            samples_by_key = store.by_keys("t", [change.key for change in changes])
         finally:
             store.close()
         present: dict[int, int] = {}
@@ -107,7 +113,7 @@ def test_acknowledged_batches_survive_kill_9(tmp_path: Path) -> None:
         assert numbers == sorted(set(numbers))
         in_order = [acknowledged[batch] for batch in sorted(acknowledged)]
         assert all(later - earlier >= BATCH for earlier, later in zip(in_order, in_order[1:], strict=False))
-        by_number = {change.number: change.id for change in changes}
+        by_number = {sample.change: sample.person.id for sample in samples_by_key.values()}
         for batch, number in acknowledged.items():
             assert by_number[number] == f"{batch:05}-{BATCH - 1:02}"
     assert len(acknowledged) > 50
@@ -163,42 +169,49 @@ def test_an_index_follows_another_process(tmp_path: Path) -> None:
                 assert len(exact) >= batch + 1
                 assert index.size("t") >= (batch + 1) * 5
         assert index.size("t") == 100
-        names = store.by_keys("t", [neighbour.key for neighbour in exact])
-        assert {record.id for record in names.values()} <= {f"{batch}-4" for batch in range(20)}
+        found_samples = store.by_keys("t", [neighbour.key for neighbour in exact])
+        assert {sample.person.id for sample in found_samples.values()} <= {f"{batch}-4" for batch in range(20)}
     finally:
         store.close()
 
 
-def test_remains_of_deleted_samples_are_not_in_the_files(tmp_path: Path) -> None:
+def test_remains_of_deleted_people_are_not_in_the_files(tmp_path: Path) -> None:
     path = tmp_path / "gallery.db"
-    store = open_store(str(path))
+    gallery = open_gallery(str(path))
+    store = gallery.store
     try:
         embeddings = vectors(400, 128, seed=3)
-        batch = samples(f"{i}" for i in range(400))
+        ids = [f"id of person {i:03}" for i in range(400)]
         rng = np.random.default_rng(0)
+        batch = [
+            NewSample(id, "n" * int(rng.integers(1, 300)), f"metadata of {id}", SPACE, vector)
+            for id, vector in zip(ids, embeddings, strict=True)
+        ]
         for start_at in range(0, 400, 20):
-            store.upsert(
-                "t",
-                [
-                    type(new)(new.id, "n" * int(rng.integers(1, 300)), "secret metadata", SPACE, vector)
-                    for new, vector in zip(batch, embeddings, strict=True)
-                ][start_at : start_at + 20],
-            )
-        store.upsert("t", [type(new)(new.id, "x", None, SPACE, -embeddings[7]) for new in batch[:50]])
-        for new in batch[50:150]:
-            store.delete("t", new.id)
+            store.upsert("t", batch[start_at : start_at + 20])
+        crops = [rng.bytes(3000) for _ in ids]
+        events = [
+            NewEvent(1, EventKind.ENROLLED, id, None, Occasion(), crop) for id, crop in zip(ids, crops, strict=True)
+        ]
+        gallery.events.append([("t", event) for event in events])
+        store.upsert("t", [NewSample(new.id, "x", None, SPACE, -embeddings[7]) for new in batch[:50]])
+        for id in ids[50:150]:
+            store.delete("t", id)
 
-        def remaining() -> set[int]:
+        def remaining(remains: Sequence[bytes]) -> set[int]:
             files = b"".join(file.read_bytes() for file in sorted(tmp_path.iterdir()))
-            return {i for i, vector in enumerate(embeddings) if vector.tobytes()[64:128] in files}
+            return {i for i, part in enumerate(remains) if part in files}
 
-        assert remaining() >= set(range(150, 400))
+        parts_of_vectors = [vector.tobytes()[64:128] for vector in embeddings]
+        parts_of_crops = [crop[64:128] for crop in crops]
+        metadata = [f"metadata of {id}".encode() for id in ids]
+        assert remaining(parts_of_vectors) >= set(range(150, 400))
         store.compact()
-        assert remaining() == set(range(150, 400))
+        assert remaining(parts_of_vectors) == remaining(metadata) == set(range(150, 400))
+        assert remaining([id.encode() for id in ids]) == remaining(parts_of_crops) == {*range(50), *range(150, 400)}
         store.clear("t")
         store.compact()
-        assert remaining() == set()
-        assert b"secret" not in path.read_bytes()
-        assert path.stat().st_size < 100_000
+        assert remaining(parts_of_vectors) == remaining([b"id of"]) == remaining(parts_of_crops) == set()
+        assert path.stat().st_size < 200_000
     finally:
-        store.close()
+        gallery.close()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import memory, open_store
+from face_detection.gallery import memory, open_store, snapshot
 from face_detection.gallery.distances import prepare
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.store import Change, Store
@@ -50,7 +50,7 @@ def test_many_probes_are_searched_in_blocks(store: Store, monkeypatch: pytest.Mo
     fill(store, 100)
     index = MemoryIndex(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
     for most_scores in (1, 100, 250, 100_000):
-        monkeypatch.setattr(memory, "_MOST_SCORES", most_scores)
+        monkeypatch.setattr(snapshot, "_MOST_SCORES", most_scores)
         assert_complete(index, store, probe_count=11)
 
 
@@ -76,15 +76,15 @@ def test_a_snapshot_never_changes(store: Store) -> None:
     fill(store, 10)
     index = MemoryIndex(store, SPACE, Metric.EUCLIDEAN)
     index.refresh()
-    snapshot = index._snapshots["t"]
-    before = [array.copy() for array in (snapshot.keys, snapshot.rows, snapshot.biases)]
+    shown = index._snapshots["t"]
+    before = [array.copy() for array in (shown.keys, shown.rows, shown.biases)]
     fill(store, 15)
     index.refresh()
     store.delete("t", "1")
     index.refresh()
     store.clear("t")
     index.refresh()
-    for array, copy in zip((snapshot.keys, snapshot.rows, snapshot.biases), before, strict=True):
+    for array, copy in zip((shown.keys, shown.rows, shown.biases), before, strict=True):
         np.testing.assert_array_equal(array, copy)
 
 

@@ -4,12 +4,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from face_detection.gallery import migrations, open_store
+from face_detection.gallery import migrations, open_gallery, open_store
+from face_detection.gallery.store import Person
 from shared.errors import StartupError
-from tests.gallery_samples import ids_of, samples
+from tests.gallery_samples import SPACE, ids_of, samples, vectors
 
 
 def test_an_old_database_is_migrated_and_keeps_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,8 +57,37 @@ def test_a_tombstone_keeps_no_personal_data(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         rows = [dict(row) for row in connection.execute("SELECT * FROM samples ORDER BY change")]
-    nothing = dict.fromkeys(("space", "name", "metadata", "action", "created_at", "updated_at", "vector"))
+        assert connection.execute("SELECT * FROM people").fetchall() == []
+    assert [row.pop("revision") > 0 for row in rows] == [True, True]
+    nothing = dict.fromkeys(("person", "space", "vector"))
     assert rows == [
-        {"key": 1, "tenant": "t", "id": "a", "change": 3} | nothing,
-        {"key": 2, "tenant": "t", "id": "b", "change": 4} | nothing,
+        {"key": 1, "tenant": "t", "number": 1, "change": 3} | nothing,
+        {"key": 2, "tenant": "t", "number": 2, "change": 4} | nothing,
     ]
+
+
+def test_samples_of_the_first_release_become_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "gallery.db"
+    with monkeypatch.context() as first_release:
+        first_release.setattr(migrations, "STEPS", migrations.STEPS[:1])
+        open_store(str(path)).close()
+    row = "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    vector = vectors(1)[0]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO spaces VALUES (1, ?, 8)", (SPACE,))
+        connection.execute(
+            row, (1, "default", "a", 4, 1, "Ada", '{"b":1}', "hi", "2026-01-01", "2026-01-02", bytes(vector))
+        )
+        connection.execute(row, (2, "default", "gone", 2, *[None] * 7))
+        connection.execute(row, (3, "u", "a", 3, 1, "Ann", "null", None, "2026-01-01", "2026-01-01", bytes(vector)))
+    gallery = open_gallery(str(path))
+    (one,), (ann,) = gallery.store.samples("default", "a"), gallery.store.samples("u", "a")
+    person = Person("a", "Ada", {"b": 1}, "hi", 1, "2026-01-01", "2026-01-02")
+    assert (one.key, one.number, one.change, one.person) == (1, 1, 4, person)
+    np.testing.assert_array_equal(one.vector, vector)
+    assert (ann.number, ann.person.name, gallery.store.last_change()) == (1, "Ann", 4)
+    assert [entry.number for entry in gallery.store.feed("default", 0, 9)] == [2, 1]
+    assert {tenant.id for tenant in gallery.directory.tenants()} == {"default", "u"}
+    gallery.store.upsert("default", samples("b"))
+    assert (gallery.store.samples("default", "b")[0].number, gallery.store.last_change()) == (3, 5)
+    gallery.close()

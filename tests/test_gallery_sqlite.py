@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from face_detection.gallery import open_store, sqlite
+from face_detection.gallery import open_store, sqlite_statements
 from tests.gallery_samples import sample
 
 
@@ -17,28 +18,42 @@ def test_vectors_are_little_endian_float32_and_names_are_plain_text(tmp_path: Pa
     store.upsert("t", [sample("a", np.array([1.0, -2.5], np.float32), name="Ada", metadata={"ü": 1})])
     store.close()
     with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT name, metadata, vector FROM samples").fetchall()
+        rows = connection.execute(
+            "SELECT name, metadata, vector FROM people JOIN samples ON person = people.key"
+        ).fetchall()
     assert rows == [("Ada", r'{"\u00fc":1}', bytes.fromhex("0000803f 000020c0"))]
 
 
 @pytest.mark.parametrize(
     ("statement", "plan"),
     [
-        ("_GET", "SEARCH samples USING INDEX sqlite_autoindex_samples_2 (tenant=? AND id=?)"),
-        ("_BY_KEYS", "SEARCH samples USING INTEGER PRIMARY KEY (rowid=?)"),
-        ("_PAGE", "SEARCH samples USING INDEX samples_present (tenant=? AND id>?)"),
-        ("_COUNT", "SEARCH samples USING COVERING INDEX samples_present (tenant=?)"),
-        ("_COUNT_SPACE", "SEARCH samples USING COVERING INDEX samples_present (tenant=?)"),
-        ("_LAST_CHANGE", "SEARCH samples USING COVERING INDEX sqlite_autoindex_samples_1"),
-        ("_CHANGES", "SEARCH samples USING INDEX sqlite_autoindex_samples_1 (change>?)"),
+        ("GET", "SEARCH people USING INDEX sqlite_autoindex_people_1 (tenant=? AND id=?)"),
+        ("PAGE", "SEARCH people USING INDEX sqlite_autoindex_people_1 (tenant=? AND id>?)"),
+        ("PAGE", "SEARCH own USING COVERING INDEX samples_of_person (person=?)"),
+        ("SAMPLES", "SEARCH samples USING INDEX samples_of_person (person=?)"),
+        ("BY_KEYS", "SEARCH samples USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("BY_NUMBERS", "SEARCH samples USING INDEX sqlite_autoindex_samples_2 (tenant=? AND number=?)"),
+        ("COUNT", "SEARCH samples USING COVERING INDEX samples_present (tenant=? AND space>?)"),
+        ("COUNT_SPACE", "SEARCH samples USING COVERING INDEX samples_present (tenant=? AND space=?)"),
+        ("LAST_CHANGE", "SEARCH samples USING COVERING INDEX sqlite_autoindex_samples_1"),
+        ("LAST_NUMBER", "SEARCH samples USING COVERING INDEX sqlite_autoindex_samples_2 (tenant=?)"),
+        ("LAST_REVISION", "SEARCH samples USING COVERING INDEX sqlite_autoindex_samples_3 (tenant=?)"),
+        ("CHANGES", "SEARCH samples USING INDEX sqlite_autoindex_samples_1 (change>?)"),
+        ("FEED", "SEARCH samples USING INDEX sqlite_autoindex_samples_3 (tenant=? AND revision>?)"),
+        ("DELETE_EVENTS", "SEARCH events USING INDEX events_of_person (person=?)"),
+        ("EVENTS", "SEARCH events USING INDEX sqlite_autoindex_events_1 (tenant=? AND number<?)"),
+        ("EVENTS_OF_PERSON", "SEARCH events USING INDEX events_of_person (person=? AND number<?)"),
+        ("PURGE_EVENTS", "SEARCH events USING INDEX events_at (tenant=? AND at<?)"),
     ],
 )
 def test_every_query_uses_an_index(tmp_path: Path, statement: str, plan: str) -> None:
     path = tmp_path / "gallery.db"
     open_store(str(path)).close()
-    sql: str = getattr(sqlite, statement)
+    sql: str = getattr(sqlite_statements, statement)
+    names = re.findall(r":(\w+)", sql)
+    values = dict.fromkeys(names, "x") if names else ("[]",) * sql.count("?")
     with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("[]",) * sql.count("?")).fetchall()
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
     steps = [row[3] for row in rows]
     assert plan in steps
     assert not any("TEMP B-TREE" in step for step in steps)

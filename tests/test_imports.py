@@ -17,26 +17,67 @@ DEEP_LEARNING = {"deepface", "onnxruntime", "onnx", "tensorflow", "keras", "torc
 SQL = {"sqlite3", "sqlite_utils"}
 
 LAYERS = (
+    "__main__",
+    "cli",
     "api",
+    "access",
     "recognition",
+    "identification",
+    "people",
+    "journal",
+    "pool",
+    "decision",
     "enrolment",
     "preparation",
+    "drawing",
     "detection",
     "alignment",
     "extraction",
+    "fetching",
     "gallery",
     "metrics",
 )
 """The modules of the front from the top down. The composition root stands above all and imports any."""
 
 DEPENDENCIES = {
-    "api": {"recognition", "enrolment", "gallery", "metrics"},
-    "recognition": {"enrolment", "preparation", "extraction", "gallery", "metrics"},
+    "__main__": {"cli"},
+    "cli": {"access", "gallery"},
+    "api": {
+        "access",
+        "identification",
+        "people",
+        "recognition",
+        "drawing",
+        "enrolment",
+        "fetching",
+        "gallery",
+        "metrics",
+        "preparation",
+    },
+    "access": {"gallery"},
+    "recognition": {
+        "decision",
+        "identification",
+        "enrolment",
+        "preparation",
+        "extraction",
+        "gallery",
+        "journal",
+        "metrics",
+        "pool",
+    },
+    "identification": {"decision", "extraction", "gallery", "journal", "metrics", "preparation"},
+    "people": {"gallery", "pool"},
+    "journal": {"gallery", "pool"},
+    "pool": set(),
+    "decision": {"gallery"},
     "enrolment": {"preparation", "extraction", "gallery"},
     "preparation": {"detection", "alignment", "metrics"},
+    "drawing": set(),
     "detection": set(),
     "alignment": set(),
     "extraction": set(),
+    "fetching": set(),
     "gallery": set(),
     "metrics": set(),
 }
@@ -94,7 +135,7 @@ def test_only_the_app_of_the_extraction_service_knows_flask(file: Path) -> None:
 @in_package("face_detection")
 def test_http_and_sql_stay_where_they_belong(file: Path) -> None:
     place = file.relative_to(ROOT / "face_detection")
-    if place.parts[0] not in ("api", "app.py", "extraction.py", "gunicorn.conf.py"):
+    if place.parts[0] not in ("api", "app.py", "extraction.py", "fetching.py", "gunicorn.conf.py"):
         assert not tops(file) & WEB_FRAMEWORKS
     if place.parts[0] != "gallery":
         assert not tops(file) & SQL

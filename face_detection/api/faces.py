@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from face_detection.api import schemas
 from face_detection.api.bodies import read_picture_request, validate
 from face_detection.api.operations import RECOGNITION, Operation, dump, json_response
+from face_detection.gallery.directory import Right
 
 _DETECTION = TypeAdapter(schemas.DetectionRequest)
 _VERIFICATION = TypeAdapter(schemas.VerificationRequest)
@@ -36,6 +37,7 @@ OPERATIONS = (
         "Find faces: boxes, landmarks and scores",
         detect,
         TAG,
+        right=Right.RECOGNISE,
         answer=TypeAdapter(list[schemas.DetectedFace]),
         body=_DETECTION,
         form=True,
@@ -48,6 +50,7 @@ OPERATIONS = (
         "Whether two pictures show the same person",
         verify,
         TAG,
+        right=Right.RECOGNISE,
         answer=TypeAdapter(schemas.VerificationAnswer),
         body=_VERIFICATION,
         form=True,

@@ -7,12 +7,14 @@ from typing import Any
 
 from aiohttp import web
 
-from face_detection.api.operations import json_response
+from face_detection.api import schemas
+from face_detection.api.operations import FailureForm, json_response
 from shared import errors, wire
 
 STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.ServiceError: 500,
     errors.InvalidRequest: 400,
+    errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
@@ -38,24 +40,34 @@ def status_of(error: errors.ServiceError) -> int:
 
 
 def failure_response(
-    error: errors.ServiceError, request_id: str, plain: bool, status: int | None = None
+    error: errors.ServiceError, request_id: str, form: FailureForm | None, status: int | None = None
 ) -> web.Response:
     """The answer for an error.
 
     Args:
         error: what went wrong.
         request_id: of the request.
-        plain: use the original service's body, whose ``error`` is a string.
+        form: how the operation words its failures; None for the service's own body.
         status: overrides the table's, for errors of HTTP itself.
     """
     status = status or status_of(error)
-    body: dict[str, Any] = wire.error_body(error, request_id)
-    if plain:
-        body = {
-            "error": "Invalid request." if status == 400 else error.message,
-            "code": error.code,
-            "detail": error.message,
-            "request_id": request_id,
-        }
-    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+    body: object = wire.error_body(error, request_id)
+    if form is not None:
+        status, body = form.word(error, status, request_id)
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return json_response(body, status, headers)
+
+
+def _word_originally(error: errors.ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
+    return status, {
+        "error": "Invalid request." if status == 400 else error.message,
+        "code": error.code,
+        "detail": error.message,
+        "request_id": request_id,
+    }
+
+
+ORIGINAL = FailureForm(_word_originally, schemas.PlainErrorAnswer)
+"""The original service's body, whose ``error`` is a string."""

@@ -10,11 +10,13 @@ from aiohttp import web
 
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.failures import failure_response
+from face_detection.api.operations import FailureForm
 from face_detection.metrics import Metrics
 from shared import errors, logs, wire
 
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
-PLAIN_ERRORS: web.AppKey[frozenset[str]] = web.AppKey("plain_errors", frozenset)
+FAILURES: web.AppKey[dict[str, FailureForm]] = web.AppKey("failures", dict)
+"""How the routes that have a form of their own word their failures, by the pattern of their path."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -61,12 +63,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every exception into an answer with a stable code; a traceback goes to the log only."""
-    plain = request.path in request.app[PLAIN_ERRORS]
+    forms = request.app[FAILURES]
+    form = forms.get(route_of(request)) or forms.get(request.path)  # a wrong method has no route
     identity = logs.request_id.get()
     try:
         return await handler(request)
     except errors.ServiceError as error:
-        response = failure_response(error, identity, plain)
+        response = failure_response(error, identity, form)
         if response.status >= 500:
             log.warning("request failed: %s", error.message, extra={"code": error.code}, exc_info=error.__cause__)
         return response
@@ -78,13 +81,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             known = errors.BodyTooLarge("The request is too large.")
         else:
             known = errors.InvalidRequest(error.reason)
-        response = failure_response(known, identity, plain, error.status)
+        response = failure_response(known, identity, form, error.status)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
     except Exception:
         log.exception("unexpected error")
-        return failure_response(errors.ServiceError("Internal error."), identity, plain)
+        return failure_response(errors.ServiceError("Internal error."), identity, form)
 
 
 @web.middleware

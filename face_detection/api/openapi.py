@@ -10,9 +10,16 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
+from face_detection.api.guard import KEY_HEADER
 from face_detection.api.operations import Operation
+from face_detection.gallery.directory import DEFAULT_TENANT
 
 _REF = "#/components/schemas/{model}"
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key; none is needed while there is none."},
+    "header": {"type": "apiKey", "in": "header", "name": KEY_HEADER, "description": "The same in another header."},
+}
 
 
 def describe(operations: Sequence[Operation], version: str) -> dict[str, object]:
@@ -25,7 +32,7 @@ def describe(operations: Sequence[Operation], version: str) -> dict[str, object]
         "openapi": "3.1.0",
         "info": {"title": "Face recognition", "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": _SCHEMES},
     }
 
 
@@ -37,18 +44,28 @@ def _describe(operation: Operation, components: dict[str, Any]) -> dict[str, Any
         "parameters": _parameters(operation),
         "responses": _responses(operation, components),
     }
+    if operation.right is not None:
+        whose = f"Needs an API key with the right `{operation.right}`"
+        described["description"] = f"{whose} of the company `{DEFAULT_TENANT}`." if operation.operator else f"{whose}."
+        described["security"] = [{name: []} for name in _SCHEMES]
     if operation.body is not None:
         content: dict[str, Any] = {"application/json": {"schema": _schema(operation.body, components, "validation")}}
         if operation.form:
             content["multipart/form-data"] = {"schema": _form_schema(content["application/json"]["schema"])}
+        if operation.urlencoded:
+            content["application/x-www-form-urlencoded"] = {"schema": content["application/json"]["schema"]}
         if operation.picture_body:
             content["image/*"] = {"schema": {"type": "string", "format": "binary"}}
+        described["requestBody"] = {"required": True, "content": content}
+    if operation.stream_types:
+        content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in operation.stream_types}
         described["requestBody"] = {"required": True, "content": content}
     return described
 
 
 def _identity(operation: Operation) -> str:
-    return re.sub(r"\W+", "_", f"{operation.method.lower()}{operation.path}").strip("_")
+    # A slash at the end stays visible: some paths are served with and without.
+    return re.sub(r"\W+", "_", re.sub(r"[{}]", "", f"{operation.method.lower()}{operation.path}"))
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
@@ -69,10 +86,12 @@ def _responses(operation: Operation, components: dict[str, Any]) -> dict[str, An
         responses: dict[str, Any] = {"200": {"description": "OK"}}
     else:
         schema = _schema(operation.answer, components, "serialization")
-        responses = {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}}
-    error = TypeAdapter(schemas.PlainErrorAnswer if operation.plain_errors else schemas.ErrorAnswer)
+        kind = "application/x-ndjson" if operation.stream_types else "application/json"
+        responses = {"200": {"description": "OK", "content": {kind: {"schema": schema}}}}
+    error = TypeAdapter(operation.failure.schema if operation.failure else schemas.ErrorAnswer)
     content = {"application/json": {"schema": _schema(error, components, "serialization")}}
-    for status in sorted({*operation.errors, 429, 500}):
+    refusals = () if operation.right is None else (401, 403)
+    for status in sorted({*operation.errors, *refusals, 429, 500}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     return responses
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiohttp import web
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
 from face_detection.api.bodies import SETTINGS, read_form, read_json, read_picture_request, validate
-from face_detection.api.operations import RECOGNITION, TENANT, Operation, dump, json_response
-from face_detection.enrolment import EnrolmentReport
-from shared.errors import InvalidRequest
+from face_detection.api.failures import ORIGINAL
+from face_detection.api.operations import CALLER, PEOPLE, RECOGNITION, Operation, json_response, occasion_of
+from face_detection.enrolment import Enrolment, Outcome
+from face_detection.gallery.directory import Right
+from shared.errors import InvalidRequest, ServiceError
 
 _SAMPLES = TypeAdapter(list[schemas.SampleRequest])
 _RECOGNITION = TypeAdapter(schemas.RecognitionRequest)
@@ -32,31 +36,49 @@ async def update_samples(request: web.Request) -> web.Response:
         seen.add(sample.id)
     enrolments = [sample.enrolment() for sample in samples]
     samples.clear()  # pictures are large: let each go as soon as it is done with
-    return json_response(dump_report(await request.app[RECOGNITION].enrol(TENANT, enrolments)))
+    caller = request[CALLER]
+    outcomes = await request.app[RECOGNITION].enrol(caller.tenant, enrolments, occasion_of(request), caller.max_samples)
+    return json_response(dump_outcomes(enrolments, outcomes))
 
 
-def dump_report(report: EnrolmentReport) -> dict[str, object]:
-    """A report as the body of the answer; ``errors`` and ``warnings`` are left out when empty."""
-    body: dict[str, object] = {"success": report.success, "fail": list(report.errors)}
-    if report.errors:
-        body["errors"] = {id: {"code": error.code, "message": error.message} for id, error in report.errors.items()}
-    if report.warnings:
-        body["warnings"] = report.warnings
-    return body
+def dump_outcomes(enrolments: Sequence[Enrolment], outcomes: Sequence[Outcome]) -> dict[str, object]:
+    """What became of a batch as the body of the answer; ``errors`` and ``warnings`` are left out when empty."""
+    success: list[str] = []
+    failures: dict[str, object] = {}
+    warnings: dict[str, list[str]] = {}
+    for item, outcome in zip(enrolments, outcomes, strict=True):
+        if isinstance(outcome, ServiceError):
+            failures[item.id] = {"code": outcome.code, "message": outcome.message}
+            continue
+        success.append(item.id)
+        if outcome.faces > 1:
+            warnings[item.id] = [f"The image shows {outcome.faces} faces; the largest was enrolled."]
+    body: dict[str, object] = {"success": success, "fail": list(failures)}
+    return body | ({"errors": failures} if failures else {}) | ({"warnings": warnings} if warnings else {})
 
 
 async def recognise(request: web.Request) -> web.Response:
     """Name the faces of a picture."""
     wanted = validate(_RECOGNITION, await read_picture_request(request))
-    found = await request.app[RECOGNITION].identify(TENANT, wanted.image, wanted.min_distance)
+    found = await request.app[RECOGNITION].identify(
+        request[CALLER].tenant,
+        wanted.image,
+        wanted.min_distance,
+        occasion_of(request),
+        closest=wanted.candidates,
+    )
+    shown = [schemas.RecognisedFace.of(one) for one in found if one.person or wanted.include_unknown]
+    left_out = set() if wanted.candidates else {"candidates"}
+    exact = all(one.exact for one in found)
     return json_response(
-        [dump(schemas.RecognisedFace.of(one)) for one in found if one.record or wanted.include_unknown]
+        [one.model_dump(mode="json", exclude=left_out) for one in shown],
+        headers={"X-Search": "exact" if exact else "approximate"},
     )
 
 
 async def clear_samples(request: web.Request) -> web.Response:
     """Delete all samples."""
-    await request.app[RECOGNITION].clear(TENANT)
+    await request.app[PEOPLE].clear(request[CALLER].tenant)
     return json_response({"success": "Samples have been removed successfully"})
 
 
@@ -88,32 +110,34 @@ def _gather(parts: list[tuple[str, str | bytes]]) -> list[dict[str, object]]:
 
 
 OPERATIONS = (
-    Operation("GET", "/update-samples", "Whether the service runs", running, TAG),
+    Operation("GET", "/update-samples", "Whether the service runs", running, TAG, right=None),
     Operation(
         "POST",
         "/update-samples",
         "Enrol people: one sample for each id",
         update_samples,
         TAG,
+        right=Right.ENROL,
         answer=TypeAdapter(schemas.UpdateAnswer),
         body=_SAMPLES,
         form=True,
         errors=(400, 413, 502, 503, 504),
-        plain_errors=True,
+        failure=ORIGINAL,
     ),
-    Operation("GET", "/face-recognition", "Whether the service runs", running, TAG),
+    Operation("GET", "/face-recognition", "Whether the service runs", running, TAG, right=None),
     Operation(
         "POST",
         "/face-recognition",
         "Name the faces of a picture, in reading order",
         recognise,
         TAG,
+        right=Right.RECOGNISE,
         answer=TypeAdapter(list[schemas.RecognisedFace]),
         body=_RECOGNITION,
         form=True,
         picture_body=True,
         errors=(400, 413, 415, 422, 502, 503, 504),
-        plain_errors=True,
+        failure=ORIGINAL,
     ),
     *(
         Operation(
@@ -122,9 +146,10 @@ OPERATIONS = (
             "Delete all samples",
             clear_samples,
             TAG,
+            right=Right.ADMIN,
             answer=TypeAdapter(schemas.SuccessAnswer),
             errors=(403,),
-            plain_errors=True,
+            failure=ORIGINAL,
         )
         for method in ("GET", "POST", "DELETE")
     ),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
+from face_detection.api.bodies import validate
 from face_detection.enrolment import Enrolment
-from face_detection.gallery.store import Page, Record
-from face_detection.recognition import Recognised, Verification
+from face_detection.identification import Recognised
+from face_detection.recognition import Verification
 from shared.geometry import Face
 
 _DISTANCE_DIGITS = 4
@@ -26,10 +27,14 @@ def _storable(text: str) -> str:
     return text
 
 
-def _small(metadata: Any) -> Any:
-    # What came in a form is bytes when it was sent as a file.
-    if isinstance(metadata, bytes) or len(orjson.dumps(metadata)) > _MAX_METADATA:
-        raise ValueError(f"must be JSON of at most {_MAX_METADATA} bytes")
+def small(metadata: Any) -> Any:
+    """Metadata as it is, if it is JSON of at most 64 KiB."""
+    try:
+        size = len(orjson.dumps(metadata))
+    except TypeError:  # bytes, as a form's file has them, or nested deeper than orjson goes
+        size = _MAX_METADATA + 1
+    if size > _MAX_METADATA:
+        raise ValueError(f"must be JSON of at most {_MAX_METADATA} bytes, and not too deep")
     return metadata
 
 
@@ -56,6 +61,28 @@ MinDistance = Annotated[
 ]
 
 
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+_NUMBER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0, lt=2**63)])
+
+
+def check_id(text: str) -> str:
+    """An id that stands in an address.
+
+    Raises:
+        InvalidRequest: no sample could have it.
+    """
+    return validate(_ID, text)
+
+
+def parse_number(text: str) -> int:
+    """A number that stands in an address.
+
+    Raises:
+        InvalidRequest: it is not an integer from 0 to 2⁶³ − 1.
+    """
+    return validate(_NUMBER, text)
+
+
 class _Request(BaseModel):
     # Unknown members are ignored: clients of the original service send some.
     model_config = ConfigDict(extra="ignore")
@@ -67,7 +94,7 @@ class SampleRequest(_Request):
     id: Id = Field(description="Unique; sending an id again replaces its sample.")
     name: Annotated[Text, Field(max_length=512)] = Field(description="What to call the person.")
     image: Picture
-    metadata: Annotated[Any, AfterValidator(_small)] = Field(
+    metadata: Annotated[Any, AfterValidator(small)] = Field(
         default=None, description="Any JSON value of at most 64 KiB; given back with every match."
     )
     action: Annotated[Text, Field(max_length=256)] | None = Field(
@@ -85,6 +112,12 @@ class RecognitionRequest(_Request):
     image: Picture
     min_distance: MinDistance = None
     include_unknown: bool = Field(default=False, description="Also return the faces that match nobody.")
+    candidates: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Also name this many people who are closest to each face, near enough or not.",
+    )
 
 
 class VerificationRequest(_Request):
@@ -140,6 +173,14 @@ class UpdateAnswer(BaseModel):
     warnings: dict[str, list[str]] | None = Field(default=None, description="Remarks on stored samples.")
 
 
+class CandidateAnswer(BaseModel):
+    """Somebody who is close to a face."""
+
+    id: str
+    name: str
+    distance: float
+
+
 class RecognisedFace(BaseModel):
     """A face and who it is; ``id``, ``name`` and ``metadata`` are empty for an unknown one."""
 
@@ -149,18 +190,30 @@ class RecognisedFace(BaseModel):
     metadata: Any
     action: str | None = None
     distance: float | None = Field(description="To the nearest sample; null when the gallery is empty.")
+    candidates: list[CandidateAnswer] | None = Field(
+        default=None, description="The closest people, nearest first, if they were asked for."
+    )
 
     @classmethod
     def of(cls, one: Recognised) -> RecognisedFace:
         """The answer for a face."""
-        record = one.record
+        person = one.person
+        closest = [
+            CandidateAnswer(
+                id=candidate.sample.person.id,
+                name=candidate.sample.person.name,
+                distance=round(candidate.distance, _DISTANCE_DIGITS),
+            )
+            for candidate in one.closest
+        ]
         return cls(
             bbox=str(one.face.box),
-            id=record.id if record else "",
-            name=record.name if record else "",
-            metadata=record.metadata if record else "",
-            action=record.action if record else None,
+            id=person.id if person else "",
+            name=person.name if person else "",
+            metadata=person.metadata if person else "",
+            action=person.action if person else None,
             distance=None if one.distance is None else round(one.distance, _DISTANCE_DIGITS),
+            candidates=closest or None,
         )
 
 
@@ -215,43 +268,6 @@ class DetectedFace(BaseModel):
         )
 
 
-class SampleAnswer(BaseModel):
-    """A stored sample."""
-
-    id: str
-    name: str
-    metadata: Any
-    action: str | None
-    space: str = Field(description="Model, revision, alignment and normalisation of its embedding.")
-    created_at: str
-    updated_at: str
-
-    @classmethod
-    def of(cls, record: Record) -> SampleAnswer:
-        """The answer for a stored sample."""
-        return cls(
-            id=record.id,
-            name=record.name,
-            metadata=record.metadata,
-            action=record.action,
-            space=record.space,
-            created_at=record.created_at,
-            updated_at=record.updated_at,
-        )
-
-
-class PageAnswer(BaseModel):
-    """A part of the samples, ordered by id."""
-
-    samples: list[SampleAnswer]
-    next: str | None = Field(description="`after` of the next page; null on the last.")
-
-    @classmethod
-    def of(cls, page: Page) -> PageAnswer:
-        """The answer for a page."""
-        return cls(samples=[SampleAnswer.of(record) for record in page.records], next=page.next)
-
-
 class SuccessAnswer(BaseModel):
     """It was done."""
 
@@ -267,7 +283,9 @@ class ReadyAnswer(BaseModel):
     device: str
     distance: str = Field(description="How embeddings are compared.")
     min_distance: float = Field(description="The default threshold.")
-    samples: int = Field(description="Samples in the search index.")
+    samples: int | None = Field(
+        default=None, description="Samples in the search index; told to callers that may use the service."
+    )
 
 
 class AliveAnswer(BaseModel):

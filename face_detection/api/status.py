@@ -7,9 +7,13 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from face_detection.access import Caller
 from face_detection.api import schemas
+from face_detection.api.guard import authenticate
 from face_detection.api.middleware import METRICS
-from face_detection.api.operations import RECOGNITION, TENANT, Operation, dump, json_response
+from face_detection.api.operations import CALLER, RECOGNITION, Operation, json_response
+from face_detection.gallery.directory import Right
+from shared.errors import Unauthorized
 
 TAG = "Operation"
 
@@ -24,29 +28,34 @@ async def live(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Database, index and extraction service are ready."""
+    """Database, index and extraction service are ready. How many samples a tenant has is told to its callers only."""
+    caller = await _caller(request)
     recognition = request.app[RECOGNITION]
     await recognition.check_ready()
     model = await recognition.model()
-    return json_response(
-        dump(
-            schemas.ReadyAnswer(
-                status="ready",
-                model=model.card.name,
-                engine=model.engine,
-                device=model.device,
-                distance=recognition.metric(model),
-                min_distance=recognition.threshold(model),
-                samples=await recognition.index_size(TENANT),
-            )
-        )
+    answer = schemas.ReadyAnswer(
+        status="ready",
+        model=model.card.name,
+        engine=model.engine,
+        device=model.device,
+        distance=recognition.identifier.metric(model),
+        min_distance=recognition.identifier.threshold(model),
+        samples=recognition.identifier.size(caller.tenant) if caller else None,
     )
+    return json_response(answer.model_dump(mode="json", exclude_none=True))
+
+
+async def _caller(request: web.Request) -> Caller | None:
+    try:
+        return await authenticate(request)
+    except Unauthorized:
+        return None
 
 
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus metrics."""
     values = request.app[METRICS]
-    values.index_samples.set(await request.app[RECOGNITION].index_size(TENANT))
+    values.index_samples.set(request.app[RECOGNITION].identifier.size(request[CALLER].tenant))
     return web.Response(body=values.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
@@ -68,18 +77,21 @@ async def home(request: web.Request) -> web.Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/livez", "Whether the process is up", live, TAG, answer=TypeAdapter(schemas.AliveAnswer)),
+    Operation(
+        "GET", "/livez", "Whether the process is up", live, TAG, right=None, answer=TypeAdapter(schemas.AliveAnswer)
+    ),
     Operation(
         "GET",
         "/readyz",
         "Whether it can recognise, and with which model and threshold",
         ready,
         TAG,
+        right=None,
         answer=TypeAdapter(schemas.ReadyAnswer),
         errors=(502, 503, 504),
     ),
-    Operation("GET", "/metrics", "Metrics for Prometheus", metrics, TAG),
-    Operation("GET", "/openapi.json", "This description", openapi, TAG),
-    Operation("GET", "/docs", "This description as a page", docs, TAG),
-    Operation("GET", "/", "Leads to /docs", home, TAG),
+    Operation("GET", "/metrics", "Metrics for Prometheus", metrics, TAG, right=Right.ADMIN, operator=True),
+    Operation("GET", "/openapi.json", "This description", openapi, TAG, right=None),
+    Operation("GET", "/docs", "This description as a page", docs, TAG, right=None),
+    Operation("GET", "/", "Leads to /docs", home, TAG, right=None),
 )

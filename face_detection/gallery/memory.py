@@ -1,47 +1,47 @@
 """Exact search in memory: per tenant one matrix, and an int8 copy that tells which of its rows need a look.
 
-Readers work on a snapshot that never changes. New rows are written behind the snapshots' ends; whatever would
-change what a snapshot shows is copied first. A replaced sample is a new row and a dead old one, and both show
-in the same new snapshot, so the sample is never missing.
+Readers work on a snapshot that never changes (``snapshot``). A replaced sample is a new row and a dead old one, and
+both show in the same new snapshot, so the sample is never missing. For very large galleries a thread of its own builds
+an approximate index of the rows (``approximate``), which later snapshots have; until then they do without.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.gallery.compact import BLOCK, Block, Probes, Products, Shortlist
-from face_detection.gallery.distances import MAX_LENGTH, compares_directions, distances, lengths, prepare
-from face_detection.gallery.search import Neighbour
+from face_detection.gallery.compact import BLOCK
+from face_detection.gallery.distances import MAX_LENGTH, lengths, prepare
+from face_detection.gallery.search import Nearest
+from face_detection.gallery.snapshot import Builder, Snapshot
 from face_detection.gallery.store import Change, Store
 from shared.errors import InvalidRequest, SpaceMismatch
 from shared.models import Metric
 from shared.settings import available_cores
 
-T = TypeVar("T", bound=np.generic)
+log = logging.getLogger(__name__)
 
 _LOAD_CHUNK = 4096
-_MOST_SCORES = 1 << 22  # scores that a thread holds at once: 16 MiB
-_ROUNDING = float(np.finfo(np.float32).eps) / 2
 
 
 class MemoryIndex:
     """A ``Searcher`` that keeps the samples of one embedding space in memory."""
 
-    def __init__(self, store: Store, space: str, metric: Metric) -> None:
+    def __init__(self, store: Store, space: str, metric: Metric, approximate_above: int = 0) -> None:
         """An empty index; ``refresh`` or the first search fills it.
 
         Args:
             store: whose samples.
             space: samples of other embedding spaces are ignored.
             metric: how embeddings are compared.
+            approximate_above: a tenant with more samples than this is searched approximately, 0 is never.
         """
         self._store = store
         self._space = space
@@ -50,8 +50,11 @@ class MemoryIndex:
         self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="search")
         self._applied = 0
         self._dimensions: int | None = None
-        self._builders: dict[str, _Builder] = {}
-        self._snapshots: dict[str, _Snapshot] = {}
+        self._approximate_above = approximate_above
+        self._builders: dict[str, Builder] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._due: set[str] = set()  # tenants that want codes
+        self._building: threading.Thread | None = None
 
     @property
     def applied(self) -> int:
@@ -68,8 +71,9 @@ class MemoryIndex:
                 changes = self._store.changes(self._applied, _LOAD_CHUNK)
                 self._apply(changes)
                 self._applied = changes[-1].number
+            self._build_next()
 
-    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> list[list[Neighbour]]:
+    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
         """See ``Searcher``."""
         self.refresh()
         if self._dimensions not in (None, probes.shape[1]):
@@ -78,8 +82,8 @@ class MemoryIndex:
             raise InvalidRequest("The probe is too long or not finite.")
         snapshot = self._snapshots.get(tenant)
         if snapshot is None:
-            return [[] for _ in probes]
-        return list(snapshot.nearest(prepare(probes, self._metric), self._metric, k, self._pool))
+            return Nearest(([] for _ in probes), exact=True)
+        return snapshot.nearest(prepare(probes, self._metric), self._metric, k, self._pool)
 
     def size(self, tenant: str) -> int:
         """See ``Searcher``."""
@@ -102,191 +106,47 @@ class MemoryIndex:
                 if builder is None:
                     # Room for all of them at once spares copying a large gallery again and again while it is loaded.
                     capacity = self._store.count(tenant, self._space)
-                    builder = self._builders[tenant] = _Builder(self._dimensions, capacity, self._metric)
+                    builder = self._builders[tenant] = Builder(
+                        self._dimensions, capacity, self._metric, BLOCK, self._approximate_above
+                    )
                 builder.append(np.array([key for key, _ in present], np.int64), prepare(vectors, self._metric))
             if builder is None:
                 continue
             if builder.size:
                 builder.compact()
                 self._snapshots[tenant] = builder.snapshot()
+                if builder.wants_codes:
+                    self._due.add(tenant)
             else:
                 del self._builders[tenant]
                 self._snapshots.pop(tenant, None)
 
+    def _build_next(self) -> None:
+        """Start building codes for a tenant that wants them, unless some are being built. Called with the lock."""
+        while self._due and self._building is None and threading.main_thread().is_alive():
+            tenant = self._due.pop()
+            builder = self._builders.get(tenant)
+            if builder is not None and builder.wants_codes:
+                arguments = (tenant, builder, builder.numbering, builder.snapshot())
+                building = threading.Thread(target=self._build_codes, args=arguments, name="codes")
+                building.start()
+                self._building = building
 
-@dataclass(frozen=True)
-class _Snapshot:
-    """A tenant's rows at one moment.
+    def _build_codes(self, tenant: str, builder: Builder, numbering: int, snapshot: Snapshot) -> None:
+        def outdated() -> bool:
+            # When the main thread has ended, the process waits for this one.
+            current = self._builders.get(tenant) is builder and builder.numbering == numbering
+            return not current or not threading.main_thread().is_alive()
 
-    Attributes:
-        keys: (n,) int64.
-        rows: (n, dimensions) float32, prepared for the metric.
-        biases: (n,) float32, half the squared length of the row, or 0 where all have unit length; infinite where the
-            row is dead.
-        dead: ascending positions of the dead rows.
-        blocks: int8 copies of the first rows, ``BLOCK`` each.
-        reach: at least the length of the longest row.
-    """
-
-    keys: NDArray[np.int64]
-    rows: NDArray[np.float32]
-    biases: NDArray[np.float32]
-    dead: NDArray[np.intp]
-    blocks: Sequence[Block]
-    reach: float
-
-    @property
-    def size(self) -> int:
-        """Number of rows that are not dead."""
-        return len(self.rows) - len(self.dead)
-
-    def nearest(
-        self, probes: NDArray[np.float32], metric: Metric, k: int, pool: ThreadPoolExecutor
-    ) -> Iterator[list[Neighbour]]:
-        """The k nearest rows of each prepared probe.
-
-        For all metrics the nearest row r maximises r·p − ‖r‖²/2, whose second term is the same for all rows where
-        they have unit length. Every row that could be among the k nearest, given how accurately this is computed,
-        is then measured exactly.
-        """
-        step = max(1, _MOST_SCORES // BLOCK)
-        for start in range(0, len(probes), step):
-            part = probes[start : start + step]
-            shortlist = self._shortlist(part, k, pool)
-            for number, probe in enumerate(part):
-                yield self._exact(probe, shortlist.positions(number), metric, k)
-
-    def _shortlist(self, probes: NDArray[np.float32], k: int, pool: ThreadPoolExecutor) -> Shortlist:
-        rounded = Probes(probes)
-        shortlist = Shortlist(len(probes), k)
-        ones, errors = np.ones(len(probes)), self._errors(rounded.lengths)
-        starts = range(0, len(self.rows), BLOCK)
-        remaining = iter(enumerate(starts))
-
-        def scan() -> None:
-            products = Products(len(probes), BLOCK) if self.blocks else None
-            for number, start in remaining:  # shared: each thread takes the next part
-                end = min(start + BLOCK, len(self.rows))
-                if products is not None and number < len(self.blocks):
-                    first, last = np.searchsorted(self.dead, (start, end))
-                    dead = self.dead[first:last] - start
-                    scales, block_errors = self.blocks[number].multiply(rounded, dead, products)
-                    shortlist.add(start, products.values, scales, block_errors)
-                else:
-                    scores = probes @ self.rows[start:end].T
-                    scores -= self.biases[start:end]
-                    shortlist.add(start, scores, ones, errors)
-
-        if len(starts) == 1:
-            scan()
-        else:
-            for scanning in [pool.submit(scan) for _ in range(min(available_cores(), len(starts)))]:
-                scanning.result()
-        return shortlist
-
-    def _exact(
-        self, probe: NDArray[np.float32], positions: NDArray[np.intp], metric: Metric, k: int
-    ) -> list[Neighbour]:
-        length = float(np.linalg.norm(probe))
-        if length == 0.0 and compares_directions(metric):
-            return []
-        if self.blocks:  # a crowd that int8 cannot tell apart
-            narrower = Shortlist(1, k)
-            scores = self.rows[positions] @ probe - self.biases[positions]
-            narrower.add(0, scores[np.newaxis], np.ones(1), self._errors(np.full(1, length)))
-            positions = positions[narrower.positions(0)]
-        positions = positions[np.isfinite(self.biases[positions])]
-        keys = self.keys[positions]
-        exact = distances(self.rows[positions], probe, metric)
-        order = np.lexsort((keys, exact))[:k]
-        return [Neighbour(int(keys[position]), float(exact[position])) for position in order]
-
-    def _errors(self, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bounds on the rounding of float32 scores for probes of these lengths.
-
-        Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1.
-        """
-        relative: float = (self.rows.shape[1] + 4) * _ROUNDING
-        return relative * self.reach * (self.reach + lengths)
-
-
-class _Builder:
-    """Makes the snapshots of a tenant; used by one thread at a time.
-
-    Keys are looked up by scanning them: next to a search, which reads whole rows, that costs little, and an
-    ordinary dict would take a quarter of the memory that the rows take.
-    """
-
-    def __init__(self, dimensions: int, capacity: int, metric: Metric) -> None:
-        self._keys = np.empty(capacity, np.int64)
-        self._rows = np.empty((capacity, dimensions), np.float32)
-        self._biases = np.empty(capacity, np.float32)
-        self._blocks: list[Block] = []
-        self._used = 0
-        self._dead = 0
-        self._unit_length = compares_directions(metric)
-        self._reach = 1.0 + 4 * _ROUNDING if self._unit_length else 0.0
-        self._highest_key = -1
-
-    @property
-    def size(self) -> int:
-        return self._used - self._dead
-
-    def snapshot(self) -> _Snapshot:
-        end = self._used
-        biases = self._biases[:end]
-        dead = np.flatnonzero(np.isinf(biases)) if self._dead else np.empty(0, np.intp)
-        return _Snapshot(self._keys[:end], self._rows[:end], biases, dead, tuple(self._blocks), self._reach)
-
-    def remove(self, keys: NDArray[np.int64]) -> None:
-        """Mark the rows of these keys as dead; keys without a row are ignored."""
-        known = keys[keys <= self._highest_key]  # most changes are new samples, with keys above all others
-        if not known.size:
-            return
-        stale = np.isin(self._keys[: self._used], known)
-        stale &= np.isfinite(self._biases[: self._used])
-        if stale.any():
-            self._biases = self._biases.copy()
-            self._biases[: self._used][stale] = np.inf
-            self._dead += int(np.count_nonzero(stale))
-
-    def append(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Add rows, whose keys must have none."""
-        end = self._used + len(keys)
-        if end > len(self._keys):
-            self._reallocate(slice(self._used), max(end, self._used * 3 // 2))
-        self._keys[self._used : end] = keys
-        self._rows[self._used : end] = rows
-        if self._unit_length:
-            self._biases[self._used : end] = 0.0
-        else:
-            reaches = lengths(rows)
-            self._biases[self._used : end] = reaches**2 / 2
-            self._reach = max(self._reach, float(reaches.max()))
-        self._used = end
-        self._highest_key = max(self._highest_key, int(keys.max()))
-        self._add_blocks()
-
-    def compact(self) -> None:
-        """Drop the dead rows once they are more than a quarter."""
-        if self._dead * 4 > self._used:
-            self._reallocate(np.flatnonzero(np.isfinite(self._biases[: self._used])), self.size)
-            self._used, self._dead = self.size, 0
-            self._blocks.clear()
-            self._add_blocks()
-
-    def _add_blocks(self) -> None:
-        while self._unit_length and (end := (len(self._blocks) + 1) * BLOCK) <= self._used:
-            self._blocks.append(Block(self._rows[end - BLOCK : end]))
-
-    def _reallocate(self, kept: slice | NDArray[np.intp], capacity: int) -> None:
-        self._keys = _copied(self._keys, kept, capacity)
-        self._rows = _copied(self._rows, kept, capacity)
-        self._biases = _copied(self._biases, kept, capacity)
-
-
-def _copied(old: NDArray[T], kept: slice | NDArray[np.intp], capacity: int) -> NDArray[T]:
-    rows = old[kept]
-    new = np.empty((capacity, *old.shape[1:]), old.dtype)
-    new[: len(rows)] = rows
-    return new
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # of this thread; searches go first
+        codes = None
+        try:
+            codes = snapshot.build_codes(outdated)
+        except (MemoryError, RuntimeError):  # the latter is how faiss fails
+            log.exception("no approximate index could be built; searches are exact until the next attempt")
+        with self._lock:
+            if codes is not None and not outdated():
+                builder.use(codes)
+                self._snapshots[tenant] = builder.snapshot()
+            self._building = None
+            self._build_next()

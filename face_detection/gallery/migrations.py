@@ -55,7 +55,160 @@ def create_samples(database: Database) -> None:
     database.execute("CREATE INDEX samples_present ON samples (tenant, id, space) WHERE space IS NOT NULL")
 
 
-STEPS = (create_samples,)
+def add_tenants(database: Database) -> None:
+    """Tables for tenants, their API keys, and the sectors and capture devices of companies."""
+    database.execute(
+        """
+        CREATE TABLE tenants (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            settings TEXT NOT NULL,
+            created_at TEXT NOT NULL
+        ) STRICT
+        """
+    )
+    database.execute(
+        """
+        INSERT INTO tenants (id, name, settings, created_at)
+        SELECT id, id, '{}', strftime('%Y-%m-%dT%H:%M:%fZ')
+        FROM (SELECT 'default' AS id UNION SELECT tenant FROM samples)
+        """
+    )
+    database.execute(
+        """
+        CREATE TABLE keys (
+            id TEXT PRIMARY KEY,
+            tenant TEXT NOT NULL REFERENCES tenants (id),
+            name TEXT NOT NULL,
+            rights TEXT NOT NULL,
+            salt BLOB NOT NULL,
+            hash BLOB NOT NULL,
+            requests_per_minute INTEGER,
+            max_samples INTEGER,
+            created_at TEXT NOT NULL,
+            expires_at TEXT,
+            revoked_at TEXT
+        ) STRICT
+        """
+    )
+    database.execute(
+        """
+        CREATE TABLE sectors (
+            tenant TEXT NOT NULL REFERENCES tenants (id),
+            code INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            PRIMARY KEY (tenant, code)
+        ) STRICT
+        """
+    )
+    database.execute(
+        """
+        CREATE TABLE devices (
+            tenant TEXT NOT NULL REFERENCES tenants (id),
+            code INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            sector INTEGER,
+            PRIMARY KEY (tenant, code),
+            FOREIGN KEY (tenant, sector) REFERENCES sectors (tenant, code)
+        ) STRICT
+        """
+    )
+
+
+def give_people_several_samples(database: Database) -> None:
+    """Names and metadata move from samples to people, who have one sample or more.
+
+    A sample has a number that is unique within its tenant, and a revision that orders its tenant's changes: the
+    time of the change in microseconds, or the first free number after the revision before. A tombstone keeps
+    nothing but tenant, number, change and revision.
+    """
+    database.execute(
+        """
+        CREATE TABLE people (
+            key INTEGER PRIMARY KEY,
+            tenant TEXT NOT NULL,
+            id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            metadata TEXT NOT NULL,
+            action TEXT,
+            created_at TEXT NOT NULL,
+            updated_at TEXT NOT NULL,
+            UNIQUE (tenant, id)
+        ) STRICT
+        """
+    )
+    database.execute(
+        """
+        INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at)
+        SELECT tenant, id, name, metadata, action, created_at, updated_at
+        FROM samples WHERE space IS NOT NULL ORDER BY key
+        """
+    )
+    database.execute("ALTER TABLE samples RENAME TO former_samples")
+    database.execute("DROP INDEX samples_present")
+    database.execute(
+        """
+        CREATE TABLE samples (
+            key INTEGER PRIMARY KEY,
+            tenant TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            change INTEGER NOT NULL UNIQUE,
+            revision INTEGER NOT NULL,
+            person INTEGER REFERENCES people (key),
+            space INTEGER REFERENCES spaces (number),
+            vector BLOB,
+            UNIQUE (tenant, number),
+            UNIQUE (tenant, revision),
+            CHECK ((person IS NULL) = (space IS NULL) AND (person IS NULL) = (vector IS NULL))
+        ) STRICT
+        """
+    )
+    database.execute(
+        """
+        INSERT INTO samples (key, tenant, number, change, revision, person, space, vector)
+        SELECT
+            former_samples.key,
+            former_samples.tenant,
+            row_number() OVER (PARTITION BY former_samples.tenant ORDER BY former_samples.key),
+            change,
+            1000000 * unixepoch() + change,
+            people.key,
+            space,
+            vector
+        FROM former_samples LEFT JOIN people
+            ON people.tenant = former_samples.tenant AND people.id = former_samples.id AND space IS NOT NULL
+        """
+    )
+    database.execute("DROP TABLE former_samples")
+    database.execute("CREATE INDEX samples_present ON samples (tenant, space) WHERE space IS NOT NULL")
+    database.execute("CREATE INDEX samples_of_person ON samples (person, number) WHERE person IS NOT NULL")
+
+
+def add_events(database: Database) -> None:
+    """A log of who was enrolled and recognised; ``number`` counts within the tenant, ``at`` is in microseconds."""
+    database.execute(
+        """
+        CREATE TABLE events (
+            tenant TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            person INTEGER REFERENCES people (key),
+            distance REAL,
+            api_key TEXT,
+            device INTEGER,
+            latitude REAL,
+            longitude REAL,
+            crop BLOB,
+            PRIMARY KEY (tenant, number)
+        ) STRICT
+        """
+    )
+    database.execute("CREATE INDEX events_at ON events (tenant, at)")
+    database.execute("CREATE INDEX events_of_person ON events (person, number) WHERE person IS NOT NULL")
+
+
+STEPS = (create_samples, add_tenants, give_people_several_samples, add_events)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ rebuilt from nothing, and is never written to directly.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,19 @@ class Neighbour:
     distance: float
 
 
+class Nearest(list[list[Neighbour]]):
+    """The neighbours of each probe.
+
+    Attributes:
+        exact: whether every sample was considered for every probe. Where not, the nearest sample can be missing,
+            but what is there has been measured exactly.
+    """
+
+    def __init__(self, neighbours: Iterable[list[Neighbour]], exact: bool) -> None:
+        super().__init__(neighbours)
+        self.exact = exact
+
+
 class Searcher(Protocol):
     """Finds the samples nearest to a probe. Safe to use from several threads."""
 
@@ -40,7 +54,7 @@ class Searcher(Protocol):
             StorageError: the database failed; what was applied stays.
         """
 
-    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> list[list[Neighbour]]:
+    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
         """The samples of a tenant nearest to each probe, among all changes committed before the call.
 
         Args:
@@ -50,7 +64,9 @@ class Searcher(Protocol):
 
         Returns:
             For each probe up to k neighbours, by ascending distance and, where equal, ascending key. A zero
-            probe has no direction and hence no neighbours where the metric compares directions.
+            probe has no direction and hence no neighbours where the metric compares directions. Whether the search
+            was exact is said too; where it was not, deleted samples do not appear either, and those that were stored
+            last are considered all.
 
         Raises:
             SpaceMismatch: the probes have other dimensions than the space.

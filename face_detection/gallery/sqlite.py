@@ -3,183 +3,143 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
+from face_detection.gallery import sqlite_statements as sql
 from face_detection.gallery.connections import Connections
-from face_detection.gallery.store import Change, NewSample, Page, Record, Sample, Vector
-from shared.errors import NotFound, SpaceMismatch, StorageError
-
-_LITTLE_ENDIAN = np.dtype("<f4")
-
-_UPSERT = """
-    INSERT INTO samples (tenant, id, change, space, name, metadata, action, created_at, updated_at, vector)
-    VALUES (:tenant, :id, :change, :space, :name, :metadata, :action, :now, :now, :vector)
-    ON CONFLICT (tenant, id) DO UPDATE SET
-        change = excluded.change,
-        space = excluded.space,
-        name = excluded.name,
-        metadata = excluded.metadata,
-        action = excluded.action,
-        created_at = coalesce(created_at, excluded.created_at),
-        updated_at = excluded.updated_at,
-        vector = excluded.vector
-"""
-
-_DELETE = """
-    UPDATE samples SET
-        change = :change,
-        space = NULL, name = NULL, metadata = NULL, action = NULL,
-        created_at = NULL, updated_at = NULL, vector = NULL
-    WHERE tenant = :tenant AND id = :id AND space IS NOT NULL
-"""
-
-_CLEAR = """
-    UPDATE samples SET
-        change = :change + doomed.position,
-        space = NULL, name = NULL, metadata = NULL, action = NULL,
-        created_at = NULL, updated_at = NULL, vector = NULL
-    FROM (
-        SELECT key, row_number() OVER (ORDER BY key) AS position
-        FROM samples WHERE tenant = :tenant AND space IS NOT NULL
-    ) AS doomed
-    WHERE samples.key = doomed.key
-"""
-
-_GET = """
-    SELECT key, change, id, samples.name, metadata, action, spaces.name, created_at, updated_at, vector
-    FROM samples JOIN spaces ON spaces.number = samples.space
-    WHERE tenant = ? AND id = ?
-"""
-
-# CROSS JOIN keeps SQLite from reading the whole tenant to find a few keys.
-_BY_KEYS = """
-    SELECT samples.key, change, samples.id, samples.name, metadata, action, spaces.name, created_at, updated_at
-    FROM json_each(?) AS wanted CROSS JOIN samples ON samples.key = wanted.value
-    JOIN spaces ON spaces.number = samples.space
-    WHERE tenant = ?
-"""
-
-_PAGE = """
-    SELECT key, change, id, samples.name, metadata, action, spaces.name, created_at, updated_at
-    FROM samples CROSS JOIN spaces ON spaces.number = samples.space
-    WHERE tenant = ? AND samples.space IS NOT NULL AND id > ? ORDER BY id LIMIT ?
-"""
-
-_COUNT = "SELECT count(*) FROM samples WHERE tenant = ? AND space IS NOT NULL"
-
-_COUNT_SPACE = """
-    SELECT count(*) FROM samples
-    WHERE tenant = ? AND space IS NOT NULL AND space = (SELECT number FROM spaces WHERE name = ?)
-"""
-
-_LAST_CHANGE = "SELECT coalesce(max(change), 0) FROM samples"
-
-_CHANGES = """
-    SELECT change, tenant, key, id, spaces.name, vector
-    FROM samples LEFT JOIN spaces ON spaces.number = samples.space
-    WHERE change > ? ORDER BY change LIMIT ?
-"""
+from face_detection.gallery.sqlite_writing import LITTLE_ENDIAN, Transaction, number_of
+from face_detection.gallery.store import (
+    Change,
+    NewSample,
+    Page,
+    Person,
+    Sample,
+    Tombstone,
+    Vector,
+    check_description,
+)
+from shared.errors import NotFound, QuotaExceeded, StorageError
 
 
 class SQLiteStore:
     """A ``Store`` in one SQLite database."""
 
-    def __init__(self, database: str) -> None:
-        """Open a database, see ``Connections``.
+    def __init__(self, connections: Connections) -> None:
+        """A store on an open database; closing the store closes it."""
+        self._connections = connections
 
-        Raises:
-            StartupError: it cannot be used.
-        """
-        self._connections = Connections(database)
-
-    def upsert(self, tenant: str, samples: Sequence[NewSample]) -> int:
+    def upsert(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> int:
         """See ``Store``."""
         if not samples:
             return self.last_change()
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        dimensions = _dimensions(samples)
-        with self._connections.writing() as connection:
-            before = _last_change(connection)
-            spaces = {name: _space_number(connection, name, length) for name, length in dimensions.items()}
-            connection.executemany(
-                _UPSERT,
-                (
-                    {
-                        "tenant": tenant,
-                        "id": sample.id,
-                        "change": before + position,
-                        "space": spaces[sample.space],
-                        "name": sample.name,
-                        "metadata": json.dumps(sample.metadata, separators=(",", ":")),
-                        "action": sample.action,
-                        "now": now,
-                        "vector": sample.vector.astype(_LITTLE_ENDIAN).tobytes(),
-                    }
-                    for position, sample in enumerate(samples, start=1)
-                ),
-            )
-        return before + len(samples)
+        with self._writing(tenant, quota) as transaction:
+            transaction.upsert(list({sample.id: sample for sample in samples}.values()))
+        return transaction.change
+
+    def add(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> Sequence[Sample]:
+        """See ``Store``."""
+        if not samples:
+            return []
+        with self._writing(tenant, quota) as transaction:
+            numbers = transaction.add(samples)
+            rows = transaction.connection.execute(sql.BY_NUMBERS, (json.dumps(numbers), tenant)).fetchall()
+        return [_sample(*row) for row in rows]
+
+    def replace(self, tenant: str, number: int, space: str, vector: Vector) -> None:
+        """See ``Store``."""
+        with self._writing(tenant) as transaction:
+            transaction.replace(number, space, vector)
+
+    def describe(self, tenant: str, id: str, name: str, metadata: Any, action: str | None) -> None:
+        """See ``Store``."""
+        check_description(name, metadata, action)
+        with self._writing(tenant) as transaction:
+            transaction.describe(id, name, metadata, action)
 
     def delete(self, tenant: str, id: str) -> bool:
         """See ``Store``."""
-        with self._connections.writing() as connection:
-            row = {"tenant": tenant, "id": id, "change": _last_change(connection) + 1}
-            return connection.execute(_DELETE, row).rowcount > 0
+        with self._writing(tenant) as transaction:
+            return transaction.delete(id)
+
+    def delete_sample(self, tenant: str, number: int) -> bool:
+        """See ``Store``."""
+        with self._writing(tenant) as transaction:
+            return transaction.delete_sample(number)
 
     def clear(self, tenant: str) -> int:
         """See ``Store``."""
-        with self._connections.writing() as connection:
-            return connection.execute(_CLEAR, {"tenant": tenant, "change": _last_change(connection)}).rowcount
+        with self._writing(tenant) as transaction:
+            return transaction.clear()
 
-    def get(self, tenant: str, id: str) -> Sample:
+    def get(self, tenant: str, id: str) -> Person:
         """See ``Store``."""
         with self._connections.reading() as connection:
-            rows = connection.execute(_GET, (tenant, id)).fetchall()
+            rows = connection.execute(sql.GET, (tenant, id)).fetchall()
         if not rows:
-            raise NotFound("There is no sample with this id.")
-        *columns, blob = rows[0]
-        return Sample(**vars(_record(*columns)), vector=_vector(blob))
+            raise NotFound("There is nobody with this id.")
+        return _person(*rows[0])
 
-    def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Record]:
+    def samples(self, tenant: str, id: str) -> Sequence[Sample]:
         """See ``Store``."""
         with self._connections.reading() as connection:
-            rows = connection.execute(_BY_KEYS, (json.dumps(list(keys)), tenant)).fetchall()
-        return {row[0]: _record(*row) for row in rows}
+            rows = connection.execute(sql.SAMPLES, (tenant, id)).fetchall()
+        return [_sample(*row) for row in rows]
 
-    def page(self, tenant: str, limit: int, after: str | None = None) -> Page:
+    def sample(self, tenant: str, number: int) -> Sample:
         """See ``Store``."""
         with self._connections.reading() as connection:
-            # One more than asked for tells whether there is a next page. No id is empty.
-            rows = connection.execute(_PAGE, (tenant, after or "", limit + 1)).fetchall()
-        records = [_record(*row) for row in rows[:limit]]
-        return Page(records, records[-1].id if len(rows) > limit else None)
+            rows = connection.execute(sql.BY_NUMBERS, (json.dumps([number]), tenant)).fetchall()
+        if not rows:
+            raise NotFound("There is no sample with this number.")
+        return _sample(*rows[0])
+
+    def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            rows = connection.execute(sql.BY_KEYS, (json.dumps(list(keys)), tenant)).fetchall()
+        return {row[0]: _sample(*row) for row in rows}
+
+    def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
+        """See ``Store``."""
+        # One more than asked for tells whether there is a next page. No id is empty.
+        wanted = {"tenant": tenant, "after": after or "", "limit": limit + 1, "text": text}
+        with self._connections.reading() as connection:
+            rows = connection.execute(sql.PAGE, wanted).fetchall()
+        people = [_person(*row) for row in rows[:limit]]
+        return Page(people, people[-1].id if len(rows) > limit else None)
 
     def count(self, tenant: str, space: str | None = None) -> int:
         """See ``Store``."""
         with self._connections.reading() as connection:
             if space is None:
-                rows = connection.execute(_COUNT, (tenant,)).fetchall()
+                rows = connection.execute(sql.COUNT, (tenant,)).fetchall()
             else:
-                rows = connection.execute(_COUNT_SPACE, (tenant, space)).fetchall()
+                rows = connection.execute(sql.COUNT_SPACE, (tenant, space)).fetchall()
         return int(rows[0][0])
 
     def last_change(self) -> int:
         """See ``Store``."""
         with self._connections.reading() as connection:
-            return _last_change(connection)
+            return number_of(connection, sql.LAST_CHANGE)
 
     def changes(self, since: int, limit: int) -> Sequence[Change]:
         """See ``Store``."""
         with self._connections.reading() as connection:
-            rows = connection.execute(_CHANGES, (since, limit)).fetchall()
+            rows = connection.execute(sql.CHANGES, (since, limit)).fetchall()
         return [
-            Change(number, tenant, key, id, space, None if blob is None else _vector(blob))
-            for number, tenant, key, id, space, blob in rows
+            Change(number, tenant, key, space, None if blob is None else _vector(blob))
+            for number, tenant, key, space, blob in rows
         ]
+
+    def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            rows = connection.execute(sql.FEED, (tenant, since, limit)).fetchall()
+        return [Tombstone(row[1], row[3]) if row[4] is None else _sample(*row) for row in rows]
 
     def compact(self) -> None:
         """See ``Store``."""
@@ -194,32 +154,23 @@ class SQLiteStore:
         """See ``Store``."""
         self._connections.close()
 
-
-def _last_change(connection: sqlite3.Connection) -> int:
-    rows = connection.execute(_LAST_CHANGE).fetchall()
-    return int(rows[0][0])
-
-
-def _dimensions(samples: Sequence[NewSample]) -> dict[str, int]:
-    dimensions: dict[str, int] = {}
-    for sample in samples:
-        if dimensions.setdefault(sample.space, sample.vector.size) != sample.vector.size:
-            raise SpaceMismatch("Embeddings of one space have different dimensions.")
-    return dimensions
+    @contextmanager
+    def _writing(self, tenant: str, quota: int | None = None) -> Iterator[Transaction]:
+        with self._connections.writing() as connection:
+            yield Transaction(connection, tenant)
+            if quota is not None and number_of(connection, sql.COUNT, tenant) > quota:
+                raise QuotaExceeded(f"The gallery would have more than the {quota} samples that the API key allows.")
 
 
-def _space_number(connection: sqlite3.Connection, name: str, dimensions: int) -> int:
-    connection.execute("INSERT OR IGNORE INTO spaces (name, dimensions) VALUES (?, ?)", (name, dimensions))
-    rows = connection.execute("SELECT number, dimensions FROM spaces WHERE name = ?", (name,)).fetchall()
-    number, known = rows[0]
-    if known != dimensions:
-        raise SpaceMismatch(f"The embedding has {dimensions} dimensions where its space has {known}.")
-    return int(number)
+def _person(id: str, name: str, metadata: str, *rest: Any) -> Person:
+    return Person(id, name, json.loads(metadata), *rest)
 
 
-def _record(key: int, change: int, id: str, name: str, metadata: str, *rest: str) -> Record:
-    return Record(key, change, id, name, json.loads(metadata), *rest)
+def _sample(
+    key: int, number: int, change: int, revision: int, space: str, blob: bytes, id: str, name: str, *rest: Any
+) -> Sample:
+    return Sample(key, number, change, revision, space, _person(id, name, *rest), _vector(blob))
 
 
 def _vector(blob: bytes) -> Vector:
-    return np.frombuffer(blob, _LITTLE_ENDIAN)
+    return np.frombuffer(blob, LITTLE_ENDIAN)

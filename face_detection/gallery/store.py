@@ -1,9 +1,11 @@
-"""What a store of samples promises, whatever database is behind it.
+"""What a store of people and their samples promises, whatever database is behind it.
 
-A sample is one embedding of one enrolled photo, with its name and metadata, under an id that is unique within
-its tenant. Every change of a sample takes the next number of one sequence per database. A deletion is a change
-too: it leaves a tombstone, which has the tenant, the id and the number, and nothing else. Whoever has applied
-all changes up to N asks for those after N and is then up to date (``changes``).
+A sample is the embedding of one enrolled photo. A person has a name, metadata and one sample or more, under an id
+that is unique within the tenant. Every change of a sample takes the next number of one sequence per database; a new
+name or new metadata counts as a change of all samples of the person. A deletion is a change too: it leaves a
+tombstone, which has the tenant, the sample's number and the change's, and nothing else. Whoever has applied all
+changes up to N asks for those after N and is then up to date: ``changes`` for the whole database, ``feed`` for one
+tenant, whose numbers and revisions tell nothing of other tenants.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ MAX_NESTING = 64
 
 @dataclass(frozen=True, eq=False)
 class NewSample:
-    """A sample to be stored.
+    """A sample to be stored, and whose it is.
 
     Attributes:
-        id: unique within the tenant, not empty.
+        id: of the person, unique within the tenant, not empty.
         name: what to call the person.
         metadata: any JSON value that nests at most ``MAX_NESTING`` levels of arrays and objects.
         space: the embedding space that the vector belongs to (``ModelCard.space``).
@@ -51,20 +53,29 @@ class NewSample:
     def __post_init__(self) -> None:
         if not self.id:
             raise InvalidRequest("The id is empty.")
-        try:
-            f"{self.id}{self.name}{self.action}".encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest("The id, the name or the action is not valid Unicode.") from error
-        if _nests_deeper(self.metadata, MAX_NESTING):
-            raise InvalidRequest(f"The metadata nests deeper than {MAX_NESTING} levels.")
-        try:
-            json.dumps(self.metadata, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise InvalidRequest("The metadata is not a JSON value.") from error
+        check_description(f"{self.id}{self.name}", self.metadata, self.action)
         if self.vector.dtype != np.float32 or self.vector.ndim != 1:
             raise InvalidRequest("The embedding is not a float32 vector.")
         if not 0.0 < lengths(self.vector) < MAX_LENGTH:
             raise InvalidRequest("The embedding is zero, too long or not finite.")
+
+
+def check_description(name: str, metadata: Any, action: str | None) -> None:
+    """Refuse what a store could not give back.
+
+    Raises:
+        InvalidRequest: text that is not valid Unicode, or metadata that is not a JSON value or nests too deep.
+    """
+    try:
+        f"{name}{action}".encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The id, the name or the action is not valid Unicode.") from error
+    if _nests_deeper(metadata, MAX_NESTING):
+        raise InvalidRequest(f"The metadata nests deeper than {MAX_NESTING} levels.")
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest("The metadata is not a JSON value.") from error
 
 
 def _nests_deeper(value: Any, levels: int) -> bool:
@@ -75,48 +86,66 @@ def _nests_deeper(value: Any, levels: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Record:
-    """A stored sample without its vector.
+class Person:
+    """Somebody with at least one sample.
 
     Attributes:
-        key: stable integer of (tenant, id) in this database; survives replacing and deleting the sample.
-        change: number of the sample's latest change, so equal records are the same version.
-        id, name, metadata, action, space: as given in ``NewSample``.
-        created_at, updated_at: ISO 8601, UTC. Replacing a sample keeps ``created_at``.
+        id, name, metadata, action: as given in ``NewSample``.
+        samples: how many there are, of all spaces.
+        created_at, updated_at: ISO 8601, UTC.
     """
 
-    key: int
-    change: int
     id: str
     name: str
     metadata: Any
     action: str | None
-    space: str
+    samples: int
     created_at: str
     updated_at: str
 
 
 @dataclass(frozen=True)
-class Sample(Record):
+class Sample:
     """A stored sample.
 
     Attributes:
+        key: stable integer in this database, which searchers know it by. Never used twice.
+        number: stable integer within its tenant, which clients may know it by. Never used twice.
+        change: number of its latest change, so that equal samples are the same version.
+        revision: the time of that change in microseconds since 1970; unique and ascending within the tenant, so
+            that a change in the same microsecond as the one before gets a later time.
+        space: as given in ``NewSample``.
+        person: whose it is.
         vector: (dimensions,) float32, read-only. Left out of comparisons: ``change`` stands for it.
     """
 
+    key: int
+    number: int
+    change: int
+    revision: int
+    space: str
+    person: Person
     vector: Vector = field(compare=False)
 
 
 @dataclass(frozen=True)
+class Tombstone:
+    """What is left of a deleted sample: its number, and the revision of its deletion."""
+
+    number: int
+    revision: int
+
+
+@dataclass(frozen=True)
 class Page:
-    """A part of a tenant's samples.
+    """A part of a tenant's people.
 
     Attributes:
-        records: in the order of their ids (by code point).
+        people: in the order of their ids (by code point).
         next: where the next page starts after, or None when this is the last.
     """
 
-    records: Sequence[Record]
+    people: Sequence[Person]
     next: str | None
 
 
@@ -126,46 +155,99 @@ class Change(NamedTuple):
     number: int
     tenant: str
     key: int
-    id: str
     space: str | None
     vector: Vector | None
 
 
 class Store(Protocol):
-    """Keeps samples. Safe to use from several threads, and by several processes unless it lives in memory.
+    """Keeps people and their samples. Safe between threads, and between processes unless it lives in memory.
 
     A change that was answered survives the death of the process. Every method raises StorageError when the
     database fails, with nothing changed, and InvalidRequest for text that is not valid Unicode.
     """
 
-    def upsert(self, tenant: str, samples: Sequence[NewSample]) -> int:
-        """Store samples in one transaction, replacing those with the same id; of equal ids the last one stays.
+    def upsert(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> int:
+        """Store people with one sample each, in one transaction; of equal ids the last one stays.
+
+        A person who is known gets the new name, metadata and sample, and loses all other samples. The first sample
+        keeps its key and number.
+
+        Args:
+            tenant: whose people.
+            samples: what to store.
+            quota: most samples that the tenant may have afterwards.
 
         Returns:
             The number of the last change.
 
         Raises:
             SpaceMismatch: a vector has not the dimensions that its space has in this database.
+            QuotaExceeded: see ``quota``.
+        """
+
+    def add(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> Sequence[Sample]:
+        """Give people further samples, in one transaction, and say what was stored, in order.
+
+        Somebody unknown is created with the name, metadata and action of the first sample; whoever is known keeps
+        theirs.
+
+        Raises:
+            SpaceMismatch, QuotaExceeded: see ``upsert``.
+        """
+
+    def replace(self, tenant: str, number: int, space: str, vector: Vector) -> None:
+        """Give one sample another embedding.
+
+        Raises:
+            NotFound: the tenant has no such sample.
+            SpaceMismatch: see ``upsert``.
+        """
+
+    def describe(self, tenant: str, id: str, name: str, metadata: Any, action: str | None) -> None:
+        """Give a person another name, metadata and action.
+
+        Raises:
+            NotFound: the tenant has no such person.
+            InvalidRequest: see ``check_description``.
         """
 
     def delete(self, tenant: str, id: str) -> bool:
-        """Delete a sample; whether there was one."""
+        """Delete a person with all samples and events; whether there was one."""
+
+    def delete_sample(self, tenant: str, number: int) -> bool:
+        """Delete one sample, and with the last one the person; whether there was one."""
 
     def clear(self, tenant: str) -> int:
-        """Delete all samples of a tenant, each with a change number of its own; returns how many there were."""
+        """Delete all people of a tenant with their samples and events; returns how many samples there were."""
 
-    def get(self, tenant: str, id: str) -> Sample:
-        """A sample with its vector.
+    def get(self, tenant: str, id: str) -> Person:
+        """A person.
+
+        Raises:
+            NotFound: the tenant has no such person.
+        """
+
+    def samples(self, tenant: str, id: str) -> Sequence[Sample]:
+        """The samples of a person by ascending number; none when there is no such person."""
+
+    def sample(self, tenant: str, number: int) -> Sample:
+        """One sample.
 
         Raises:
             NotFound: the tenant has no such sample.
         """
 
-    def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Record]:
+    def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
         """The tenant's samples with these keys; those that do not exist (any more) are left out."""
 
-    def page(self, tenant: str, limit: int, after: str | None = None) -> Page:
-        """At most ``limit`` (≥ 1) samples whose ids come after ``after``; None starts at the first."""
+    def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
+        """At most ``limit`` (≥ 1) people whose ids come after ``after``; None starts at the first.
+
+        Args:
+            tenant: whose people.
+            limit, after: see above.
+            text: only those with it in their id or name; ASCII letters match in either case.
+        """
 
     def count(self, tenant: str, space: str | None = None) -> int:
         """Number of the tenant's samples, of all spaces or of one."""
@@ -178,6 +260,12 @@ class Store(Protocol):
 
         Only the latest change of a sample is kept, so a key appears once; numbers that later changes have
         superseded are missing.
+        """
+
+    def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
+        """At most ``limit`` of a tenant's samples and tombstones with revisions above ``since``, ascending.
+
+        Only the latest state of a sample is kept, so a number appears once.
         """
 
     def compact(self) -> None:

@@ -40,8 +40,8 @@ def ids(url: str) -> list[str]:
     found: list[str] = []
     after: str | None = ""
     while after is not None:
-        page = requests.get(f"{url}/samples", {"limit": 1000, "after": after}, timeout=10).json()
-        found += [entry["id"] for entry in page["samples"]]
+        page = requests.get(f"{url}/people", {"limit": 1000, "after": after}, timeout=10).json()
+        found += [entry["id"] for entry in page["people"]]
         after = page["next"]
     return found
 
@@ -152,7 +152,7 @@ def test_several_workers_see_one_anothers_writes_at_once(
     for round in range(8):
         post("update-samples", [sample(f"id{round}", image)])
         assert [face["id"] for face in post("face-recognition", {"image": probe})] == [f"id{round}"]
-        requests.delete(f"{url}/samples/id{round}", timeout=10, headers={"Connection": "close"}).raise_for_status()
+        requests.delete(f"{url}/people/id{round}", timeout=10, headers={"Connection": "close"}).raise_for_status()
         assert post("face-recognition", {"image": probe}) == []
     values = dict(
         re.findall(

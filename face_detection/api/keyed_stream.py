@@ -1,0 +1,251 @@
+"""Photos of a user as a stream: each is learned and answered as it comes, and no more than one is held at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import BaseModel
+
+from face_detection.api import keyed_schemas as schemas
+from face_detection.api.bodies import SETTINGS, parse_json, validate
+from face_detection.api.middleware import GATE
+from face_detection.api.operations import CALLER, RECOGNITION, occasion_of
+from face_detection.api.parts import read_parts
+from face_detection.enrolment import Enrolment
+from face_detection.preparation import Encoded
+from shared import logs, wire
+from shared.errors import DeadlinePassed, ImageTooLarge, InvalidRequest, ServiceError
+
+MOST_PHOTOS = 1000
+"""In one stream."""
+
+_MULTIPART = ("multipart/form-data", "multipart/mixed")
+_NDJSON = "application/x-ndjson"
+STREAM_TYPES = (*_MULTIPART, _NDJSON)
+"""Content types of a stream."""
+
+_USER_NAME = "userName"
+_MAX_OTHER = 4096
+"""Bytes of a line beside its picture."""
+
+Messages = AsyncGenerator[schemas.StreamMessage | ServiceError]
+"""What a stream consists of; an error stands for a photo that cannot be read."""
+
+
+async def train_stream(request: web.Request) -> web.StreamResponse:
+    """Learn photos as they come. What was learned stays, however the stream ends."""
+    training = _Training(request, validate(schemas.STREAM_QUERY, dict(request.query)).user_name)
+    try:
+        with _weighing_one_photo(request):
+            await training.run()
+    except ServiceError as error:
+        if not training.response.prepared:
+            raise
+        await training.finish(error)
+    except (ConnectionError, HttpProcessingError) as error:
+        # The client is gone, or does not speak HTTP any more.
+        if not training.response.prepared:
+            raise InvalidRequest("The stream has broken off.") from error
+    else:
+        await training.finish()
+    return training.response
+
+
+class _Training:
+    """One stream.
+
+    Args:
+        request: the stream.
+        user: whose photos; None when the stream begins with the name.
+    """
+
+    def __init__(self, request: web.Request, user: str | None) -> None:
+        self.response = web.StreamResponse(
+            headers={
+                "Content-Type": _NDJSON,
+                "Cache-Control": "no-store",
+                "X-Content-Type-Options": "nosniff",
+                wire.REQUEST_ID_HEADER: logs.request_id.get(),
+            }
+        )
+        self._request = request
+        self._settings = request.app[SETTINGS]
+        self._user = user
+        self._learned = self._failed = 0
+
+    async def run(self) -> None:
+        """Learn until the stream ends.
+
+        Raises:
+            InvalidRequest: it is malformed, has no photo or too many, or names several users.
+            DeadlinePassed: it takes too long.
+            ConnectionError, HttpProcessingError: the client is gone.
+        """
+        try:
+            async with asyncio.timeout(self._settings.batch_timeout), aclosing(_messages(self._request)) as messages:
+                async for message in self._in_time(messages):
+                    await self._take(message)
+        except TimeoutError as error:
+            raise DeadlinePassed(f"The stream did not end within {self._settings.batch_timeout:g} seconds.") from error
+        if not self.response.prepared:
+            raise InvalidRequest("The stream has no photo.")
+
+    async def finish(self, error: ServiceError | None = None) -> None:
+        """Write the last line, if there is still somebody who reads it."""
+        failed = error is not None or not self._learned
+        said = f"Photos learned: {self._learned} of {self._learned + self._failed}."
+        summary = schemas.StreamSummary(
+            response_type="FAILURE" if failed else "SUCCESS",
+            success_description=None if failed else said,
+            failure_description=(error.message if error else said) if failed else None,
+            error_code=error.code if error else None,
+            learned=self._learned,
+            failed=self._failed,
+        )
+        with suppress(ConnectionError):
+            await self._write(summary, last=True)
+
+    async def _take(self, message: schemas.StreamMessage | ServiceError) -> None:
+        started = time.perf_counter()
+        picture: Encoded | ServiceError | None = message if isinstance(message, ServiceError) else message.picture
+        if isinstance(message, schemas.StreamMessage):
+            self._user = self._user or message.user_name
+            if message.user_name not in (None, self._user):
+                raise InvalidRequest("A stream is of one user only.")
+        if self._user is None:
+            raise InvalidRequest(f"{_USER_NAME}: must come in the query or at the beginning of the stream")
+        if picture is None:
+            return
+        if self._learned + self._failed == MOST_PHOTOS:
+            raise InvalidRequest(f"The stream has more than {MOST_PHOTOS} photos.")
+        error = picture if isinstance(picture, ServiceError) else await self._learn(self._user, picture)
+        self._failed += error is not None
+        self._learned += error is None
+        answer = schemas.StreamedPhoto(
+            photo=self._learned + self._failed,
+            response_type="FAILURE" if error else "SUCCESS",
+            failure_description=error.message if error else None,
+            error_code=error.code if error else None,
+            detection_time=round(time.perf_counter() - started, 4),
+        )
+        await self._write(answer)
+
+    async def _learn(self, user: str, picture: Encoded) -> ServiceError | None:
+        """Why the photo was not learned; None when it was. Whatever the reason, the next one has its own chance."""
+        caller = self._request[CALLER]
+        try:
+            (outcome,) = await self._request.app[RECOGNITION].add(
+                caller.tenant, [Enrolment(user, user, picture)], occasion_of(self._request), caller.max_samples
+            )
+        except ServiceError as error:
+            return error
+        return outcome if isinstance(outcome, ServiceError) else None
+
+    async def _write(self, line: BaseModel, last: bool = False) -> None:
+        """Write a line; a client that does not read for too long is cut off like one that is gone."""
+        data = orjson.dumps(line.model_dump(mode="json", exclude_none=True)) + b"\n"
+        try:
+            async with asyncio.timeout(self._settings.request_timeout):
+                if not self.response.prepared:
+                    await self.response.prepare(self._request)
+                await (self.response.write_eof if last else self.response.write)(data)
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionAbortedError from None
+
+    async def _in_time(self, messages: Messages) -> AsyncIterator[schemas.StreamMessage | ServiceError]:
+        seconds = self._settings.request_timeout
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    message = await anext(messages, None)
+            except TimeoutError as error:
+                raise DeadlinePassed(f"No photo came within {seconds:g} seconds.") from error
+            if message is None:
+                return
+            yield message
+
+
+@contextmanager
+def _weighing_one_photo(request: web.Request) -> Iterator[None]:
+    """Count one photo among the bytes of pending requests instead of the whole body, which is never held in memory."""
+    settings, gate = request.app[SETTINGS], request.app[GATE]
+    length = request.content_length
+    excess = max(0, (settings.max_body_bytes if length is None else length) - _most_bytes(request))
+    gate.bytes -= excess
+    try:
+        yield
+    finally:
+        gate.bytes += excess
+
+
+def _most_bytes(request: web.Request) -> int:
+    """Of a photo in any form: base64 needs four bytes for three, and JSON may escape some."""
+    return request.app[SETTINGS].max_image_bytes * 3 // 2 + _MAX_OTHER
+
+
+def _messages(request: web.Request) -> Messages:
+    if request.content_type in _MULTIPART:
+        return _read_parts(request)
+    if request.content_type == _NDJSON:
+        return _read_messages(request)
+    raise InvalidRequest(f"The content type must be one of {', '.join(STREAM_TYPES)}.")
+
+
+async def _read_parts(request: web.Request) -> Messages:
+    """A part with the user's name, unless the query has it, and a part for each photo."""
+    limit = _most_bytes(request)
+    name_comes = _USER_NAME not in request.query
+    async with aclosing(read_parts(request, limit)) as parts:
+        async for part in parts:
+            if part.content is None:
+                yield _too_large(limit)
+            elif part.name == _USER_NAME or (name_comes and part.name is None):
+                yield validate(schemas.STREAM_MESSAGE, {_USER_NAME: part.content})
+            else:
+                # What is not ASCII is not base64 either, and fails as such.
+                picture = part.content.decode("ascii", "replace") if part.is_text else part.content
+                yield schemas.StreamMessage(picture=picture)
+            name_comes = False
+
+
+async def _read_messages(request: web.Request) -> Messages:
+    """A JSON object on each line."""
+    limit = _most_bytes(request)
+    async for line in _read_lines(request, limit):
+        if line is None:
+            yield _too_large(limit)
+        elif line.strip():
+            try:
+                yield validate(schemas.STREAM_MESSAGE, await parse_json(line))
+            except InvalidRequest as error:
+                yield error
+
+
+async def _read_lines(request: web.Request, limit: int) -> AsyncGenerator[bytes | None]:
+    """The lines of a body; None for one that has more than ``limit`` bytes and is skipped."""
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            yield None if size + len(end) > limit else b"".join([*pieces, end])
+            pieces, size = [], 0
+        size += len(rest)
+        if size > limit:
+            pieces = []
+        elif rest:
+            pieces.append(rest)
+    if size:
+        yield None if size > limit else b"".join(pieces)
+
+
+def _too_large(limit: int) -> ImageTooLarge:
+    return ImageTooLarge(f"The photo has more than {limit} bytes.")

@@ -1,0 +1,162 @@
+"""Bodies of the door that trains and recognises."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from face_detection.api import schemas
+from face_detection.drawing import Mask
+from face_detection.identification import Recognised
+
+_MOST_PHOTOS = 100
+_UNKNOWN = "unknown"
+
+Name = Annotated[schemas.Text, Field(min_length=1, max_length=512)]
+
+
+class TrainRequest(BaseModel):
+    """Photos of one person. As JSON it has one, `image`; as a form any number of files, `file`."""
+
+    images: list[schemas.Picture] = Field(min_length=1, max_length=_MOST_PHOTOS)
+    id: schemas.Id
+    name: Name
+
+
+class TrainJsonRequest(BaseModel):
+    """A photo of a person, who has an id, a name, or both: the one stands for the other."""
+
+    image: schemas.Picture
+    id: schemas.Id | None = None
+    name: Name | None = None
+
+
+class FailedPhoto(BaseModel):
+    """A photo that was not used, and why."""
+
+    photo: int = Field(description="Its place in the request, from 1.")
+    error: str
+    code: str
+
+
+class TrainAnswer(BaseModel):
+    """What became of the photos."""
+
+    id: str
+    name: str
+    trained: int = Field(description="Photos that were used.")
+    photos: int = Field(description="Photos that the person has now.")
+    failed: list[FailedPhoto]
+
+
+class RecognizeRequest(BaseModel):
+    """A picture; a form may call it `file`."""
+
+    image: schemas.Picture = Field(validation_alias=AliasChoices("image", "file"))
+
+
+class PictureRequest(BaseModel):
+    """Whether the answer is the picture, and what is done to it."""
+
+    draw: bool = Field(default=False, description="Answer with the picture (JPEG), boxes and names drawn.")
+    mask: Mask | None = Field(default=None, description="Answer with the picture (JPEG), these faces destroyed.")
+
+
+class FaceEdges(BaseModel):
+    """A box by its edges, in pixels of the upright picture."""
+
+    top: int
+    right: int
+    bottom: int
+    left: int
+
+
+class FaceBox(BaseModel):
+    """A box by its top left corner and its size, in pixels of the upright picture."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+class NamedFace(BaseModel):
+    """A face and who it is."""
+
+    id: str | None = Field(description="Null for somebody unknown.")
+    name: str = Field(description=f"`{_UNKNOWN}` for somebody unknown.")
+    distance: float | None = Field(description="To the nearest photo; null when there is none.")
+    confidence: float = Field(description="0 to 100, 50 at the threshold.")
+    location: FaceEdges
+    box: FaceBox
+
+    @classmethod
+    def of(cls, one: Recognised) -> NamedFace:
+        """The answer for a face."""
+        person, box = one.person, one.face.box
+        return cls(
+            id=person.id if person else None,
+            name=person.name if person else _UNKNOWN,
+            distance=None if one.distance is None else round(one.distance, 4),
+            confidence=round(one.trust, 1),
+            location=FaceEdges(top=box.y, right=box.x + box.width, bottom=box.y + box.height, left=box.x),
+            box=FaceBox(x=box.x, y=box.y, w=box.width, h=box.height),
+        )
+
+
+class RecognizeAnswer(BaseModel):
+    """All faces of a picture, in reading order."""
+
+    faces: list[NamedFace]
+
+
+class TrainedFace(BaseModel):
+    """Somebody who was trained."""
+
+    id: str
+    name: str
+    photos: int
+
+
+class TrainedFaces(BaseModel):
+    """A part of them, ordered by id."""
+
+    faces: list[TrainedFace]
+    next: str | None = Field(description="`after` of the next page; null on the last.")
+
+
+class ClearRequest(BaseModel):
+    """Whom to delete; everybody when it is left out."""
+
+    # A misspelt name must not delete everybody.
+    model_config = ConfigDict(extra="forbid")
+
+    name: schemas.Id | None = Field(default=None, description="The id, which is the name of who was trained without.")
+
+
+class ClearAnswer(BaseModel):
+    """How many photos were deleted."""
+
+    removed: int
+
+
+class Endpoint(BaseModel):
+    """Something that this door does."""
+
+    method: str
+    path: str
+    summary: str
+
+
+class TrainingEndpoints(BaseModel):
+    """What there is."""
+
+    endpoints: list[Endpoint]
+
+
+class TrainingFailure(BaseModel):
+    """The body of an error."""
+
+    error: str
+    code: str = Field(description="Stable name of the error.")

@@ -1,0 +1,59 @@
+"""Who it is: from the samples nearest to a face to one person, or nobody.
+
+Two rules. ``nearest`` takes the nearest sample. ``vote`` lets those of the k nearest samples that are below the
+threshold vote for their person, each with the weight 1 − distance / threshold (Dudani, "The distance-weighted
+k-nearest-neighbor rule", IEEE SMC 1976, with the threshold for the distance that counts nothing); between equals the
+nearest sample decides. Neither ever names somebody whose nearest sample is not below the threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from face_detection.gallery.store import Sample
+
+Rule = Literal["nearest", "vote"]
+
+STEEPNESS = 36.0
+"""Of ``trust``: what maximum likelihood gave for LFW pairs, in units of the threshold (see docs/models.md)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sample near a face; ``distance`` is in the unit of the metric."""
+
+    sample: Sample
+    distance: float
+
+
+def decide(candidates: Sequence[Candidate], threshold: float, rule: Rule) -> Candidate | None:
+    """The nearest sample of the person that the rule chooses, or None for nobody.
+
+    Args:
+        candidates: the k nearest samples, by ascending distance; ``nearest`` looks at the first only.
+        threshold: a distance counts when it is strictly less.
+        rule: see above.
+    """
+    near = [candidate for candidate in candidates if candidate.distance < threshold]
+    if not near or rule == "nearest":
+        return near[0] if near else None
+    votes: defaultdict[str, float] = defaultdict(float)
+    for candidate in near:
+        votes[candidate.sample.person.id] += 1 - candidate.distance / threshold
+    most = max(votes.values())
+    return next(candidate for candidate in near if votes[candidate.sample.person.id] == most)
+
+
+def trust(distance: float, threshold: float) -> float:
+    """How sure a match is, from 0 to 100: 50 at the threshold, more below.
+
+    100 / (1 + exp(STEEPNESS · (distance / threshold − 1))): logistic, as is the probability that two photos show the
+    same person when the distances of both kinds of pairs are distributed normally with one variance.
+    """
+    if threshold <= 0:
+        return 0.0
+    return 100 / (1 + math.exp(min(STEEPNESS * (distance / threshold - 1), 700)))

@@ -1,0 +1,299 @@
+"""What a directory of tenants promises, whatever database is behind it.
+
+A tenant owns everything in the installation: people and their samples, events, API keys, sectors and capture
+devices. Companies are tenants whose id is the company's code in decimal, such as "1042". The tenant ``default``
+always exists: requests without a company act on it, and its administrators operate the installation.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import MAXYEAR, datetime
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from shared.errors import InvalidRequest
+
+DEFAULT_TENANT = "default"
+
+MAX_ENTRIES = 10_000
+"""Most keys, most sectors and most devices of one tenant; lists are answered whole."""
+
+MAX_NAME = 512
+MAX_NEIGHBOURS = 100
+MAX_EVENT_DAYS = 36_500
+MAX_REQUESTS_PER_MINUTE = 100_000
+MAX_INTEGER = 2**63 - 1
+
+# An id stands in addresses, where "." and ".." would mean something else.
+TENANT_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
+class Right(StrEnum):
+    """What an API key allows.
+
+    RECOGNISE: find, compare and name faces. ENROL: add, list, change and delete people. ADMIN: both of these, and
+    clear the gallery, change the tenant's settings, and manage its keys, sectors and devices. RECOGNISE and ENROL
+    are independent: a door's camera need not be able to list people, and a reception desk need not name passers-by.
+    """
+
+    RECOGNISE = "recognise"
+    ENROL = "enrol"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class TenantSettings:
+    """How a tenant's requests are answered.
+
+    Attributes:
+        min_distance: threshold of requests that name none; None takes the installation's.
+        rule: name a face after the ``nearest`` sample, or by a ``vote`` of the nearest ones.
+        neighbours: how many samples vote, 1 to ``MAX_NEIGHBOURS``.
+        keep_crops: whether events keep the aligned face.
+        event_days: days for which events are kept; None takes the installation's.
+
+    Raises:
+        InvalidRequest: one of these does not hold.
+    """
+
+    min_distance: float | None = None
+    rule: Literal["nearest", "vote"] = "nearest"
+    neighbours: int = 5
+    keep_crops: bool = False
+    event_days: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_distance is not None and not (math.isfinite(self.min_distance) and self.min_distance >= 0):
+            raise InvalidRequest("min_distance must be a number that is not negative.")
+        if self.rule not in ("nearest", "vote"):
+            raise InvalidRequest("rule must be nearest or vote.")
+        if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
+            raise InvalidRequest(f"neighbours must be from 1 to {MAX_NEIGHBOURS}.")
+        if self.event_days is not None and not 0 <= self.event_days <= MAX_EVENT_DAYS:
+            raise InvalidRequest(f"event_days must be from 0 to {MAX_EVENT_DAYS}.")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant; ``created_at`` is in UTC."""
+
+    id: str
+    name: str
+    settings: TenantSettings
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """An API key without its secret.
+
+    Attributes:
+        id: unique within the installation; the second part of the key's text.
+        tenant: whose it is.
+        name: what it is for.
+        rights: what was granted, at least one.
+        requests_per_minute: most requests within any 60 seconds, for each process; None is unlimited.
+        max_samples: samples up to which the key may fill the tenant's gallery; None is unlimited.
+        created_at, expires_at, revoked_at: with a time zone.
+
+    Raises:
+        InvalidRequest: one of these does not hold.
+    """
+
+    id: str
+    tenant: str
+    name: str
+    rights: frozenset[Right]
+    created_at: datetime
+    requests_per_minute: int | None = None
+    max_samples: int | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not self.rights:
+            raise InvalidRequest("A key needs at least one right.")
+        if self.requests_per_minute is not None and not 1 <= self.requests_per_minute <= MAX_REQUESTS_PER_MINUTE:
+            raise InvalidRequest(f"requests_per_minute must be from 1 to {MAX_REQUESTS_PER_MINUTE}.")
+        if self.max_samples is not None and not 0 <= self.max_samples <= MAX_INTEGER:
+            raise InvalidRequest(f"max_samples must be from 0 to {MAX_INTEGER}.")
+        if self.expires_at and (self.expires_at.tzinfo is None or not 1 < self.expires_at.year < MAXYEAR):
+            raise InvalidRequest("The time of expiry needs a time zone, and a year that every time zone has.")
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """An API key with what its secret is checked against."""
+
+    key: ApiKey
+    salt: bytes = field(repr=False)
+    hash: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Sector:
+    """A part of a company's premises; ``code`` is unique within the tenant.
+
+    Raises:
+        InvalidRequest: the code is not in 0 … 2⁶³ − 1, or the name is empty or too long.
+    """
+
+    tenant: str
+    code: int
+    name: str
+
+    def __post_init__(self) -> None:
+        check_code(self.code)
+        check_name(self.name)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A capture device; ``code`` is unique within the tenant, ``sector`` is the code of the sector it stands in.
+
+    Raises:
+        InvalidRequest: a code is not in 0 … 2⁶³ − 1, or the name is empty or too long.
+    """
+
+    tenant: str
+    code: int
+    name: str
+    sector: int | None = None
+
+    def __post_init__(self) -> None:
+        check_code(self.code)
+        if self.sector is not None:
+            check_code(self.sector)
+        check_name(self.name)
+
+
+def check_tenant_id(id: str) -> None:
+    """Raise InvalidRequest for an id that does not match ``TENANT_ID``."""
+    if not re.fullmatch(TENANT_ID, id):
+        raise InvalidRequest("A company's code must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'.")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidRequest for a name that is empty, too long, or cannot be stored."""
+    if not 1 <= len(name) <= MAX_NAME or "\0" in name:
+        raise InvalidRequest(f"A name must be 1 to {MAX_NAME} characters.")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("A name must be valid Unicode.") from None
+
+
+def check_code(code: int) -> None:
+    """Raise InvalidRequest for a code that is not in 0 … 2⁶³ − 1."""
+    if not 0 <= code <= MAX_INTEGER:
+        raise InvalidRequest(f"A code must be from 0 to {MAX_INTEGER}.")
+
+
+class Directory(Protocol):
+    """Keeps tenants and what belongs to them. Safe to use from several threads and processes, as the store is.
+
+    It shares the store's connections and ends with them. Every method raises StorageError when the database
+    fails, with nothing changed, and NotFound where the tenant, the key, the sector or the device that it is about
+    does not exist. Keys that have expired or were revoked stay and count as keys, and the last keys of the
+    installation cannot be removed: an installation that has asked for keys never opens itself again.
+    """
+
+    def tenants(self) -> Sequence[Tenant]:
+        """All tenants, ordered by id."""
+
+    def tenant(self, id: str) -> Tenant:
+        """A tenant."""
+
+    def create_tenant(self, id: str, name: str, settings: TenantSettings) -> Tenant:
+        """Create a tenant.
+
+        Raises:
+            InvalidRequest: the id or the name is not allowed.
+            Conflict: there is one with this id.
+        """
+
+    def update_tenant(self, id: str, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Tenant:
+        """Change a tenant.
+
+        Args:
+            id: which.
+            name: the new name; None keeps it.
+            settings: new values by the names of ``TenantSettings``; what is not named keeps its value.
+
+        Raises:
+            InvalidRequest: a value is not allowed; nothing was changed.
+        """
+
+    def delete_tenant(self, id: str) -> None:
+        """Delete a tenant with its keys, sectors, devices and events.
+
+        Raises:
+            Conflict: it still has people, it has the installation's only keys, or it is the default one.
+        """
+
+    def add_key(self, stored: StoredKey) -> None:
+        """Keep a new key.
+
+        Raises:
+            Conflict: the tenant has ``MAX_ENTRIES`` keys.
+        """
+
+    def keys(self, tenant: str | None = None) -> Sequence[ApiKey]:
+        """The keys of a tenant, or of all; in the order of their creation."""
+
+    def find_key(self, id: str) -> StoredKey | None:
+        """The key with this id, of whatever tenant. Costs microseconds; asked at every request."""
+
+    def any_key(self, tenant: str | None = None) -> bool:
+        """Whether a tenant, or the installation, has or had a key; False for a tenant that does not exist."""
+
+    def replace_secret(self, tenant: str, id: str, salt: bytes, hash: bytes) -> ApiKey:
+        """Give a key another secret; the former one is no longer valid.
+
+        Raises:
+            Conflict: the key was revoked.
+        """
+
+    def revoke_key(self, tenant: str, id: str) -> ApiKey:
+        """Revoke a key for good; the time of the first revocation stays."""
+
+    def sectors(self, tenant: str) -> Sequence[Sector]:
+        """A tenant's sectors, ordered by code."""
+
+    def sector(self, tenant: str, code: int) -> Sector:
+        """A sector."""
+
+    def put_sector(self, sector: Sector) -> None:
+        """Create a sector, or rename it.
+
+        Raises:
+            Conflict: the tenant has ``MAX_ENTRIES`` sectors.
+        """
+
+    def delete_sector(self, tenant: str, code: int) -> None:
+        """Delete a sector.
+
+        Raises:
+            Conflict: devices stand in it.
+        """
+
+    def devices(self, tenant: str) -> Sequence[Device]:
+        """A tenant's devices, ordered by code."""
+
+    def device(self, tenant: str, code: int) -> Device:
+        """A device."""
+
+    def put_device(self, device: Device) -> None:
+        """Create a device, or rename it and assign it to a sector, which must exist.
+
+        Raises:
+            Conflict: the tenant has ``MAX_ENTRIES`` devices.
+        """
+
+    def delete_device(self, tenant: str, code: int) -> None:
+        """Delete a device."""

@@ -1,0 +1,173 @@
+"""The SQL of the store and of the event log. Whatever varies is a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+_PERSON = """
+    people.id, people.name, metadata, action,
+    (SELECT count(*) FROM samples AS own WHERE own.person = people.key), created_at, updated_at
+"""
+
+_SAMPLE = f"samples.key, samples.number, change, revision, spaces.name, vector, {_PERSON}"
+
+_JOINED = "JOIN people ON people.key = samples.person JOIN spaces ON spaces.number = samples.space"
+
+GET = f"SELECT {_PERSON} FROM people WHERE tenant = ? AND id = ?"
+
+PAGE = f"""
+    SELECT {_PERSON} FROM people WHERE tenant = :tenant AND id > :after
+        AND (:text IS NULL OR instr(lower(id), lower(:text)) OR instr(lower(name), lower(:text)))
+    ORDER BY id LIMIT :limit
+"""
+
+SAMPLES = f"""
+    SELECT {_SAMPLE} FROM people CROSS JOIN samples ON samples.person = people.key
+    JOIN spaces ON spaces.number = samples.space
+    WHERE people.tenant = ? AND people.id = ? ORDER BY samples.number
+"""
+
+# CROSS JOIN keeps SQLite from reading the whole tenant to find a few samples.
+BY_KEYS = f"""
+    SELECT {_SAMPLE} FROM json_each(?) AS wanted CROSS JOIN samples ON samples.key = wanted.value
+    {_JOINED} WHERE samples.tenant = ?
+"""
+
+BY_NUMBERS = f"""
+    SELECT {_SAMPLE} FROM json_each(?) AS wanted CROSS JOIN samples ON samples.number = wanted.value
+    {_JOINED} WHERE samples.tenant = ?
+"""
+
+COUNT = "SELECT count(*) FROM samples WHERE tenant = ? AND space IS NOT NULL"
+
+COUNT_SPACE = """
+    SELECT count(*) FROM samples
+    WHERE tenant = ? AND space IS NOT NULL AND space = (SELECT number FROM spaces WHERE name = ?)
+"""
+
+LAST_CHANGE = "SELECT coalesce(max(change), 0) FROM samples"
+
+LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM samples WHERE tenant = ?"
+
+LAST_REVISION = "SELECT coalesce(max(revision), 0) FROM samples WHERE tenant = ?"
+
+CHANGES = """
+    SELECT change, tenant, key, spaces.name, vector
+    FROM samples LEFT JOIN spaces ON spaces.number = samples.space
+    WHERE change > ? ORDER BY change LIMIT ?
+"""
+
+FEED = f"""
+    SELECT {_SAMPLE} FROM samples LEFT JOIN people ON people.key = samples.person
+    LEFT JOIN spaces ON spaces.number = samples.space
+    WHERE samples.tenant = ? AND revision > ? ORDER BY revision LIMIT ?
+"""
+
+ADD_PERSON = """
+    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at)
+    VALUES (:tenant, :id, :name, :metadata, :action, :now, :now)
+    ON CONFLICT (tenant, id) DO NOTHING
+"""
+
+UPSERT_PERSON = """
+    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at)
+    VALUES (:tenant, :id, :name, :metadata, :action, :now, :now)
+    ON CONFLICT (tenant, id) DO UPDATE SET
+        name = excluded.name,
+        metadata = excluded.metadata,
+        action = excluded.action,
+        updated_at = excluded.updated_at
+"""
+
+DESCRIBE = """
+    UPDATE people SET name = :name, metadata = :metadata, action = :action, updated_at = :now
+    WHERE tenant = :tenant AND id = :id
+"""
+
+TOUCH = """
+    UPDATE samples SET change = :change + own.position, revision = :revision + own.position
+    FROM (
+        SELECT samples.key, row_number() OVER (ORDER BY samples.key) AS position
+        FROM people CROSS JOIN samples ON samples.person = people.key
+        WHERE people.tenant = :tenant AND people.id = :id
+    ) AS own
+    WHERE samples.key = own.key
+"""
+
+PERSON_KEY = "SELECT key FROM people WHERE tenant = ? AND id = ?"
+
+SAMPLE_KEY = "SELECT key, person FROM samples WHERE tenant = ? AND number = ? AND space IS NOT NULL"
+
+HAS_SAMPLES = "SELECT 1 FROM samples WHERE person = ? LIMIT 1"
+
+FIRST_SAMPLES = """
+    SELECT people.id, people.key, min(samples.key), count(*)
+    FROM json_each(?) AS wanted CROSS JOIN people ON people.id = wanted.value
+    CROSS JOIN samples ON samples.person = people.key
+    WHERE people.tenant = ? GROUP BY people.key
+"""
+
+INSERT = """
+    INSERT INTO samples (tenant, number, change, revision, person, space, vector)
+    VALUES (?, ?, ?, ?, (SELECT key FROM people WHERE tenant = ? AND id = ?), ?, ?)
+"""
+
+CHANGE_VECTOR = """
+    UPDATE samples SET change = :change, revision = :revision, space = :space, vector = :vector WHERE key = :key
+"""
+
+Which = Literal["one", "person", "others", "tenant"]
+
+_BURY = """
+    UPDATE samples SET
+        change = :change + doomed.position, revision = :revision + doomed.position,
+        person = NULL, space = NULL, vector = NULL
+    FROM (SELECT key, row_number() OVER (ORDER BY key) AS position FROM samples WHERE {which}) AS doomed
+    WHERE samples.key = doomed.key
+"""
+
+BURY: Mapping[Which, str] = {
+    "one": _BURY.format(which="key = :key"),
+    "person": _BURY.format(which="person = :person"),
+    "others": _BURY.format(which="person = :person AND key <> :key"),
+    "tenant": _BURY.format(which="tenant = :tenant AND space IS NOT NULL"),
+}
+"""Turning samples into tombstones: one, all of a person, all but one of a person, all of a tenant."""
+
+DELETE_PERSON = "DELETE FROM people WHERE key = ?"
+
+DELETE_EVENTS = "DELETE FROM events WHERE person = ?"
+
+CLEAR_PEOPLE = "DELETE FROM people WHERE tenant = ?"
+
+CLEAR_EVENTS = "DELETE FROM events WHERE tenant = ? AND person IS NOT NULL"
+
+ADD_SPACE = "INSERT OR IGNORE INTO spaces (name, dimensions) VALUES (?, ?)"
+
+SPACE = "SELECT number, dimensions FROM spaces WHERE name = ?"
+
+ADD_EVENT = """
+    INSERT INTO events (tenant, number, at, kind, person, distance, api_key, device, latitude, longitude, crop)
+    SELECT :tenant, 1 + coalesce((SELECT max(number) FROM events WHERE tenant = :tenant), 0), :at, :kind,
+        (SELECT key FROM people WHERE tenant = :tenant AND id = :person),
+        :distance, :api_key, :device, :latitude, :longitude, :crop
+    WHERE :person IS NULL OR EXISTS (SELECT 1 FROM people WHERE tenant = :tenant AND id = :person)
+"""
+
+_EVENTS = """
+    SELECT number, at, kind, people.id, people.name, distance, api_key, device, latitude, longitude, crop IS NOT NULL
+    FROM events LEFT JOIN people ON people.key = events.person
+    WHERE number < :before AND (:kind IS NULL OR kind = :kind)
+"""
+
+EVENTS = f"{_EVENTS} AND events.tenant = :tenant ORDER BY number DESC LIMIT :limit"
+
+EVENTS_OF_PERSON = f"""
+    {_EVENTS} AND events.person = (SELECT key FROM people WHERE tenant = :tenant AND id = :person)
+    ORDER BY number DESC LIMIT :limit
+"""
+
+EVENT_CROP = "SELECT crop FROM events WHERE tenant = ? AND number = ? AND crop IS NOT NULL"
+
+PURGE_EVENTS = "DELETE FROM events WHERE tenant = ? AND at < ?"

@@ -1,0 +1,187 @@
+"""Names for faces: from embeddings to the people whose samples are nearest. No HTTP and no SQL here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face_detection.decision import Candidate, Rule, decide, trust
+from face_detection.extraction import ServedModel
+from face_detection.gallery.directory import Directory, TenantSettings
+from face_detection.gallery.distances import distances, prepare
+from face_detection.gallery.events import EventKind, Occasion
+from face_detection.gallery.search import Neighbour, Searcher
+from face_detection.gallery.store import Person, Sample, Store
+from face_detection.journal import Journal
+from face_detection.metrics import Metrics
+from face_detection.preparation import Prepared, jpeg
+from shared.geometry import Face
+from shared.models import Metric
+from shared.settings import FrontSettings
+
+_SAMPLES_OF_CLOSEST = 5
+"""Samples looked at for each of the closest people, who may have several."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A face and who it is.
+
+    Attributes:
+        face: where it is in the picture.
+        sample: the nearest of the person who was recognised, None when nobody is near enough.
+        distance: to that sample, or else to the nearest of all; None when the gallery is empty.
+        trust: 0 to 100, see ``decision.trust``; 0 when the gallery is empty.
+        closest: the nearest sample of each of the closest people, whether near enough or not, if that was asked for.
+        exact: whether all samples were considered, see ``gallery.search.Nearest``.
+    """
+
+    face: Face
+    sample: Sample | None
+    distance: float | None
+    trust: float
+    closest: Sequence[Candidate]
+    exact: bool
+
+    @property
+    def person(self) -> Person | None:
+        """Who it is."""
+        return self.sample.person if self.sample else None
+
+
+class Identifier:
+    """Compares faces with the samples of a tenant. Blocks; safe to use from several threads.
+
+    Args:
+        store: where samples are kept.
+        directory: knows the tenants' settings.
+        journal: told who was seen.
+        open_searcher: makes a searcher over the store for an embedding space and a metric.
+        settings: thresholds.
+        metrics: told about matches.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        journal: Journal,
+        open_searcher: Callable[[Store, str, Metric], Searcher],
+        settings: FrontSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._journal = journal
+        self._open_searcher = open_searcher
+        self._settings = settings
+        self._metrics = metrics
+        self._searcher: tuple[str, Searcher] | None = None
+        self._opening = threading.Lock()
+
+    def name(
+        self,
+        tenant: str,
+        prepared: Prepared,
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        min_distance: float | None,
+        rule: Rule | None,
+        occasion: Occasion,
+        closest: int,
+    ) -> list[Recognised]:
+        """Who each chosen face is, in order; see ``Recognition.identify``.
+
+        Args:
+            tenant: whose gallery.
+            prepared: faces and their crops.
+            model: what made the embeddings.
+            embeddings: (n, dimensions) float32, one for each chosen face.
+            min_distance: threshold; the tenant's when None.
+            rule: how to decide; the tenant's when None.
+            occasion: for the event log.
+            closest: how many people to name as the closest.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        settings = self._directory.tenant(tenant).settings
+        rule = rule or settings.rule
+        threshold = self.threshold(model, settings) if min_distance is None else min_distance
+        k = max(1 if rule == "nearest" else settings.neighbours, closest * _SAMPLES_OF_CLOSEST)
+        found = self.searcher(model).nearest(tenant, embeddings, k)
+        self._metrics.searches.labels("exact" if found.exact else "approximate").inc()
+        keys = {one.key for neighbours in found for one in neighbours if closest or one.distance < threshold}
+        samples = self._store.by_keys(tenant, keys) if keys else {}
+        recognised = []
+        for face, crop, probe, neighbours in zip(prepared.chosen, prepared.crops, embeddings, found, strict=True):
+            candidates = self._measure(samples, neighbours, probe, model)
+            winner = decide(candidates[: settings.neighbours], threshold, rule)
+            nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
+            sure = 0.0 if nearest is None else trust(nearest, threshold)
+            sample = winner.sample if winner else None
+            recognised.append(
+                Recognised(face, sample, nearest, sure, _of_different_people(candidates, closest), found.exact)
+            )
+            kind = EventKind.RECOGNISED if winner else EventKind.UNKNOWN
+            picture = jpeg(crop) if settings.keep_crops else None
+            self._journal.note(tenant, kind, sample.person.id if sample else None, nearest, occasion, picture)
+        self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
+        return recognised
+
+    def _measure(
+        self,
+        samples: dict[int, Sample],
+        neighbours: Sequence[Neighbour],
+        probe: NDArray[np.float32],
+        model: ServedModel,
+    ) -> list[Candidate]:
+        """Distances to the samples as they are now: one may have been replaced since it was found."""
+        near = [samples[one.key] for one in neighbours if one.key in samples]
+        near = [sample for sample in near if sample.space == model.space]
+        if not near:
+            return []
+        metric = self.metric(model)
+        rows = prepare(np.stack([sample.vector for sample in near]), metric)
+        measured = distances(rows, prepare(probe[np.newaxis], metric)[0], metric)
+        return sorted(map(Candidate, near, measured.tolist()), key=lambda one: (one.distance, one.sample.key))
+
+    def metric(self, model: ServedModel) -> Metric:
+        """The distance in use."""
+        return self._settings.distance or model.card.metric
+
+    def threshold(self, model: ServedModel, tenant: TenantSettings | None = None) -> float:
+        """The ``min_distance`` of requests that name none: the tenant's, the installation's, or the model's."""
+        if tenant is not None and tenant.min_distance is not None:
+            return tenant.min_distance
+        if self._settings.min_distance is not None:
+            return self._settings.min_distance
+        return model.card.threshold(self.metric(model)).distance
+
+    def refresh(self, model: ServedModel) -> None:
+        """Bring the index for a model up to date."""
+        self.searcher(model).refresh()
+
+    def size(self, tenant: str) -> int:
+        """Samples of a tenant in the search index, 0 before it was opened."""
+        return self._searcher[1].size(tenant) if self._searcher else 0
+
+    def searcher(self, model: ServedModel) -> Searcher:
+        """The searcher for the embeddings of a model."""
+        with self._opening:
+            opened = self._searcher
+            if opened is None or opened[0] != model.space:
+                opened = (model.space, self._open_searcher(self._store, model.space, self.metric(model)))
+                self._searcher = opened
+            return opened[1]
+
+
+def _of_different_people(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    nearest: dict[str, Candidate] = {}
+    for candidate in candidates:
+        nearest.setdefault(candidate.sample.person.id, candidate)
+    return list(nearest.values())[:count]

@@ -1,0 +1,97 @@
+"""What every event log must do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from shared.errors import InvalidRequest, NotFound, StorageError
+from tests.gallery_samples import samples
+
+BACKENDS: dict[str, Callable[[Path], Gallery]] = {
+    "sqlite file": lambda folder: open_gallery(str(folder / "gallery.db")),
+    "sqlite memory": lambda folder: open_gallery(":memory:"),
+}
+
+HERE = Occasion("key", 7, -3.7, 38.5)
+
+
+@pytest.fixture(params=BACKENDS)
+def gallery(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gallery]:
+    gallery = BACKENDS[request.param](tmp_path)
+    gallery.store.upsert("t", samples("ab"))
+    gallery.store.upsert("u", samples("a"))
+    yield gallery
+    gallery.close()
+
+
+def seen(person: str | None, at: int = 1, crop: bytes | None = None, distance: float | None = 0.5) -> NewEvent:
+    return NewEvent(at, EventKind.RECOGNISED if person else EventKind.UNKNOWN, person, distance, HERE, crop)
+
+
+def test_an_event_comes_back_as_it_was_logged(gallery: Gallery) -> None:
+    assert list(gallery.events.page("t", 10)) == []
+    gallery.events.append([("t", seen("a", 5)), ("t", NewEvent(6, EventKind.ENROLLED, "b", None, Occasion(), b"jpeg"))])
+    enrolled, recognised = gallery.events.page("t", 10)
+    assert (recognised.number, recognised.at, recognised.kind, recognised.person, recognised.name) == (
+        (1, 5, EventKind.RECOGNISED, "a", "name of a")
+    )
+    assert (recognised.distance, recognised.occasion, recognised.has_crop) == (0.5, HERE, False)
+    assert (enrolled.number, enrolled.distance, enrolled.occasion, enrolled.has_crop) == (2, None, Occasion(), True)
+    assert gallery.events.crop("t", 2) == b"jpeg"
+    for tenant, number in (("t", 1), ("t", 3), ("u", 2)):
+        with pytest.raises(NotFound):
+            gallery.events.crop(tenant, number)
+
+
+def test_pages_and_filters(gallery: Gallery) -> None:
+    gallery.events.append([("t", seen(person, at)) for at, person in enumerate(["a", None, "b", "a", None])])
+    gallery.events.append([("u", seen("a"))])
+
+    def numbers(**wanted: object) -> list[int]:
+        return [event.number for event in gallery.events.page("t", **({"limit": 10} | wanted))]  # type: ignore[arg-type]
+
+    assert numbers() == [5, 4, 3, 2, 1]
+    assert numbers(limit=2) == [5, 4]
+    assert numbers(limit=2, before=4) == [3, 2]
+    assert numbers(person="a") == [4, 1]
+    assert numbers(person="a", before=4) == [1]
+    assert numbers(person="nobody") == []
+    assert numbers(kind=EventKind.UNKNOWN) == [5, 2]
+    assert numbers(kind=EventKind.UNKNOWN, person="a") == []
+    assert [event.number for event in gallery.events.page("u", 10)] == [1]
+
+
+def test_events_go_with_the_person(gallery: Gallery) -> None:
+    gallery.events.append([("t", seen("a")), ("t", seen("b")), ("t", seen(None)), ("u", seen("a"))])
+    gallery.store.delete("t", "a")
+    assert [event.person for event in gallery.events.page("t", 10)] == [None, "b"]
+    gallery.store.delete_sample("t", 2)
+    assert [event.person for event in gallery.events.page("t", 10)] == [None]
+    gallery.store.clear("u")
+    assert list(gallery.events.page("u", 10)) == []
+
+
+def test_events_of_people_who_are_gone_are_dropped(gallery: Gallery) -> None:
+    gallery.store.delete("t", "a")
+    gallery.events.append([("t", seen("a")), ("t", seen("b"))])
+    assert [event.person for event in gallery.events.page("t", 10)] == ["b"]
+
+
+def test_purging(gallery: Gallery) -> None:
+    gallery.events.append([("t", seen("a", at)) for at in (1, 2, 3)] + [("u", seen("a", 1))])
+    assert gallery.events.purge("t", 3) == 2
+    assert [event.at for event in gallery.events.page("t", 10)] == [3]
+    assert len(gallery.events.page("u", 10)) == 1
+
+
+def test_failures_are_translated(gallery: Gallery) -> None:
+    with pytest.raises(InvalidRequest):
+        gallery.events.page("t", 1, person="\ud800")
+    gallery.close()
+    with pytest.raises(StorageError):
+        gallery.events.append([("t", seen("a"))])

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from face_detection.decision import Candidate, decide, trust
+from face_detection.gallery.store import Person, Sample
+from tests.gallery_samples import vectors
+
+VECTOR = vectors(1)[0]
+
+
+def candidates(*near: tuple[str, float]) -> list[Candidate]:
+    return [
+        Candidate(Sample(key, key, 1, 1, "s", Person(id, id, None, None, 1, "", ""), VECTOR), distance)
+        for key, (id, distance) in enumerate(near)
+    ]
+
+
+def winner(rule: str, *near: tuple[str, float], threshold: float = 10.0) -> tuple[str, float] | None:
+    won = decide(candidates(*near), threshold, rule)  # type: ignore[arg-type]
+    return (won.sample.person.id, won.distance) if won else None
+
+
+@pytest.mark.parametrize("rule", ["nearest", "vote"])
+def test_nobody_is_named_at_or_above_the_threshold(rule: str) -> None:
+    assert winner(rule) is None
+    assert winner(rule, ("a", 10.0), ("a", 10.1)) is None
+    assert winner(rule, ("a", 9.9)) == ("a", 9.9)
+    assert winner(rule, ("a", 0.0), threshold=0.0) is None
+
+
+def test_the_nearest_sample_decides() -> None:
+    assert winner("nearest", ("a", 4.0), ("b", 4.1), ("b", 4.1)) == ("a", 4.0)
+
+
+def test_votes_are_weighted_by_distance() -> None:
+    assert winner("vote", ("a", 4.0), ("b", 4.1), ("b", 4.1)) == ("b", 4.1)
+    assert winner("vote", ("a", 1.0), ("b", 8.0), ("b", 8.0)) == ("a", 1.0)
+    assert winner("vote", ("a", 4.0), ("b", 10.0), ("b", 10.0), ("b", 10.0)) == ("a", 4.0)
+
+
+def test_between_equal_votes_the_nearest_sample_decides() -> None:
+    assert winner("vote", ("a", 4.0), ("b", 4.0)) == ("a", 4.0)
+    assert winner("vote", ("b", 2.5), ("a", 5.0), ("a", 7.5)) == ("b", 2.5)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 20)), max_size=8).map(
+        lambda near: sorted(near, key=lambda n: n[1])
+    ),
+    st.floats(0, 20),
+)
+def test_a_vote_names_somebody_exactly_when_the_nearest_rule_does(
+    near: list[tuple[str, float]], threshold: float
+) -> None:
+    voted = winner("vote", *near, threshold=threshold)
+    assert (voted is None) == (winner("nearest", *near, threshold=threshold) is None)
+    if voted:
+        assert voted[1] == min(distance for id, distance in near if id == voted[0]) < threshold
+
+
+@given(st.floats(0, 1e300), st.floats(0, 1e3))
+def test_trust_is_a_percentage_that_falls_with_the_distance(distance: float, threshold: float) -> None:
+    assert 0 <= trust(distance, threshold) <= 100
+    assert trust(distance, threshold) <= trust(distance / 2, threshold)
+
+
+def test_trust_is_50_at_the_threshold() -> None:
+    assert trust(9.0, 9.0) == 50
+    assert trust(0.0, 9.0) > 99
+    assert trust(18.0, 9.0) < 1
+    assert trust(math.inf, 9.0) == pytest.approx(0)
