@@ -8,6 +8,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     DATABASE=/data/gallery.db \
     FRONT_BIND=0.0.0.0:6337
 WORKDIR /service
+# For names that are drawn into pictures.
+RUN apt-get update && apt-get install --yes --no-install-recommends fonts-dejavu-core && rm -rf /var/lib/apt/lists/*
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --requirement requirements.txt
 # A new volume takes over the owner of the folder that it covers.

@@ -81,10 +81,11 @@ class Enroller:
             ExtractionError, DeadlinePassed: no picture could be embedded, for want of the extraction service.
         """
         gate = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+        embed_crops = self._embed_patiently if len(enrolments) > 1 else self._embed
 
         async def run(chunk: Sequence[Enrolment]) -> list[Outcome]:
             async with gate:
-                return await self._embed_chunk(chunk, model, keep_crops)
+                return await self._embed_chunk(chunk, model, embed_crops, keep_crops)
 
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -96,7 +97,7 @@ class Enroller:
         return outcomes
 
     async def _embed_chunk(
-        self, enrolments: Sequence[Enrolment], model: ServedModel, keep_crops: bool
+        self, enrolments: Sequence[Enrolment], model: ServedModel, embed_crops: Embed, keep_crops: bool
     ) -> list[Outcome]:
         """What became of each enrolment, in order."""
         prepared = await asyncio.gather(
@@ -110,7 +111,8 @@ class Enroller:
         failure: ServiceError | None = None
         if usable:
             try:
-                vectors = list(await self._embed_patiently(np.concatenate([one.crops for one in usable]), model))
+                crops = np.concatenate([one.crops for one in usable])
+                vectors = list(await embed_crops(crops, model))
             except (ExtractionError, DeadlinePassed) as error:
                 failure = error
         rows = iter(vectors)

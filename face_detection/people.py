@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from face_detection.gallery.events import Event, EventKind, EventLog
-from face_detection.gallery.store import Page, Person, Sample, Store, Tombstone
+from face_detection.gallery.store import Description, Page, Person, Sample, Store, Tombstone
 from face_detection.pool import GalleryPool
 from shared.errors import NotFound
 
@@ -50,13 +49,13 @@ class People:
         """What has changed since a revision; see ``Store.feed``."""
         return await self._pool.run(lambda: self._store.feed(tenant, since, limit))
 
-    async def describe(self, tenant: str, id: str, name: str, metadata: Any, action: str | None) -> None:
+    async def describe(self, tenant: str, id: str, description: Description) -> None:
         """Give a person another name, metadata and action.
 
         Raises:
             NotFound: there is nobody with this id.
         """
-        await self._pool.run(lambda: self._store.describe(tenant, id, name, metadata, action))
+        await self._pool.run(lambda: self._store.describe(tenant, id, description))
 
     async def delete(self, tenant: str, id: str) -> None:
         """Delete a person with all samples and events.

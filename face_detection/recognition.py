@@ -17,7 +17,7 @@ from face_detection.extraction import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Directory
 from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.events import EventKind, Occasion
-from face_detection.gallery.store import Sample, Store
+from face_detection.gallery.store import Description, Sample, Store
 from face_detection.identification import Identifier, Recognised
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
@@ -152,8 +152,15 @@ class Recognition:
         stored = iter(samples)
         return [Added(next(stored), one.face, one.faces) if isinstance(one, Embedded) else one for one in outcomes]
 
-    async def replace(self, tenant: str, number: int, picture: Encoded, occasion: Occasion = ANONYMOUS) -> None:
-        """Take the embedding of a sample from another picture.
+    async def replace(
+        self,
+        tenant: str,
+        number: int,
+        picture: Encoded,
+        occasion: Occasion = ANONYMOUS,
+        description: Description | None = None,
+    ) -> None:
+        """Take the embedding of a sample from another picture, and say something else of its person if there is one.
 
         Raises:
             NotFound: there is no sample with this number.
@@ -167,7 +174,7 @@ class Recognition:
             if isinstance(outcome, ServiceError):
                 raise outcome
             new = outcome.sample
-            await self._pool.run(lambda: self._store.replace(tenant, number, new.space, new.vector))
+            await self._pool.run(lambda: self._store.replace(tenant, number, new.space, new.vector, description))
         self._note_enrolled(tenant, [outcome], occasion)
 
     async def identify(

@@ -19,7 +19,7 @@ from face_detection.api import dataset
 from face_detection.api.operations import ACCESS, DIRECTORY, RECOGNITION
 from face_detection.gallery import open_store, sqlite_writing
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.store import NewSample, Sample, Store
+from face_detection.gallery.store import Description, NewSample, Sample, Store
 from shared.errors import NotFound
 from tests.conftest import Front
 from tests.gallery_samples import OTHER_SPACE, SPACE, sample, vectors
@@ -46,7 +46,7 @@ def write_at_random(store: Store, tenant: str, seed: int, steps: int, space: str
                 case 2:
                     store.replace(tenant, chance.choice(numbers), space, rows[chance.randrange(64)])
                 case 3:
-                    store.describe(tenant, chance.choice(IDS), "name", {"n": chance.random()}, None)
+                    store.describe(tenant, chance.choice(IDS), Description("name", {"n": chance.random()}))
                 case 4:
                     store.delete(tenant, chance.choice(IDS))
                 case 5:

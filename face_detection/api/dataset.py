@@ -27,7 +27,7 @@ from face_detection.api.parameters import read_parameters
 from face_detection.enrolment import Enrolment
 from face_detection.fetching import PictureFetcher
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.store import Sample, Tombstone
+from face_detection.gallery.store import Description, Sample, Tombstone
 from shared.errors import ServiceError
 
 TAG = "Data set"
@@ -72,18 +72,17 @@ async def update(request: web.Request) -> web.Response:
     """Give a face another picture, its person other arguments, or both."""
     wanted = validate(_UPDATE, await read_parameters(request))
     tenant, people = request[CALLER].tenant, request.app[PEOPLE]
-    await people.sample(tenant, wanted.face_id)  # before a picture is fetched for nothing
-    # The picture first: it may be refused, and then nothing has changed.
+    person = (await people.sample(tenant, wanted.face_id)).person
+    description = None
+    if wanted.unique_args is not None:
+        name = wanted.unique_args.get("name")
+        description = Description(name if isinstance(name, str) else person.name, wanted.unique_args, person.action)
     if wanted.image is not None or wanted.image_url is not None:
         picture = await _picture(request, wanted)
-        await request.app[RECOGNITION].replace(tenant, wanted.face_id, picture, occasion_of(request))
-    sample = await people.sample(tenant, wanted.face_id)
-    if wanted.unique_args is not None:
-        person, name = sample.person, wanted.unique_args.get("name")
-        new_name = name if isinstance(name, str) else person.name
-        await people.describe(tenant, person.id, new_name, wanted.unique_args, person.action)
-        sample = await people.sample(tenant, wanted.face_id)
-    return _face_response(sample)
+        await request.app[RECOGNITION].replace(tenant, wanted.face_id, picture, occasion_of(request), description)
+    elif description is not None:
+        await people.describe(tenant, person.id, description)
+    return _face_response(await people.sample(tenant, wanted.face_id))
 
 
 async def delete(request: web.Request) -> web.Response:

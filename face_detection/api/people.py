@@ -21,7 +21,7 @@ from face_detection.api.operations import (
 )
 from face_detection.enrolment import Enrolment
 from face_detection.gallery.directory import Right
-from face_detection.gallery.store import Person, Sample
+from face_detection.gallery.store import Description, Person, Sample
 from shared.errors import InvalidRequest, NotFound, ServiceError
 
 TAG = "People"
@@ -171,7 +171,7 @@ async def change_person(request: web.Request) -> web.Response:
     given |= {name: getattr(wanted, name) for name in wanted.model_fields_set}
     if given["name"] is None:
         raise InvalidRequest("name: must not be null")
-    await people.describe(tenant, id, **given)
+    await people.describe(tenant, id, Description(**given))
     return json_response(dump(PersonAnswer.of(await people.get(tenant, id))))
 
 

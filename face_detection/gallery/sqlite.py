@@ -14,13 +14,13 @@ from face_detection.gallery.connections import Connections
 from face_detection.gallery.sqlite_writing import LITTLE_ENDIAN, Transaction, number_of
 from face_detection.gallery.store import (
     Change,
+    Description,
     NewSample,
     Page,
     Person,
     Sample,
     Tombstone,
     Vector,
-    check_description,
 )
 from shared.errors import NotFound, QuotaExceeded, StorageError
 
@@ -49,16 +49,19 @@ class SQLiteStore:
             rows = transaction.connection.execute(sql.BY_NUMBERS, (json.dumps(numbers), tenant)).fetchall()
         return [_sample(*row) for row in rows]
 
-    def replace(self, tenant: str, number: int, space: str, vector: Vector) -> None:
+    def replace(
+        self, tenant: str, number: int, space: str, vector: Vector, description: Description | None = None
+    ) -> None:
         """See ``Store``."""
         with self._writing(tenant) as transaction:
             transaction.replace(number, space, vector)
+            if description is not None:
+                transaction.describe(transaction.owner(number), description)
 
-    def describe(self, tenant: str, id: str, name: str, metadata: Any, action: str | None) -> None:
+    def describe(self, tenant: str, id: str, description: Description) -> None:
         """See ``Store``."""
-        check_description(name, metadata, action)
         with self._writing(tenant) as transaction:
-            transaction.describe(id, name, metadata, action)
+            transaction.describe(id, description)
 
     def delete(self, tenant: str, id: str) -> bool:
         """See ``Store``."""

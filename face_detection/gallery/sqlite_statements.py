@@ -99,6 +99,11 @@ PERSON_KEY = "SELECT key FROM people WHERE tenant = ? AND id = ?"
 
 SAMPLE_KEY = "SELECT key, person FROM samples WHERE tenant = ? AND number = ? AND space IS NOT NULL"
 
+OWNER = """
+    SELECT people.id FROM samples JOIN people ON people.key = samples.person
+    WHERE samples.tenant = ? AND samples.number = ?
+"""
+
 HAS_SAMPLES = "SELECT 1 FROM samples WHERE person = ? LIMIT 1"
 
 FIRST_SAMPLES = """

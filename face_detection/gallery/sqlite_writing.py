@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from face_detection.gallery import sqlite_statements as sql
-from face_detection.gallery.store import NewSample, Vector
+from face_detection.gallery.store import Description, NewSample, Vector
 from shared.errors import NotFound, SpaceMismatch
 
 LITTLE_ENDIAN = np.dtype("<f4")
@@ -57,13 +57,18 @@ class Transaction:
             raise NotFound("There is no sample with this number.")
         self._change_vector(rows[0][0], _space_number(self.connection, space, vector.size), vector)
 
-    def describe(self, id: str, name: str, metadata: Any, action: str | None) -> None:
+    def describe(self, id: str, description: Description) -> None:
         """See ``Store.describe``."""
-        row = self._row(id, name, metadata, action)
+        row = self._row(id, description.name, description.metadata, description.action)
         if not self.connection.execute(sql.DESCRIBE, row).rowcount:
             raise NotFound("There is nobody with this id.")
         counters = {"change": self.change, "revision": self._revision}
         self._advance(self.connection.execute(sql.TOUCH, row | counters).rowcount)
+
+    def owner(self, number: int) -> str:
+        """Id of the person whose sample it is; there must be one."""
+        rows = self.connection.execute(sql.OWNER, (self._tenant, number)).fetchall()
+        return str(rows[0][0])
 
     def delete(self, id: str) -> bool:
         """See ``Store.delete``."""

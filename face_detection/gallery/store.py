@@ -60,6 +60,22 @@ class NewSample:
             raise InvalidRequest("The embedding is zero, too long or not finite.")
 
 
+@dataclass(frozen=True)
+class Description:
+    """What is said of a person; see ``NewSample``.
+
+    Raises:
+        InvalidRequest: see ``check_description``.
+    """
+
+    name: str
+    metadata: Any
+    action: str | None = None
+
+    def __post_init__(self) -> None:
+        check_description(self.name, self.metadata, self.action)
+
+
 def check_description(name: str, metadata: Any, action: str | None) -> None:
     """Refuse what a store could not give back.
 
@@ -195,20 +211,21 @@ class Store(Protocol):
             SpaceMismatch, QuotaExceeded: see ``upsert``.
         """
 
-    def replace(self, tenant: str, number: int, space: str, vector: Vector) -> None:
-        """Give one sample another embedding.
+    def replace(
+        self, tenant: str, number: int, space: str, vector: Vector, description: Description | None = None
+    ) -> None:
+        """Give one sample another embedding and, if there is one, its person another description.
 
         Raises:
             NotFound: the tenant has no such sample.
             SpaceMismatch: see ``upsert``.
         """
 
-    def describe(self, tenant: str, id: str, name: str, metadata: Any, action: str | None) -> None:
+    def describe(self, tenant: str, id: str, description: Description) -> None:
         """Give a person another name, metadata and action.
 
         Raises:
             NotFound: the tenant has no such person.
-            InvalidRequest: see ``check_description``.
         """
 
     def delete(self, tenant: str, id: str) -> bool:

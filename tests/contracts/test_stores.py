@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from face_detection.gallery import open_store
-from face_detection.gallery.store import Sample, Store, Tombstone
+from face_detection.gallery.store import Description, Sample, Store, Tombstone
 from shared.errors import InvalidRequest, NotFound, QuotaExceeded, SpaceMismatch, StorageError
 from tests.gallery_samples import OTHER_SPACE, SPACE, ids_of, sample, samples, vectors
 
@@ -42,7 +42,7 @@ def test_an_empty_store(store: Store) -> None:
     for call in (
         lambda: store.get("t", "a"),
         lambda: store.sample("t", 1),
-        lambda: store.describe("t", "a", "b", None, None),
+        lambda: store.describe("t", "a", Description("b", None)),
         lambda: store.replace("t", 1, SPACE, vectors(1)[0]),
     ):
         with pytest.raises(NotFound):
@@ -125,6 +125,13 @@ def test_a_sample_gets_another_embedding(store: Store) -> None:
     assert (after.key, after.person.name) == (before.key, before.person.name)
     assert (after.change, after.revision > before.revision) == (3, True)
     np.testing.assert_array_equal(after.vector, vectors(1, seed=7)[0])
+    store.replace("t", 2, SPACE, vectors(1, seed=8)[0], Description("Ada", [1]))
+    described = store.sample("t", 2)
+    assert (described.person.name, described.person.metadata, described.person.action) == ("Ada", [1], None)
+    np.testing.assert_array_equal(described.vector, vectors(1, seed=8)[0])
+    with pytest.raises(SpaceMismatch):
+        store.replace("t", 2, SPACE, vectors(1, 3)[0], Description("not taken", None))
+    assert store.sample("t", 2) == described
     with pytest.raises(SpaceMismatch):
         store.replace("t", 2, SPACE, vectors(1, 3)[0])
     with pytest.raises(NotFound):
@@ -134,13 +141,13 @@ def test_a_sample_gets_another_embedding(store: Store) -> None:
 def test_a_new_description_is_a_change_of_every_sample(store: Store) -> None:
     store.add("t", [sample("a", vector) for vector in vectors(2)] + samples("b"))
     seen = store.feed("t", 0, 10)[-1].revision
-    store.describe("t", "a", "Ada", {"new": True}, None)
+    store.describe("t", "a", Description("Ada", {"new": True}))
     person = store.get("t", "a")
     assert (person.name, person.metadata, person.action, person.samples) == ("Ada", {"new": True}, None, 2)
     assert [entry.number for entry in store.feed("t", seen, 10)] == [1, 2]
     assert [change.number for change in store.changes(3, 10)] == [4, 5]
     with pytest.raises(InvalidRequest):
-        store.describe("t", "a", "Ada", float("nan"), None)
+        store.describe("t", "a", Description("Ada", float("nan")))
 
 
 def test_deleting_a_person(store: Store) -> None:
