@@ -27,7 +27,7 @@ from face_detection.api import (
 )
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.guard import guarded
-from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, Gate
+from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
 from face_detection.api.openapi import describe
 from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, RECOGNITION, Operation
 from face_detection.detection import YuNet
@@ -110,6 +110,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     app[ACCESS] = access
     app[DIRECTORY] = gallery.directory
     app[GATE] = Gate()
+    app[STREAMS] = frozenset(operation.path for operation in OPERATIONS if operation.stream_types)
     app[FAILURES] = {operation.path: operation.failure for operation in OPERATIONS if operation.failure}
     app[status.OPENAPI] = describe(OPERATIONS, VERSION)
     for operation in OPERATIONS:

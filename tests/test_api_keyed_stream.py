@@ -23,8 +23,10 @@ from pydantic import TypeAdapter
 from face_detection.api.keyed_schemas import StreamedPhoto, StreamSummary
 from face_detection.api.middleware import GATE
 from face_detection.api.operations import ACCESS
+from face_detection.api.parts import read_parts
 from face_detection.app import create_app
 from face_detection.gallery.directory import Right
+from shared.errors import InvalidRequest
 from shared.settings import FrontSettings
 from tests.conftest import Front
 
@@ -400,3 +402,50 @@ PIECES = st.lists(
 def test_any_bytes_get_a_documented_answer(send_now: Send, body: bytes, user: str | None, kind: str) -> None:
     status, _ = send_now(body, user, {"Content-Type": kind})
     assert status in (200, 400)
+
+
+async def read_in_pieces(body: bytes, cuts: list[int], limit: int) -> list[tuple[str | None, bytes | None]]:
+    """What ``read_parts`` makes of a body that comes in pieces."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        ends = sorted({min(cut, len(body)) for cut in cuts} | {len(body)})
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield body[start:end]
+
+    found = read_parts('multipart/mixed; boundary="x"', pieces(), limit)
+    return [(part.name, part.content) async for part in found]
+
+
+CONTENT = st.lists(st.sampled_from([b"\r", b"\n", b"--", b"x", b"y", b"\r\n--", b"\0"]), max_size=12).map(b"".join)
+
+
+@given(
+    contents=st.lists(st.tuples(CONTENT.filter(lambda content: b"\r\n--x" not in content), st.booleans()), max_size=4),
+    cuts=st.lists(st.integers(0, 400), max_size=30),
+    preamble=st.sampled_from([b"", b"\r\n", b"Not for you.\r\n"]),
+    limit=st.integers(0, 20),
+)
+def test_parts_are_read_the_same_however_they_come(
+    contents: list[tuple[bytes, bool]], cuts: list[int], preamble: bytes, limit: int
+) -> None:
+    body = preamble
+    for number, (content, measured) in enumerate(contents):
+        body += b'--x\r\nContent-Disposition: form-data; name="%d"\r\n' % number
+        body += (b"Content-Length: %d\r\n" % len(content) if measured else b"") + b"\r\n" + content + b"\r\n"
+    body += b"--x--"
+    expected = [
+        (str(number), content if len(content) <= limit else None) for number, (content, _) in enumerate(contents)
+    ]
+    assert asyncio.run(read_in_pieces(body, cuts, limit)) == expected
+    with pytest.raises(InvalidRequest):
+        asyncio.run(read_in_pieces(body[:-2], cuts, limit))
+
+
+async def test_many_streams_may_begin_at_once(start_front: Front, small: bytes) -> None:
+    front = await start_front(max_pending_bytes=300_000_000)
+
+    async def photos() -> AsyncIterator[bytes]:
+        yield line(picture=small)
+
+    for status, lines in await asyncio.gather(*(send(front, photos()) for _ in range(8))):
+        assert (status, lines[-1]["learned"]) == (200, 1)

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from face_detection.access import Access
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.guard import caller_for_company, guarded
-from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, Gate
+from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
 from face_detection.api.operations import ACCESS, CALLER, Operation
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import Right, TenantSettings
@@ -54,6 +54,7 @@ async def client() -> AsyncIterator[TestClient]:
     app[SETTINGS] = FrontSettings()
     app[METRICS] = Metrics()
     app[GATE] = Gate()
+    app[STREAMS] = frozenset()
     app[FAILURES] = {}
     app[ACCESS] = Access(gallery.directory, allow_anonymous=False)
     for operation in OPERATIONS:

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from face_detection.api.bodies import SETTINGS, read_body
 from face_detection.api.failures import ORIGINAL
-from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, Gate
+from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
 from face_detection.metrics import Metrics
 from shared.settings import FrontSettings
 
@@ -38,6 +38,7 @@ async def client() -> AsyncIterator[TestClient]:
     app[SETTINGS] = FrontSettings(max_pending_requests=2, max_pending_bytes=50, max_body_bytes=40)
     app[METRICS] = Metrics()
     app[GATE] = Gate()
+    app[STREAMS] = frozenset()
     app[FAILURES] = {"/plain": ORIGINAL}
     app[RELEASE] = asyncio.Event()
     app.router.add_get("/wait", wait)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 
 import orjson
 from aiohttp import web
@@ -14,7 +14,6 @@ from pydantic import BaseModel
 
 from face_detection.api import keyed_schemas as schemas
 from face_detection.api.bodies import SETTINGS, parse_json, validate
-from face_detection.api.middleware import GATE
 from face_detection.api.operations import CALLER, RECOGNITION, occasion_of
 from face_detection.api.parts import read_parts
 from face_detection.enrolment import Enrolment
@@ -42,8 +41,7 @@ async def train_stream(request: web.Request) -> web.StreamResponse:
     """Learn photos as they come. What was learned stays, however the stream ends."""
     training = _Training(request, validate(schemas.STREAM_QUERY, dict(request.query)).user_name)
     try:
-        with _weighing_one_photo(request):
-            await training.run()
+        await training.run()
     except ServiceError as error:
         if not training.response.prepared:
             raise
@@ -173,19 +171,6 @@ class _Training:
             yield message
 
 
-@contextmanager
-def _weighing_one_photo(request: web.Request) -> Iterator[None]:
-    """Count one photo among the bytes of pending requests instead of the whole body, which is never held in memory."""
-    settings, gate = request.app[SETTINGS], request.app[GATE]
-    length = request.content_length
-    excess = max(0, (settings.max_body_bytes if length is None else length) - _most_bytes(request))
-    gate.bytes -= excess
-    try:
-        yield
-    finally:
-        gate.bytes += excess
-
-
 def _most_bytes(request: web.Request) -> int:
     """Of a photo in any form: base64 needs four bytes for three, and JSON may escape some."""
     return request.app[SETTINGS].max_image_bytes * 3 // 2 + _MAX_OTHER
@@ -201,12 +186,12 @@ def _messages(request: web.Request) -> Messages:
 
 async def _read_parts(request: web.Request) -> Messages:
     """A part with the user's name, unless the query has it, and a part for each photo."""
-    limit = _most_bytes(request)
+    content_type, chunks = request.headers["Content-Type"], aiter(request.content.iter_any())
     name_comes = _USER_NAME not in request.query
-    async with aclosing(read_parts(request, limit)) as parts:
+    async with aclosing(read_parts(content_type, chunks, _most_bytes(request))) as parts:
         async for part in parts:
             if part.content is None:
-                yield _too_large(limit)
+                yield _too_large(request)
             elif part.name == _USER_NAME or (name_comes and part.name is None):
                 yield validate(schemas.STREAM_MESSAGE, {_USER_NAME: part.content})
             else:
@@ -218,10 +203,9 @@ async def _read_parts(request: web.Request) -> Messages:
 
 async def _read_messages(request: web.Request) -> Messages:
     """A JSON object on each line."""
-    limit = _most_bytes(request)
-    async for line in _read_lines(request, limit):
+    async for line in _read_lines(request, _most_bytes(request)):
         if line is None:
-            yield _too_large(limit)
+            yield _too_large(request)
         elif line.strip():
             try:
                 yield validate(schemas.STREAM_MESSAGE, await parse_json(line))
@@ -247,5 +231,5 @@ async def _read_lines(request: web.Request, limit: int) -> AsyncGenerator[bytes 
         yield None if size > limit else b"".join(pieces)
 
 
-def _too_large(limit: int) -> ImageTooLarge:
-    return ImageTooLarge(f"The photo has more than {limit} bytes.")
+def _too_large(request: web.Request) -> ImageTooLarge:
+    return ImageTooLarge(f"The encoded image has more than {request.app[SETTINGS].max_image_bytes} bytes.")

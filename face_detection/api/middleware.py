@@ -17,6 +17,8 @@ from shared import errors, logs, wire
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
 FAILURES: web.AppKey[dict[str, FailureForm]] = web.AppKey("failures", dict)
 """How the routes that have a form of their own word their failures, by the pattern of their path."""
+STREAMS: web.AppKey[frozenset[str]] = web.AppKey("streams", frozenset)
+"""Patterns of the paths whose bodies are read picture by picture, and never held whole."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -112,6 +114,8 @@ async def bound_load(request: web.Request, handler: Handler) -> web.StreamRespon
     size = 0
     if request.can_read_body:
         size = settings.max_body_bytes if request.content_length is None else request.content_length
+        if route_of(request) in request.app[STREAMS]:
+            size = min(size, settings.max_image_bytes * 3 // 2)  # base64 needs four bytes for three
     # A single request is let in whatever it announces: its own limit is checked where it is read.
     if gate.pending and (
         gate.pending >= settings.max_pending_requests or gate.bytes + size > settings.max_pending_bytes

@@ -6,13 +6,11 @@ wait for ever.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
 from email.utils import collapse_rfc2231_value
-
-from aiohttp import web
 
 from shared.errors import InvalidRequest
 
@@ -36,19 +34,20 @@ class Part:
     content: bytes | None
 
 
-async def read_parts(request: web.Request, limit: int) -> AsyncGenerator[Part]:
+async def read_parts(content_type: str, chunks: AsyncIterator[bytes], limit: int) -> AsyncGenerator[Part]:
     """The parts of a multipart body.
 
     A part that announces its Content-Length ends with it, others at the boundary before the next one.
 
     Args:
-        request: of any multipart type.
+        content_type: of the body, any multipart type.
+        chunks: the body.
         limit: most bytes of a part.
 
     Raises:
         InvalidRequest: not well-formed.
     """
-    source = _Source(request)
+    source = _Source(content_type, chunks)
     await source.find(source.delimiter, _MAX_HEAD)
     while not await source.starts_with(b"--"):
         head = await source.find(b"\r\n\r\n", _MAX_HEAD)
@@ -69,16 +68,16 @@ async def read_parts(request: web.Request, limit: int) -> AsyncGenerator[Part]:
 class _Source:
     """What has come of a body and was not yet read."""
 
-    def __init__(self, request: web.Request) -> None:
-        content_type = Message()
-        content_type["Content-Type"] = request.headers["Content-Type"]
-        boundary = content_type.get_boundary()
+    def __init__(self, content_type: str, chunks: AsyncIterator[bytes]) -> None:
+        header = Message()
+        header["Content-Type"] = content_type
+        boundary = header.get_boundary()
         if not boundary or not boundary.isascii() or len(boundary) > _MAX_BOUNDARY:
             raise InvalidRequest("The multipart body has no boundary.")
         self.delimiter = b"\r\n--" + boundary.encode()
         # The first boundary has no line before it.
         self._waiting = bytearray(b"\r\n")
-        self._chunks = aiter(request.content.iter_any())
+        self._chunks = chunks
 
     async def starts_with(self, mark: bytes) -> bool:
         """Whether a mark comes next."""
