@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from face_detection.api import schemas
 from face_detection.api.bodies import validate
 from face_detection.api.operations import CALLER, PEOPLE, Operation, dump, json_response
-from face_detection.api.people import time_of
+from face_detection.api.people_schemas import time_of
 from face_detection.gallery.directory import Right
 from face_detection.gallery.events import Event, EventKind
 
