@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint demo bench bench-full clean help
+.PHONY: run test programs lint demo bench bench-full clean help
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -10,8 +10,23 @@ help:  ## Show the targets
 run: $(VENV)/.installed  ## Set everything up, start both services, print their address; Ctrl-C stops them
 	@$(BIN)/python -m deploy.run
 
-test: $(VENV)/.installed-dev lint  ## Set everything up and run every check
+test: programs $(VENV)/.installed-dev lint  ## Set everything up and run every check
+	-@$(BIN)/python -m deploy.web_assets
 	$(BIN)/python -m pytest
+
+# program:package
+PROGRAMS := chromium:chromium chromedriver:chromium-driver npm:npm Xvfb:xvfb xdotool:xdotool
+
+programs:
+	@missing=; for pair in $(PROGRAMS); do \
+		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "Some tests need programs that are missing; on Debian: apt-get install$$missing" >&2; exit 1; \
+	fi; \
+	echo "Installing$$missing ..."; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $$missing >/dev/null
 
 lint: $(VENV)/.installed-dev  ## Check style and types
 	$(BIN)/ruff check .
@@ -40,7 +55,7 @@ $(VENV)/.installed: $(VENV)/.created requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-tensorflow.txt requirements-pytorch.txt requirements-approximate.txt requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-tensorflow.txt requirements-pytorch.txt requirements-approximate.txt requirements-postgres.txt requirements-dev.txt
 	@echo "Installing requirements-dev.txt ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@

@@ -25,10 +25,12 @@ QUICK = {
     "accuracy": [],
     "identification": [],
     "pipeline": [],
+    "live": [],
     "batching": [],
     "precision": [],
     "classic": [],
     "search": [],
+    "databases": [],
     "start": [],
 }
 FULL = {**QUICK, "approximate": [], "search": ["--full"], "memory": []}

@@ -12,6 +12,14 @@ WORKDIR /service
 RUN apt-get update && apt-get install --yes --no-install-recommends fonts-dejavu-core && rm -rf /var/lib/apt/lists/*
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --requirement requirements.txt
+# The runtime of the page /offline; npm itself does not stay.
+RUN --mount=type=bind,source=face_detection/web/offline,target=/tmp/locked apt-get update \
+    && apt-get install --yes --no-install-recommends npm \
+    && mkdir /tmp/npm && cp /tmp/locked/package.json /tmp/locked/package-lock.json /tmp/npm/ \
+    && npm ci --prefix /tmp/npm --ignore-scripts --no-audit --no-fund \
+    && install -D -m 644 -t build/web /tmp/npm/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs \
+    /tmp/npm/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm \
+    && apt-get purge --yes --auto-remove npm && rm -rf /tmp/npm /tmp/.npm /var/lib/apt/lists/*
 # A new volume takes over the owner of the folder that it covers.
 RUN useradd --uid 10001 --no-create-home service && install -d -o service -g service /weights /data
 COPY shared shared

@@ -10,9 +10,10 @@ import sys
 import time
 from types import FrameType
 
+from deploy import web_assets
 from deploy.services import ROOT, Services
 from shared.errors import StartupError
-from shared.settings import ExtractionSettings, split_bind
+from shared.settings import ExtractionSettings, FrontSettings, split_bind
 
 
 def main() -> int:
@@ -28,6 +29,9 @@ def main() -> int:
         for bind in services.binds:
             _check_free(bind)
         _fetch_weights(ExtractionSettings.from_environment(environment).model)
+        problem = web_assets.ensure(ROOT / FrontSettings.from_environment(environment).web_assets)
+        if problem:
+            print(f"note: {problem}", file=sys.stderr)
         print("Starting ...", flush=True)
         services.start()
     except StartupError as error:

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
@@ -20,6 +21,8 @@ from face_detection.api import (
     events,
     faces,
     keyed,
+    live,
+    offline,
     original,
     people,
     status,
@@ -27,6 +30,7 @@ from face_detection.api import (
 )
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.guard import guarded
+from face_detection.api.live_conversation import LIVE
 from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
 from face_detection.api.openapi import describe
 from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, RECOGNITION, Operation
@@ -38,6 +42,7 @@ from face_detection.gallery.approximate import load_library
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.identification import Identifier
 from face_detection.journal import Journal
+from face_detection.live import LiveRecognition
 from face_detection.metrics import Metrics
 from face_detection.people import People
 from face_detection.pool import GalleryPool
@@ -60,6 +65,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *training.OPERATIONS,
     *dataset.OPERATIONS,
     *keyed.OPERATIONS,
+    *live.OPERATIONS,
+    *offline.OPERATIONS,
     *status.OPERATIONS,
 )
 
@@ -67,6 +74,58 @@ log = logging.getLogger(__name__)
 
 _BOOT_ERROR = 3
 """gunicorn gives up on a worker that exits with this (its Arbiter.WORKER_BOOT_ERROR), others it starts again."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """All that works without HTTP, over one database. ``recognition`` and ``people`` live in one event loop."""
+
+    gallery: Gallery
+    metrics: Metrics
+    pool: GalleryPool
+    journal: Journal
+    preparation: Preparation
+    extraction: ExtractionClient
+    identifier: Identifier
+    recognition: Recognition
+    people: People
+
+    async def close(self) -> None:
+        """Finish what is under way, then close everything."""
+        await self.recognition.close()
+        await self.journal.close()
+        self.pool.close()
+        self.gallery.close()
+
+
+def build_core(settings: FrontSettings) -> Core:
+    """Build the core; nothing is asked of the extraction service yet.
+
+    Raises:
+        StartupError: the database, the detector's weights or a library that a setting asks for cannot be used.
+    """
+    if settings.approximate_above:
+        load_library()
+    metrics = Metrics()
+    detector = YuNet(settings)
+    gallery = open_gallery(settings.database)
+    pool = GalleryPool()
+    journal = Journal(gallery.events, gallery.directory, pool, settings.event_days)
+    preparation = Preparation(
+        ImageDecoder(settings.max_image_bytes, settings.max_image_pixels),
+        detector,
+        settings.detection_max_side,
+        settings.decode_threads,
+        metrics,
+    )
+    extraction = ExtractionClient(settings.extraction_url, settings.extraction_timeout)
+    open_searcher = partial(MemoryIndex, approximate_above=settings.approximate_above)
+    identifier = Identifier(gallery.store, gallery.directory, journal, open_searcher, settings, metrics)
+    recognition = Recognition(
+        preparation, extraction, gallery.store, gallery.directory, identifier, journal, pool, settings, metrics
+    )
+    people = People(gallery.store, gallery.events, pool)
+    return Core(gallery, metrics, pool, journal, preparation, extraction, identifier, recognition, people)
 
 
 def create_app(settings: FrontSettings | None = None) -> web.Application:
@@ -80,35 +139,23 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
             strangers could use the service.
     """
     settings = settings or FrontSettings.from_environment()
-    if settings.approximate_above:
-        load_library()
-    metrics = Metrics()
-    gallery = open_gallery(settings.database)
-    access = Access(gallery.directory, settings.allow_anonymous)
+    core = build_core(settings)
+    access = Access(core.gallery.directory, settings.allow_anonymous)
     _refuse_open_bind(settings, access)
-    pool = GalleryPool()
-    journal = Journal(gallery.events, gallery.directory, pool, settings.event_days)
-    preparation = Preparation(
-        ImageDecoder(settings.max_image_bytes, settings.max_image_pixels),
-        YuNet(settings),
-        settings.detection_max_side,
-        settings.decode_threads,
-        metrics,
-    )
-    extraction = ExtractionClient(settings.extraction_url, settings.extraction_timeout)
-    open_searcher = partial(MemoryIndex, approximate_above=settings.approximate_above)
-    identifier = Identifier(gallery.store, gallery.directory, journal, open_searcher, settings, metrics)
     # Bodies are read with limits of their own (api/bodies.py).
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
     app[SETTINGS] = settings
-    app[METRICS] = metrics
-    app[RECOGNITION] = Recognition(
-        preparation, extraction, gallery.store, gallery.directory, identifier, journal, pool, settings, metrics
+    app[METRICS] = core.metrics
+    app[RECOGNITION] = core.recognition
+    app[LIVE] = LiveRecognition(
+        core.preparation, core.extraction, core.identifier, core.pool, core.metrics, settings.request_timeout
     )
-    app[PEOPLE] = People(gallery.store, gallery.events, pool)
+    app[live.SESSIONS] = live.Sessions()
+    app[offline.EXTRACTION] = core.extraction
+    app[PEOPLE] = core.people
     app[dataset.FETCHER] = PictureFetcher(parse_hosts(settings.image_url_hosts), settings.max_image_bytes)
     app[ACCESS] = access
-    app[DIRECTORY] = gallery.directory
+    app[DIRECTORY] = core.gallery.directory
     app[GATE] = Gate()
     app[STREAMS] = frozenset(operation.path for operation in OPERATIONS if operation.stream_types)
     app[FAILURES] = {operation.path: operation.failure for operation in OPERATIONS if operation.failure}
@@ -116,7 +163,8 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, guarded(operation))
     app.router.add_static("/static", status.WEB)
-    app.cleanup_ctx.append(_run(gallery, pool, journal))
+    app.on_shutdown.append(live.close_sessions)
+    app.cleanup_ctx.append(_run(core))
     return app
 
 
@@ -139,21 +187,18 @@ def serve() -> web.Application:
         sys.exit(_BOOT_ERROR)
 
 
-def _run(gallery: Gallery, pool: GalleryPool, journal: Journal) -> Callable[[web.Application], AsyncIterator[None]]:
+def _run(core: Core) -> Callable[[web.Application], AsyncIterator[None]]:
     """What runs beside the requests, and how it ends: what is under way is finished, then everything is closed."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_warm_up(app[RECOGNITION])), asyncio.create_task(journal.run())]
+        tasks = [asyncio.create_task(_warm_up(core.recognition)), asyncio.create_task(core.journal.run())]
         yield
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         await app[dataset.FETCHER].close()
-        await app[RECOGNITION].close()
-        await journal.close()
-        pool.close()
-        gallery.close()
+        await core.close()
 
     return run
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import numpy as np
@@ -17,11 +19,15 @@ from shared.errors import (
     ExtractionFailed,
     ExtractionUnavailable,
     InvalidRequest,
+    NotFound,
     Overloaded,
     SettingsError,
 )
 from shared.logs import request_id
 from shared.models import ModelCard, find_card
+
+_CHUNK = 1 << 18
+"""Bytes of a model's file that are passed on at once."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,21 @@ class ServedModel:
     def space(self) -> str:
         """The embedding space of everything that this model gives."""
         return self.card.space(self.revision)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The ONNX file of the model that is served.
+
+    Attributes:
+        sha256: of the whole file, in hexadecimal digits.
+        size: in bytes.
+        chunks: the bytes, in parts.
+    """
+
+    sha256: str
+    size: int
+    chunks: AsyncIterator[bytes]
 
 
 class ExtractionClient:
@@ -94,6 +115,51 @@ class ExtractionClient:
             return np.empty((0, model.card.dimensions), np.float32)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    @asynccontextmanager
+    async def model_file(self, model: ServedModel, method: Literal["GET", "HEAD"] = "GET") -> AsyncIterator[ModelFile]:
+        """The model's file, for as long as the context is open; with HEAD without its bytes.
+
+        Args:
+            model: what ``model()`` gave.
+            method: as in HTTP.
+
+        Raises:
+            NotFound: the service runs no ONNX file.
+            ExtractionUnavailable, ExtractionFailed, DeadlinePassed: as for ``embed``; also while ``chunks`` are read.
+        """
+        headers = {wire.REQUEST_ID_HEADER: request_id.get()} if request_id.get() else {}
+        # However slowly a client takes the file, only the service must not fall silent.
+        timeout = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout)
+        call = self._open_session().request(method, f"{self._url}/model/file", headers=headers, timeout=timeout)
+        with self._failures():
+            response = await call
+        async with response:
+            if response.status == 404:
+                raise NotFound("The model cannot be handed out: the extraction service runs no ONNX file.")
+            served = response.headers.get(wire.SPACE_HEADER)
+            if response.status in (502, 503) or (response.status == 200 and served != model.space):
+                self._model = None
+                raise ExtractionUnavailable("The extraction service is not ready, or has changed its model.")
+            if response.status != 200 or response.content_length is None:
+                raise ExtractionFailed(f"The extraction service answered with status {response.status}.")
+            sha256 = response.headers.get("ETag", "").strip('"')
+            yield ModelFile(sha256, response.content_length, self._chunks(response))
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        with self._failures():
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                yield chunk
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise DeadlinePassed(f"The extraction service did not answer within {self._timeout:g} seconds.") from error
+        except aiohttp.ClientError as error:
+            self._model = None
+            raise ExtractionUnavailable("The extraction service cannot be reached.") from error
+
     async def check_ready(self) -> None:
         """Return if the service is ready to embed, raise as ``model()`` does otherwise."""
         await self._call("GET", "/readyz", None, None)
@@ -112,16 +178,11 @@ class ExtractionClient:
 
     async def _call(self, method: str, path: str, body: bytes | None, space: str | None) -> bytes:
         """One call; repeated once when no connection could be made, since then nothing was processed."""
-        try:
+        with self._failures():
             try:
                 return await self._call_once(method, path, body, space)
             except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError):
                 return await self._call_once(method, path, body, space)
-        except TimeoutError as error:
-            raise DeadlinePassed(f"The extraction service did not answer within {self._timeout:g} seconds.") from error
-        except aiohttp.ClientError as error:
-            self._model = None
-            raise ExtractionUnavailable("The extraction service cannot be reached.") from error
 
     async def _call_once(self, method: str, path: str, body: bytes | None, space: str | None) -> bytes:
         headers = {wire.REQUEST_ID_HEADER: request_id.get()} if request_id.get() else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.preparation import Prepared, jpeg
 from shared.geometry import Face
+from shared.images import Pixels
 from shared.models import Metric
 from shared.settings import FrontSettings
 
@@ -36,6 +37,7 @@ class Recognised:
         sample: the nearest of the person who was recognised, None when nobody is near enough.
         distance: to that sample, or else to the nearest of all; None when the gallery is empty.
         trust: 0 to 100, see ``decision.trust``; 0 when the gallery is empty.
+        threshold: below which a distance counted as a match.
         closest: the nearest sample of each of the closest people, whether near enough or not, if that was asked for.
         exact: whether all samples were considered, see ``gallery.search.Nearest``.
     """
@@ -44,6 +46,7 @@ class Recognised:
     sample: Sample | None
     distance: float | None
     trust: float
+    threshold: float
     closest: Sequence[Candidate]
     exact: bool
 
@@ -94,16 +97,39 @@ class Identifier:
         occasion: Occasion,
         closest: int,
     ) -> list[Recognised]:
-        """Who each chosen face is, in order; see ``Recognition.identify``.
+        """Who each chosen face is, in order, noted in the event log; see ``Recognition.identify``.
+
+        Args:
+            prepared: faces and their crops.
+            occasion: for the event log.
+            tenant, model, embeddings, min_distance, rule, closest: see ``find``.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        found = self.find(tenant, prepared.chosen, model, embeddings, min_distance, rule, closest)
+        self.note(tenant, found, prepared.crops, occasion)
+        return found
+
+    def find(
+        self,
+        tenant: str,
+        faces: Sequence[Face],
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        min_distance: float | None = None,
+        rule: Rule | None = None,
+        closest: int = 0,
+    ) -> list[Recognised]:
+        """Who each face is, in order. Nothing is noted.
 
         Args:
             tenant: whose gallery.
-            prepared: faces and their crops.
+            faces: where they are.
             model: what made the embeddings.
-            embeddings: (n, dimensions) float32, one for each chosen face.
+            embeddings: (n, dimensions) float32, one for each face.
             min_distance: threshold; the tenant's when None.
             rule: how to decide; the tenant's when None.
-            occasion: for the event log.
             closest: how many people to name as the closest.
 
         Raises:
@@ -118,20 +144,42 @@ class Identifier:
         keys = {one.key for neighbours in found for one in neighbours if closest or one.distance < threshold}
         samples = self._store.by_keys(tenant, keys) if keys else {}
         recognised = []
-        for face, crop, probe, neighbours in zip(prepared.chosen, prepared.crops, embeddings, found, strict=True):
+        for face, probe, neighbours in zip(faces, embeddings, found, strict=True):
             candidates = self._measure(samples, neighbours, probe, model)
             winner = decide(candidates[: settings.neighbours], threshold, rule)
             nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
             sure = 0.0 if nearest is None else trust(nearest, threshold)
             sample = winner.sample if winner else None
-            recognised.append(
-                Recognised(face, sample, nearest, sure, _of_different_people(candidates, closest), found.exact)
-            )
-            kind = EventKind.RECOGNISED if winner else EventKind.UNKNOWN
-            picture = jpeg(crop) if settings.keep_crops else None
-            self._journal.note(tenant, kind, sample.person.id if sample else None, nearest, occasion, picture)
+            others = _of_different_people(candidates, closest)
+            recognised.append(Recognised(face, sample, nearest, sure, threshold, others, found.exact))
         self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
         return recognised
+
+    def note(self, tenant: str, found: Sequence[Recognised], crops: Pixels, occasion: Occasion) -> None:
+        """Tell the journal who was seen, and who was not recognised.
+
+        Args:
+            tenant: whose gallery.
+            found: what ``find`` gave.
+            crops: (n, height, width, 3) uint8 BGR, one for each, kept if the tenant wants that.
+            occasion: for the event log.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        keeps = self._directory.tenant(tenant).settings.keep_crops
+        for one, crop in zip(found, crops, strict=True):
+            kind = EventKind.RECOGNISED if one.person else EventKind.UNKNOWN
+            picture = jpeg(crop) if keeps else None
+            self._journal.note(tenant, kind, one.person.id if one.person else None, one.distance, occasion, picture)
+
+    def current(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
+        """The samples with these keys as they are now; those that were deleted are left out.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        return self._store.by_keys(tenant, keys)
 
     def _measure(
         self,

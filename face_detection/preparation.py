@@ -80,10 +80,22 @@ class Preparation:
             ServiceError: whatever ``choose`` raises.
         """
 
+        return await self.inspect(picture, alignment, lambda faces, _: choose(faces))
+
+    async def inspect(
+        self, picture: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face], Preview], Sequence[Face]]
+    ) -> Prepared:
+        """The same for a ``choose`` that also looks at the picture, perhaps at reduced scale, in a thread of the pool.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            ServiceError: whatever ``choose`` raises.
+        """
+
         def work() -> Prepared:
             data, preview = self._decode(picture)
             faces = self._detect(preview)
-            chosen = choose(faces)
+            chosen = choose(faces, preview)
             if preview.reduced and not shrinks(preview, chosen, alignment):
                 with self._metrics.stage("decode"):
                     preview = Preview.full(self._decoder.decode(data))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from feature_extraction.engines import Network
 from feature_extraction.preprocessing import network_input
 from feature_extraction.weights import store
+from feature_extraction.weights.files import sha256_of
 from shared.models import ModelCard, find_card
 from shared.settings import ExtractionSettings
 
@@ -38,6 +41,16 @@ class Embedder(Protocol):
         ...
 
     @property
+    def file(self) -> Path:
+        """The weight file that the engine has read."""
+        ...
+
+    @property
+    def file_sha256(self) -> str:
+        """Of that file, in hexadecimal digits."""
+        ...
+
+    @property
     def lanes(self) -> int:
         """How many calls of ``embed`` from different threads make good use of the hardware at once."""
         ...
@@ -60,13 +73,19 @@ class Embedder(Protocol):
 class NetworkEmbedder:
     """An ``Embedder`` around a loaded network."""
 
-    def __init__(self, card: ModelCard, revision: str, engine: str, network: Network) -> None:
+    def __init__(self, card: ModelCard, weights: store.Weights, engine: str, network: Network) -> None:
         self.card = card
-        self.revision = revision
+        self.revision = weights.revision
+        self.file = weights.path
         self.engine = engine
         self.device = network.device
         self.lanes = network.lanes
         self.network = network
+
+    @cached_property
+    def file_sha256(self) -> str:
+        """See ``Embedder``; only those who hand the file out ask for it."""
+        return sha256_of(self.file)
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``Embedder``."""
@@ -110,4 +129,4 @@ def open_embedder(settings: ExtractionSettings, progress: bool = False) -> Embed
             from feature_extraction.engines.tensorflow import load
         case "pytorch":
             from feature_extraction.engines.pytorch import load
-    return NetworkEmbedder(card, weights.revision, settings.engine, load(card, weights.path, settings))
+    return NetworkEmbedder(card, weights, settings.engine, load(card, weights.path, settings))

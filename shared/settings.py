@@ -200,7 +200,8 @@ class FrontSettings(Settings):
     database: str = Field(
         default="data/gallery.db",
         min_length=1,
-        description="Path of the SQLite database, or `:memory:` for one that ends with the process.",
+        description="Path of the SQLite database, `:memory:` for one that ends with the process, or "
+        "`postgresql://user:password@host/name`, see `docs/databases.md`.",
     )
     search: Literal["memory"] = Field(
         default="memory", description="Where nearest samples are found: `memory` is an exact index in each process."
@@ -260,6 +261,15 @@ class FrontSettings(Settings):
         default=None,
         description="Hosts from which pictures are fetched by their address, comma-separated: `example.org`, "
         "`*.example.org` for those below it, `example.org:8080` for a port beside 80 and 443; unset fetches none.",
+    )
+    live_sessions: int = Field(
+        default=16, ge=0, description="Live sessions at once per process, see `docs/api/live.md`; 0 allows none."
+    )
+    live_frame_bytes: int = Field(default=4 * MEBIBYTE, gt=0, description="Largest frame of a live session, in bytes.")
+    web_assets: Path = Field(
+        default=Path("build/web"),
+        description="Folder with the files of onnxruntime-web that `/offline` runs; `python -m deploy.web_assets` "
+        "fills it.",
     )
     request_timeout: float = Field(default=60.0, gt=0, description="Seconds within which a recognition must be done.")
     batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which a batch must be enrolled.")

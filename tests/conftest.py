@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from werkzeug.serving import make_server
 
 from deploy import sample_photos
 from face_detection.app import create_app as create_front
+from face_detection.gallery import open_gallery
 from feature_extraction.app import create_app as create_extraction
 from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights.store import ensure_detector
 from shared.models import weights_folder
 from shared.settings import ExtractionSettings, FrontSettings
+from tests import postgres_server
+from tests.postgres_server import TEMPLATE, PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -62,10 +67,19 @@ def facenet(extraction_settings: ExtractionSettings) -> Embedder:
     return open_embedder(extraction_settings)
 
 
+ServeExtraction = Callable[[ExtractionSettings, Embedder], str]
+
+
 @pytest.fixture(scope="session")
-def extraction_url(extraction_settings: ExtractionSettings, facenet: Embedder) -> Iterator[str]:
-    """The extraction service with the real default model, in a thread of this process."""
-    app = create_extraction(extraction_settings, facenet)
+def serve_extraction() -> Iterator[ServeExtraction]:
+    """Serves models in threads of this process; returns the address of the extraction service."""
+    with ExitStack() as serving:
+        yield lambda settings, embedder: serving.enter_context(_served(settings, embedder))
+
+
+@contextmanager
+def _served(settings: ExtractionSettings, embedder: Embedder) -> Iterator[str]:
+    app = create_extraction(settings, embedder)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -77,11 +91,38 @@ def extraction_url(extraction_settings: ExtractionSettings, facenet: Embedder) -
 
 
 @pytest.fixture(scope="session")
+def extraction_url(
+    serve_extraction: ServeExtraction, extraction_settings: ExtractionSettings, facenet: Embedder
+) -> str:
+    """The extraction service with the real default model."""
+    return serve_extraction(extraction_settings, facenet)
+
+
+@pytest.fixture(scope="session")
 def detector_home(deepface_home: Path) -> Path:
     """The same DEEPFACE_HOME, with the detector's weights in it."""
     weights_folder(deepface_home).mkdir(parents=True, exist_ok=True)
     ensure_detector(weights_folder(deepface_home))
     return deepface_home
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, in which an empty gallery is the template of others."""
+    programs = postgres_server.programs()
+    if programs is None:
+        pytest.skip(postgres_server.MISSING)
+    with PostgresServer(programs) as server:
+        open_gallery(server.database(TEMPLATE)).close()
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The address of an empty gallery in PostgreSQL."""
+    name = f"gallery_{secrets.token_hex(4)}"
+    yield postgres.database(name, TEMPLATE)
+    postgres.drop(name)
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import asyncio
 import base64
 import json
 import math
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from werkzeug.serving import make_server
 
 from face_detection.api.company import _parse, _Refused
 from face_detection.api.company_request_schemas import (
@@ -30,11 +28,10 @@ from face_detection.api.company_request_schemas import (
 )
 from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE
 from face_detection.gallery.directory import Device, Right, Sector, TenantSettings
-from feature_extraction.app import create_app as create_extraction
 from feature_extraction.embedder import open_embedder
 from shared.errors import InvalidRequest
 from shared.settings import ExtractionSettings
-from tests.conftest import Front
+from tests.conftest import Front, ServeExtraction
 
 Request = Callable[..., dict[str, Any]]
 Ask = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
@@ -317,18 +314,10 @@ async def test_the_companys_threshold(company: TestClient, ask: Ask, wanted: Req
 
 
 @pytest.fixture(scope="module")
-def dlib_url(deepface_home: Path) -> Iterator[str]:
+def dlib_url(deepface_home: Path, serve_extraction: ServeExtraction) -> str:
     """The extraction service with the model dlib."""
     chosen = ExtractionSettings(deepface_home=deepface_home, model="dlib")
-    app = create_extraction(chosen, open_embedder(chosen))
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    app.extensions["extraction"].close()
+    return serve_extraction(chosen, open_embedder(chosen))
 
 
 async def test_the_threshold_of_dlib(dlib_url: str, start_front: Front, wanted: Request, photos: Path) -> None:

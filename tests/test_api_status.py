@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
-from face_detection.api import schemas
+from face_detection.api import schemas, status
 from face_detection.app import OPERATIONS
 from tests.conftest import Front
 
@@ -133,16 +133,33 @@ async def test_answers_are_as_described(
     TypeAdapter(schemas.ErrorAnswer).validate_python(error)
 
 
-async def test_the_documentation_page(front: TestClient) -> None:
-    response = await front.get("/")
-    assert response.url.path == "/docs"
+@pytest.mark.parametrize("address", ["/", "/docs"])
+async def test_pages_load_only_what_is_served_here(front: TestClient, address: str) -> None:
+    response = await front.get(address, allow_redirects=False)
+    assert response.status == 200
     assert response.headers["Cache-Control"] == "no-cache"
     page = await response.text()
-    assert "script-src" not in response.headers["Content-Security-Policy"]
-    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
-    for reference in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy and "unsafe" not in policy and "script-src" not in policy
+    references = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    assert len(references) >= 3
+    for reference in references:
         assert (await front.get(reference)).status == 200
-    assert "<script>" not in page and "http" not in page.replace("http-equiv", "")
+    assert "<script>" not in page and "style=" not in page and "http" not in page.replace("http-equiv", "")
+
+
+async def test_modules_of_the_console_find_each_other(front: TestClient) -> None:
+    wanted, seen = ["console.js"], set()
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        response = await front.get(f"/static/{name}")
+        assert response.status == 200 and response.content_type.endswith("/javascript"), name
+        wanted += re.findall(r'(?:from|import|import\() ?"\./([^"]+)"', await response.text())
+    modules = {path.name for path in status.WEB.glob("*.js")} - {"docs.js"}
+    assert seen == modules, "a module that nothing loads, or one that is missing"
 
 
 async def test_unknown_addresses_and_methods(front: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from feature_extraction.app import create_app, fit
-from feature_extraction.embedder import Embedder
+from feature_extraction.embedder import Embedder, open_embedder
 from shared import wire
 from shared.errors import EngineUnavailable
 from shared.settings import ExtractionSettings
@@ -162,10 +163,37 @@ def test_a_model_that_cannot_be_loaded_is_reported(extraction_settings: Extracti
         app.extensions["extraction"].load()
 
 
+def test_the_models_file(client: FlaskClient, facenet: Embedder) -> None:
+    digest = hashlib.sha256(facenet.file.read_bytes()).hexdigest()
+    response = client.get("/model/file")
+    assert response.status_code == 200 and response.mimetype == "application/octet-stream"
+    assert hashlib.sha256(response.data).hexdigest() == facenet.file_sha256 == digest
+    assert response.headers["ETag"] == f'"{digest}"'
+    assert response.headers[wire.SPACE_HEADER] == facenet.card.space(facenet.revision)
+    head = client.head("/model/file")
+    assert (head.data, head.content_length, head.headers["ETag"]) == (b"", len(response.data), f'"{digest}"')
+    assert client.get("/model/file", headers={"If-None-Match": f'"{digest}"'}).status_code == 304
+
+
+def test_there_is_no_file_before_the_model(extraction_settings: ExtractionSettings) -> None:
+    response = create_app(extraction_settings).test_client().get("/model/file")
+    assert (response.status_code, response.json["error"]["code"]) == (503, "not_ready")
+
+
+def test_an_engine_without_onnx_has_no_file_to_hand_out(extraction_settings: ExtractionSettings) -> None:
+    settings = extraction_settings.model_copy(update={"engine": "pytorch"})
+    app = create_app(settings, open_embedder(settings))
+    response = app.test_client().get("/model/file")
+    app.extensions["extraction"].close()
+    assert (response.status_code, response.json["error"]["code"]) == (404, "not_found")
+    assert "ENGINE=pytorch" in response.json["error"]["message"]
+
+
 class Broken:
     """An embedder whose engine fails after its warm-up."""
 
     engine, device, revision, lanes = "onnx", "cpu", "abc", 1
+    file, file_sha256 = Path("abc.onnx"), "abc"
 
     def __init__(self, facenet: Embedder) -> None:
         self.card = facenet.card

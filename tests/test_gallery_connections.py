@@ -139,4 +139,4 @@ def test_places_that_cannot_be_opened(tmp_path: Path) -> None:
         with pytest.raises(StartupError, match="cannot be opened"):
             open_store(database)
     with pytest.raises(SettingsError):
-        open_store("postgresql://localhost/gallery")
+        open_store("mysql://localhost/gallery")

@@ -21,6 +21,12 @@ OPENAPI: web.AppKey[dict[str, object]] = web.AppKey("openapi", dict)
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 
+# Pictures that the visitor chose are blobs.
+CONTENT_POLICY = (
+    "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
 
 async def live(request: web.Request) -> web.Response:
     """The process answers."""
@@ -66,14 +72,21 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def docs(request: web.Request) -> web.StreamResponse:
     """The description as a page."""
-    page = web.FileResponse(WEB / "docs.html")
-    page.headers["Content-Security-Policy"] = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    return _page("docs.html")
+
+
+async def console(request: web.Request) -> web.StreamResponse:
+    """The web console."""
+    return _page("index.html")
+
+
+def _page(name: str) -> web.FileResponse:
+    """A page that may load nothing but the service's own files, run no script inside itself and be in no frame."""
+    page = web.FileResponse(WEB / name)
+    page.headers["Content-Security-Policy"] = CONTENT_POLICY
+    page.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
+    page.headers["Referrer-Policy"] = "no-referrer"
     return page
-
-
-async def home(request: web.Request) -> web.Response:
-    """There is nothing at the root yet but the way to the documentation."""
-    return web.Response(status=302, headers={"Location": "/docs"})
 
 
 OPERATIONS = (
@@ -93,5 +106,5 @@ OPERATIONS = (
     Operation("GET", "/metrics", "Metrics for Prometheus", metrics, TAG, right=Right.ADMIN, operator=True),
     Operation("GET", "/openapi.json", "This description", openapi, TAG, right=None),
     Operation("GET", "/docs", "This description as a page", docs, TAG, right=None),
-    Operation("GET", "/", "Leads to /docs", home, TAG, right=None),
+    Operation("GET", "/", "The web console", console, TAG, right=None),
 )

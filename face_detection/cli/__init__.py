@@ -1,7 +1,8 @@
-"""The command line for whoever runs the installation: keys, companies, sectors, devices, and the database itself.
+"""The command line: for users (enrol, recognise, verify, people, ...), and for whoever runs the installation.
 
-It works on the database that DATABASE names, also while the service runs, which sees every change at its next
-request. Exit codes: 0 done, 1 refused (with one line on stderr), 2 not understood.
+Commands for users ask a running service, or with --local work on the database of the settings themselves. Those that
+administer always work on the database that DATABASE names, also while the service runs, which sees every change at its
+next request. Exit codes: 0 done, 1 refused or partly failed (with the reasons on stderr), 2 not understood.
 """
 
 from __future__ import annotations
@@ -10,11 +11,23 @@ import click
 
 from face_detection.cli.companies import companies
 from face_detection.cli.database import compact
+from face_detection.cli.doctor import doctor
+from face_detection.cli.enrol import enrol
 from face_detection.cli.keys import keys
+from face_detection.cli.live import live
+from face_detection.cli.migrate_database import migrate_database
+from face_detection.cli.people import people
 from face_detection.cli.places import devices, sectors
+from face_detection.cli.recognise import recognise
+from face_detection.cli.transfer import export_people, import_people
+from face_detection.cli.verify import verify
+from face_detection.cli.watch import watch
 
 _EXAMPLES = """\b
 Examples:
+  python -m face_detection enrol photos/
+  python -m face_detection recognise party.jpg
+  python -m face_detection verify passport.jpg visitor.jpg
   python -m face_detection keys create operator --right admin
   python -m face_detection companies add 1042 'Acme Ltd.' --min-distance 8
   python -m face_detection sectors add 1042 7 'Ground floor'
@@ -22,14 +35,31 @@ Examples:
   python -m face_detection keys create 'door cameras' --company 1042 --right recognise
   python -m face_detection compact
 
-The database is the one that the environment variable DATABASE names, as for the service.
+Commands about people ask the service at --url or FACE_URL, with the API key in FACE_API_KEY; or none, with --local.
+The others work on the database that the environment variable DATABASE names, as for the service.
 """
 
 
 @click.group(epilog=_EXAMPLES)
 def main() -> None:
-    """Administer API keys, companies, sectors, capture devices and the database."""
+    """Enrol and recognise people; administer API keys, companies, sectors, capture devices and the database."""
 
 
-for _command in (keys, companies, sectors, devices, compact):
+for _command in (
+    enrol,
+    recognise,
+    verify,
+    live,
+    watch,
+    people,
+    export_people,
+    import_people,
+    doctor,
+    keys,
+    companies,
+    sectors,
+    devices,
+    compact,
+    migrate_database,
+):
     main.add_command(_command)

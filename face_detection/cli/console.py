@@ -27,7 +27,7 @@ def opened() -> Iterator[Gallery]:
         database = FrontSettings.from_environment().database
         if database == ":memory:":
             raise SettingsError("DATABASE=:memory: ends with the process: name the service's file.")
-        is_new = not Path(database).exists()
+        is_new = "://" not in database and not Path(database).exists()
         gallery = open_gallery(database)
         if is_new:  # perhaps not meant: DATABASE is another for the service, or its path is relative
             click.echo(f"Made a new database, {database}.", err=True)
@@ -63,6 +63,9 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    # A name is a client's choice; it must not steer the terminal.
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def printable(text: str) -> str:
+    """A text that does not steer the terminal: a name is a client's choice."""
     return "".join(character if character.isprintable() else "?" for character in text)

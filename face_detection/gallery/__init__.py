@@ -12,8 +12,10 @@ from face_detection.gallery.directory_sqlite import SQLiteDirectory
 from face_detection.gallery.events import EventLog
 from face_detection.gallery.events_sqlite import SQLiteEventLog
 from face_detection.gallery.sqlite import SQLiteStore
+from face_detection.gallery.sqlite_tables import SQLiteTables
 from face_detection.gallery.store import Store
-from shared.errors import SettingsError
+from face_detection.gallery.tables import Tables
+from shared.errors import SettingsError, StartupError
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Gallery:
     store: Store
     directory: Directory
     events: EventLog
+    tables: Tables
 
     def close(self) -> None:
         """Close the database; using any part afterwards raises StorageError."""
@@ -33,16 +36,52 @@ def open_gallery(database: str) -> Gallery:
     """Open what a DATABASE setting names, and create or migrate it where needed.
 
     Args:
-        database: path of an SQLite database, or ``:memory:`` for one that ends with the process.
+        database: path of an SQLite database, ``:memory:`` for one that ends with the process, or the URL of a
+            PostgreSQL database.
 
     Raises:
-        SettingsError: a URL; no store speaks one.
-        StartupError: the database cannot be opened, is damaged, or was written by a newer release.
+        SettingsError: a URL of another kind, or one that cannot be understood.
+        StartupError: the database cannot be opened, is damaged, or was written by a newer release; or the driver for
+            PostgreSQL is not installed.
     """
+    if is_postgres(database):
+        return _open_postgres(database)
     if "://" in database:
-        raise SettingsError("DATABASE must be a path or :memory:, not a URL.")
+        raise SettingsError("DATABASE must be a path, :memory: or postgresql://user:password@host/name.")
     connections = Connections(database)
-    return Gallery(SQLiteStore(connections), SQLiteDirectory(connections), SQLiteEventLog(connections))
+    return Gallery(
+        SQLiteStore(connections),
+        SQLiteDirectory(connections),
+        SQLiteEventLog(connections),
+        SQLiteTables(connections),
+    )
+
+
+def is_postgres(database: str) -> bool:
+    """Whether a DATABASE setting is the URL of a PostgreSQL database, which may have a password in it."""
+    return database.startswith(("postgresql://", "postgres://"))
+
+
+def _open_postgres(url: str) -> Gallery:
+    try:
+        import psycopg  # noqa: F401 -- is it there?
+    except ImportError as error:
+        raise StartupError(
+            "DATABASE names a PostgreSQL database, whose driver is missing: pip install -r requirements-postgres.txt"
+        ) from error
+    from face_detection.gallery.postgres.connections import Connections
+    from face_detection.gallery.postgres.directory import PostgresDirectory
+    from face_detection.gallery.postgres.events import PostgresEventLog
+    from face_detection.gallery.postgres.store import PostgresStore
+    from face_detection.gallery.postgres.tables import PostgresTables
+
+    connections = Connections(url)
+    return Gallery(
+        PostgresStore(connections),
+        PostgresDirectory(connections),
+        PostgresEventLog(connections),
+        PostgresTables(connections),
+    )
 
 
 def open_store(database: str) -> Store:

@@ -80,8 +80,11 @@ def check_description(name: str, metadata: Any, action: str | None) -> None:
     """Refuse what a store could not give back.
 
     Raises:
-        InvalidRequest: text that is not valid Unicode, or metadata that is not a JSON value or nests too deep.
+        InvalidRequest: text that is not valid Unicode or has a NUL character, which not every database can hold; or
+            metadata that is not a JSON value or nests too deep.
     """
+    if "\0" in f"{name}{action}":
+        raise InvalidRequest("The id, the name or the action has a NUL character.")
     try:
         f"{name}{action}".encode()
     except UnicodeEncodeError as error:
@@ -179,7 +182,8 @@ class Store(Protocol):
     """Keeps people and their samples. Safe between threads, and between processes unless it lives in memory.
 
     A change that was answered survives the death of the process. Every method raises StorageError when the
-    database fails, with nothing changed, and InvalidRequest for text that is not valid Unicode.
+    database fails, with nothing changed, and InvalidRequest for text that is not valid Unicode; text with a NUL
+    character, which nobody's id or name has, may be refused likewise.
     """
 
     def upsert(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> int:

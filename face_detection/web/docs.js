@@ -50,7 +50,8 @@ const entry = (description, path, method, operation) => {
   }
   if (operation.requestBody) {
     const kinds = operation.requestBody.content;
-    content.append(...section(`Body: ${Object.keys(kinds).join(", ")}`, fieldsTable(description, kinds["application/json"].schema)));
+    const described = kinds["application/json"] ?? Object.values(kinds)[0];
+    content.append(...section(`Body: ${Object.keys(kinds).join(", ")}`, described.schema ? fieldsTable(description, described.schema) : ""));
   }
   const answer = operation.responses["200"].content?.["application/json"];
   content.append(...section("Answer", answer ? fieldsTable(description, answer.schema) : element("p", { textContent: "See its Content-Type." })));

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,21 +25,17 @@ from face_detection.gallery.directory import (
 )
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from shared.errors import Conflict, InvalidRequest, NotFound, StorageError
+from tests.contracts.databases import DATABASES
 from tests.gallery_samples import sample
-
-BACKENDS: dict[str, Callable[[Path], Gallery]] = {
-    "sqlite file": lambda folder: open_gallery(str(folder / "gallery.db")),
-    "sqlite memory": lambda folder: open_gallery(":memory:"),
-}
 
 HOSTILE = "'; DROP TABLE tenants--"
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
 
-@pytest.fixture(params=BACKENDS)
-def gallery(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gallery]:
-    gallery = BACKENDS[request.param](tmp_path)
+@pytest.fixture(params=DATABASES)
+def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
+    gallery = open_gallery(DATABASES[request.param](request))
     yield gallery
     gallery.store.close()
 
@@ -311,7 +306,8 @@ def test_what_does_not_exist(directory: Directory, tenant: str) -> None:
 
 
 def test_a_tenant_cannot_have_any_number_of_things(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("face_detection.gallery.directory_sqlite.MAX_ENTRIES", 2)
+    for module in ("directory_sqlite", "postgres.directory"):
+        monkeypatch.setattr(f"face_detection.gallery.{module}.MAX_ENTRIES", 2)
     for number in (1, 2):
         directory.add_key(key(str(number)))
         directory.put_sector(Sector("1042", number, "a"))
@@ -328,8 +324,10 @@ def test_a_tenant_cannot_have_any_number_of_things(directory: Directory, monkeyp
     assert len(directory.keys()) == len(directory.sectors("1042")) == len(directory.devices("1042")) == 2
 
 
-def test_what_one_process_changes_the_other_sees(tmp_path: Path) -> None:
-    one, other = (open_gallery(str(tmp_path / "gallery.db")) for _ in range(2))
+@pytest.mark.parametrize("kind", ["sqlite file", "postgresql"])
+def test_what_one_process_changes_the_other_sees(kind: str, request: pytest.FixtureRequest) -> None:
+    database = DATABASES[kind](request)
+    one, other = (open_gallery(database) for _ in range(2))
     one.directory.add_key(key(tenant="default"))
     assert other.directory.find_key(key().key.id) == key(tenant="default")
     other.directory.revoke_key("default", key().key.id)

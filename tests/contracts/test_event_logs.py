@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from shared.errors import InvalidRequest, NotFound, StorageError
+from tests.contracts.databases import DATABASES
 from tests.gallery_samples import samples
-
-BACKENDS: dict[str, Callable[[Path], Gallery]] = {
-    "sqlite file": lambda folder: open_gallery(str(folder / "gallery.db")),
-    "sqlite memory": lambda folder: open_gallery(":memory:"),
-}
 
 HERE = Occasion("key", 7, -3.7, 38.5)
 
 
-@pytest.fixture(params=BACKENDS)
-def gallery(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Gallery]:
-    gallery = BACKENDS[request.param](tmp_path)
+@pytest.fixture(params=DATABASES)
+def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
+    gallery = open_gallery(DATABASES[request.param](request))
     gallery.store.upsert("t", samples("ab"))
     gallery.store.upsert("u", samples("a"))
     yield gallery

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from face_detection.gallery.search import Nearest, Neighbour, Searcher
 from face_detection.gallery.store import Store
 from shared.errors import InvalidRequest, SpaceMismatch
 from shared.models import Metric
+from tests.contracts.databases import DATABASES
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
 
 SearcherFactory = Callable[[Store, str, Metric], Searcher]
@@ -49,9 +49,9 @@ def open_searcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     return BACKENDS[request.param]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(str(tmp_path / "gallery.db"))
+@pytest.fixture(params=["sqlite file", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    store = open_store(DATABASES[request.param](request))
     yield store
     store.close()
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from deploy.services import Services
+from tests.e2e.browser import Browser
+from tests.e2e.films import sway_photos
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +63,28 @@ def children() -> Callable[[int], list[int]]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     return of
+
+
+@pytest.fixture
+def open_browser(tmp_path: Path) -> Iterator[Callable[..., Browser]]:
+    """Opens browsers; keyword arguments are those of ``Browser``. No page may have had faults or left its host."""
+    opened: list[Browser] = []
+
+    def open_one(**arguments: Any) -> Browser:
+        browser = Browser(tmp_path, **arguments)
+        opened.append(browser)
+        return browser
+
+    yield open_one
+    outcomes = [(browser.faults(), browser.strangers()) for browser in opened]
+    for browser in opened:
+        browser.driver.quit()
+    assert outcomes == [([], set())] * len(opened)
+
+
+@pytest.fixture(scope="session")
+def camera(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film for a browser's camera: Obama at the left and Biden at the right sway a little."""
+    film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
+    sway_photos([photos / "obama.jpg", photos / "biden.jpg"], film)
+    return film

@@ -1,0 +1,218 @@
+"""The file of ``export`` and ``import``: JSON Lines, described in docs/cli.md.
+
+The first line names the format, each further one is a person with all samples, and the last one counts them and has the
+SHA-256 of all bytes before it. A file is written beside its place and moved there when it is complete, and read twice:
+once to check everything, and again to take people from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from face_detection.cli.service import MAX_ID, MAX_NAME, Record, check_id, check_name
+from face_detection.gallery.store import NewSample, Vector
+from shared.errors import InvalidRequest
+
+FORMAT = "face-recognition-people"
+VERSION = 1
+
+MOST_LINE_BYTES = 256 << 20
+_FLOAT32 = np.dtype("<f4")
+
+
+@dataclass
+class Summary:
+    """What a file has: people, samples, and how many of these are of each embedding space."""
+
+    people: int = 0
+    samples: int = 0
+    spaces: Counter[str] = field(default_factory=Counter)
+
+    def count(self, record: Record) -> None:
+        """Count a person."""
+        self.people += 1
+        self.samples += len(record.samples)
+        self.spaces.update(space for space, _ in record.samples)
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Head(_Line):
+    format: Literal["face-recognition-people"]
+    version: int
+    created_at: str
+
+
+class _Sample(_Line):
+    space: Annotated[str, Field(min_length=1, max_length=256)]
+    vector: str
+
+
+class _Person(_Line):
+    id: Annotated[str, Field(max_length=MAX_ID)]
+    name: Annotated[str, Field(max_length=MAX_NAME)]
+    metadata: Any
+    action: Annotated[str, Field(max_length=256)] | None
+    samples: Annotated[list[_Sample], Field(min_length=1)]
+
+
+class _Foot(_Line):
+    people: int
+    samples: int
+    sha256: str
+
+
+_AnyLine = TypeVar("_AnyLine", bound=_Line)
+_FOOT = b'{"people":'
+
+
+def write(path: Path, records: Iterable[Record]) -> Summary:
+    """Write people with samples into a file that only its owner can read; replaces what is there.
+
+    Raises:
+        InvalidRequest: it cannot be written.
+        ServiceError: whatever ``records`` raises; there is no new file then.
+    """
+    part: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        part = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            summary = _write(file, records)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+    return summary
+
+
+def check(path: Path) -> Summary:
+    """Read a whole file.
+
+    Raises:
+        InvalidRequest: it is none of these files, of a later version, damaged, or not complete.
+    """
+    summary = Summary()
+    for record in read(path):
+        summary.count(record)
+    return summary
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The people of a file.
+
+    Raises:
+        InvalidRequest: see ``check``; at the place where it is found out.
+    """
+    digest, summary, number = hashlib.sha256(), Summary(), 1
+    try:
+        with path.open("rb") as file:
+            _check_head(file, digest)
+            while line := file.readline(MOST_LINE_BYTES):
+                number += 1
+                if not line.endswith(b"\n"):
+                    raise InvalidRequest("It is cut off, or too long.")
+                if line.startswith(_FOOT):
+                    _check_foot(_parsed(_Foot, line), summary, digest.hexdigest())
+                    if file.read(1):
+                        raise InvalidRequest("Something follows what must be the last line.")
+                    return
+                digest.update(line)
+                record = _record(line)
+                summary.count(record)
+                yield record
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from error
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{path}, line {number}: {error.message}") from error
+    raise InvalidRequest(f"{path} is not complete: its last line is missing.")
+
+
+def _write(file: BinaryIO, records: Iterable[Record]) -> Summary:
+    summary, digest = Summary(), hashlib.sha256()
+
+    def line(value: object) -> None:
+        data = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        digest.update(data)
+        file.write(data)
+
+    line({"format": FORMAT, "version": VERSION, "created_at": datetime.now(UTC).isoformat(timespec="seconds")})
+    for record in records:
+        line(_dumped(record))
+        summary.count(record)
+    line({"people": summary.people, "samples": summary.samples, "sha256": digest.hexdigest()})
+    return summary
+
+
+def _check_head(file: BinaryIO, digest: Any) -> None:
+    line = file.readline(4096)
+    digest.update(line)
+    if b'"format"' not in line:
+        raise InvalidRequest("It is no file that export has written.")
+    version = _parsed(_Head, line).version
+    if version != VERSION:
+        raise InvalidRequest(f"It has version {version} of the format; this release reads version {VERSION}.")
+
+
+def _check_foot(foot: _Foot, read: Summary, digest: str) -> None:
+    if (foot.people, foot.samples, foot.sha256) != (read.people, read.samples, digest):
+        raise InvalidRequest("The file was changed or damaged: its checksum is another.")
+
+
+def _parsed(model: type[_AnyLine], line: bytes) -> _AnyLine:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise InvalidRequest(f"{place}: {fault['msg']}" if place else fault["msg"]) from None
+
+
+def _dumped(record: Record) -> dict[str, object]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "metadata": record.metadata,
+        "action": record.action,
+        "samples": [
+            {"space": space, "vector": base64.b64encode(vector.astype(_FLOAT32).tobytes()).decode()}
+            for space, vector in record.samples
+        ],
+    }
+
+
+def _record(line: bytes) -> Record:
+    person = _parsed(_Person, line)
+    check_id(person.id)
+    check_name(person.name)
+    samples = [(sample.space, _vector(sample.vector)) for sample in person.samples]
+    for space, vector in samples:
+        NewSample(person.id, person.name, person.metadata, space, vector, person.action)
+    return Record(person.id, person.name, person.metadata, person.action, samples)
+
+
+def _vector(text: str) -> Vector:
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), _FLOAT32).astype(np.float32)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("A vector is not the base64 of 32-bit numbers.") from None

@@ -1,0 +1,110 @@
+"""python -m face_detection people"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from face_detection.cli.connection import connected
+from face_detection.cli.console import as_json, print_list
+from face_detection.cli.progress import remark
+from face_detection.cli.service import Service, check_name
+from face_detection.gallery.store import Person
+from shared.errors import ServiceError
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  python -m face_detection people list --text obama
+  python -m face_detection people rename 44 'Barack Obama'
+  python -m face_detection people photos 44
+  python -m face_detection people photos 44 --delete 7
+  python -m face_detection people delete 44 45
+"""
+)
+def people() -> None:
+    """People who are enrolled: look at them, rename and delete them."""
+
+
+@people.command("list")
+@click.option("--text", help="Only those with this text in their id or name.")
+@as_json
+@connected()
+def list_people(service: Service, text: str | None, as_json: bool) -> None:
+    """List people, ordered by id."""
+    print_list([_row(person) for person in service.people(text)], as_json)
+
+
+@people.command()
+@click.argument("id")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@connected()
+def show(service: Service, id: str, as_json: bool) -> None:
+    """Show all that is known of a person."""
+    person = _row(service.person(id))
+    if as_json:
+        click.echo(json.dumps(person, indent=2))
+        return
+    values = {name: json.dumps(value) if name == "metadata" else value for name, value in person.items()}
+    print_list([{"what": name.replace("_", " "), "value": value} for name, value in values.items()], as_json=False)
+
+
+@people.command()
+@click.argument("id")
+@click.argument("name")
+@connected()
+def rename(service: Service, id: str, name: str) -> None:
+    """Give a person another name; the id stays."""
+    service.rename(id, check_name(name))
+
+
+@people.command()
+@click.argument("ids", nargs=-1, metavar="ID...")
+@click.option("--all", "everybody", is_flag=True, help="Delete everybody.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connected()
+def delete(service: Service, ids: tuple[str, ...], everybody: bool, yes: bool) -> None:
+    """Delete people with all their photos and events."""
+    if bool(ids) == everybody:
+        raise click.UsageError("Name who is to be deleted, or --all.")
+    if everybody:
+        if not yes:
+            click.confirm("Delete everybody?", abort=True, err=True)
+        service.clear()
+    failed = 0
+    for id in ids:
+        try:
+            service.delete(id)
+        except ServiceError as error:
+            failed += 1
+            remark(f"{id}: {error.message}")
+    if failed:
+        raise click.ClickException(f"{failed} of {len(ids)} could not be deleted.")
+
+
+@people.command()
+@click.argument("id")
+@click.option("--delete", "number", type=click.IntRange(0), help="Delete the photo with this number.")
+@as_json
+@connected()
+def photos(service: Service, id: str, number: int | None, as_json: bool) -> None:
+    """List the samples of a person, or delete one; with the last one the person goes too."""
+    if number is not None:
+        service.delete_photo(id, number)
+        return
+    print_list([asdict(photo) for photo in service.photos(id)], as_json)
+
+
+def _row(person: Person) -> dict[str, object]:
+    return {
+        "id": person.id,
+        "name": person.name,
+        "photos": person.samples,
+        "metadata": person.metadata,
+        "action": person.action,
+        "created_at": person.created_at,
+        "updated_at": person.updated_at,
+    }

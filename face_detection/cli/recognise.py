@@ -1,0 +1,184 @@
+"""python -m face_detection recognise"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from face_detection.cli.connection import connected
+from face_detection.cli.console import print_list
+from face_detection.cli.frames import Video
+from face_detection.cli.marking import Marker
+from face_detection.cli.parameters import SECONDS, min_distance_option
+from face_detection.cli.pictures import STDIN, found_below, is_video, read_picture
+from face_detection.cli.presence import Presence, Stay
+from face_detection.cli.progress import followed, in_order, remark
+from face_detection.cli.service import FAULTS_OF_PICTURES, Seen, Service
+from shared.errors import ServiceError
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Who is seen in a video, and for how long it was looked at, in seconds."""
+
+    stays: Sequence[Stay]
+    duration: float
+
+
+_Found = Sequence[Seen] | _Watched | ServiceError
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  python -m face_detection recognise party.jpg
+  python -m face_detection recognise holiday/ --json
+  python -m face_detection recognise party.jpg --draw party-with-names.jpg
+  python -m face_detection recognise film.mp4 --every 0.5 --draw frames/
+  curl -s http://camera/snapshot.jpg | python -m face_detection recognise -
+"""
+)
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="FILE|FOLDER|VIDEO|-...",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+)
+@min_distance_option
+@click.option("--every", type=SECONDS, default=1.0, show_default=True, help="Seconds from frame to frame of a video.")
+@click.option(
+    "--draw",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Write pictures with boxes and names into this folder, or for a single picture to this .jpg file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each file.")
+@connected()
+def recognise(
+    service: Service,
+    sources: tuple[Path, ...],
+    min_distance: float | None,
+    every: float,
+    draw: Path | None,
+    as_json: bool,
+) -> None:
+    """Say who is on pictures and in videos; - is a picture on standard input.
+
+    Pictures give a line for each face, in reading order, with its box (x, y, width, height in pixels); videos one for
+    each stay of somebody, from the first to the last sighting. Unknown faces have no name.
+    """
+    files = found_below(sources)
+    if not files:
+        raise click.ClickException("There are no pictures and no videos.")
+    marker = Marker.into(draw, files, sources) if draw else None
+    service.prepare()
+
+    def work(file: Path) -> _Found:
+        try:
+            if is_video(file):
+                return _watch(service, file, min_distance, every, marker)
+            picture = read_picture(file)
+            seen = service.recognise(picture, min_distance)
+            if marker:
+                marker.mark(file, picture, seen)
+            return seen
+        except ServiceError as error:
+            if error.code not in FAULTS_OF_PICTURES:
+                raise
+            return error
+
+    found: list[tuple[Path, _Found]] = []
+    ended: ServiceError | None = None
+    try:
+        for file, result in followed(in_order(files, work), len(files), "files"):
+            found.append((file, result))
+            if isinstance(result, ServiceError):
+                remark(f"{file}: {result.message}")
+    except ServiceError as error:
+        ended = error
+    if ended and not found:
+        raise ended
+    if as_json:
+        click.echo(json.dumps([_object(file, result) for file, result in found], indent=2))
+    else:
+        _print(found)
+    if ended:
+        raise ended
+    failed = sum(isinstance(result, ServiceError) for _, result in found)
+    if failed:
+        raise click.ClickException(f"{failed} of {len(files)} files could not be used.")
+
+
+def _watch(service: Service, file: Path, min_distance: float | None, every: float, marker: Marker | None) -> _Watched:
+    presence = Presence(patience=2 * every)
+    stays: list[Stay] = []
+    seconds = 0.0
+    video = Video(file)
+    expected = None if video.duration is None else int(video.duration / every) + 1
+    for frame in followed(video.frames(every), expected, "frames"):
+        seconds = frame.seconds
+        picture = frame.jpeg()
+        seen = service.recognise(picture, min_distance)
+        if marker:
+            marker.mark(file, picture, seen, seconds)
+        stays += presence.see(seen, seconds)[1]
+    stays += presence.leave()
+    return _Watched(sorted(stays, key=lambda stay: stay.begin), seconds)
+
+
+def _print(found: Sequence[tuple[Path, _Found]]) -> None:
+    faces = [
+        {"file": _title(file), "box": str(one.box), "name": one.name, "id": one.id, "distance": one.distance}
+        for file, result in found
+        if not isinstance(result, ServiceError | _Watched)
+        for one in result
+    ]
+    stays = [
+        {
+            "video": _title(file),
+            "from": f"{stay.begin:.1f} s",
+            "to": f"{stay.end:.1f} s",
+            "frames": stay.frames,
+            "name": stay.name,
+            "id": stay.id,
+            "distance": stay.distance,
+        }
+        for file, result in found
+        if isinstance(result, _Watched)
+        for stay in result.stays
+    ]
+    print_list(faces, as_json=False)
+    if faces and stays:
+        click.echo()
+    print_list(stays, as_json=False)
+
+
+def _object(file: Path, result: _Found) -> dict[str, object]:
+    row: dict[str, object] = {"file": _title(file)}
+    if isinstance(result, ServiceError):
+        return row | {"error": {"code": result.code, "message": result.message}}
+    if isinstance(result, _Watched):
+        return row | {"seconds": round(result.duration, 3), "seen": [_stay(stay) for stay in result.stays]}
+    return row | {
+        "faces": [{"bbox": str(one.box), "id": one.id, "name": one.name, "distance": one.distance} for one in result]
+    }
+
+
+def _stay(stay: Stay) -> dict[str, object]:
+    return {
+        "id": stay.id,
+        "name": stay.name,
+        "from": round(stay.begin, 3),
+        "to": round(stay.end, 3),
+        "frames": stay.frames,
+        "distance": stay.distance,
+    }
+
+
+def _title(file: Path) -> str:
+    return "(standard input)" if file == STDIN else str(file)

@@ -1,0 +1,106 @@
+"""Posts events to an address, signed, without holding anything up."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import orjson
+
+MOST_WAITING = 1000
+"""Events that wait; beyond it the oldest are lost."""
+
+TRIES = 6
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_TIMEOUT = 10.0
+_LAST_SECONDS = 10.0
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """The header ``X-Signature``: HMAC-SHA256 over timestamp, full stop and body."""
+    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+class Webhook:
+    """Posts one event after the other, in order, from a queue. Lives in one event loop.
+
+    What the receiver refuses (a status from 400 to 499 but 408 and 429) is dropped; for other failures an event is
+    posted up to ``TRIES`` times with growing pauses. Redirects are refusals.
+
+    Args:
+        url: where to.
+        secret: for the signature.
+        complain: told what was lost.
+    """
+
+    def __init__(self, url: str, secret: str, complain: Callable[[str], None]) -> None:
+        self._url = url
+        self._secret = secret
+        self._complain = complain
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, event: Mapping[str, Any]) -> None:
+        """Let an event be posted. Returns at once."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        if self._queue.full():
+            self._queue.get_nowait()
+            self._queue.task_done()
+            self._complain("The webhook does not keep up: an event was lost.")
+        self._queue.put_nowait(orjson.dumps(event))
+
+    async def close(self) -> None:
+        """Give what waits a last chance."""
+        if self._task is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self._queue.join()
+        if waiting := self._queue.qsize():
+            self._complain(f"The webhook did not take {waiting} events, which are lost.")
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as client:
+            while True:
+                body = await self._queue.get()
+                reason = await self._deliver(client, body)
+                if reason:
+                    self._complain(f"The webhook did not take an event, which is lost: {reason}.")
+                self._queue.task_done()
+
+    async def _deliver(self, client: aiohttp.ClientSession, body: bytes) -> str:
+        """Post until it was taken; returns why it was not, or nothing."""
+        identity, pause, reason = secrets.token_hex(16), _FIRST_PAUSE, ""
+        for attempt in range(TRIES):
+            if attempt:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            timestamp = str(int(time.time()))
+            headers = {
+                "Content-Type": "application/json",
+                "X-Event-Id": identity,
+                "X-Timestamp": timestamp,
+                "X-Signature": signature(self._secret, timestamp, body),
+            }
+            try:
+                async with client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                    if response.status < 300:
+                        return ""
+                    reason = f"status {response.status}"
+                    if response.status < 500 and response.status not in (408, 429):
+                        return reason
+            except (aiohttp.ClientError, TimeoutError) as error:
+                reason = type(error).__name__
+        return reason

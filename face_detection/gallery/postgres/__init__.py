@@ -1,0 +1,1 @@
+"""The gallery in PostgreSQL. Nothing outside imports it before a DATABASE asks for it: its driver is optional."""

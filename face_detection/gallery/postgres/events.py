@@ -1,0 +1,78 @@
+"""The event log in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from face_detection.gallery.events import Event, EventKind, NewEvent, Occasion
+from face_detection.gallery.postgres import statements as sql
+from face_detection.gallery.postgres.connections import Connections
+from shared.errors import NotFound
+
+_NO_LIMIT = 2**63 - 1
+
+
+class PostgresEventLog:
+    """An ``EventLog`` in one PostgreSQL database."""
+
+    def __init__(self, connections: Connections) -> None:
+        """A log on an open database, which whoever opened it closes."""
+        self._connections = connections
+
+    def append(self, events: Sequence[tuple[str, NewEvent]]) -> None:
+        """See ``EventLog``."""
+        with self._connections.writing() as connection:
+            connection.cursor().executemany(
+                sql.ADD_EVENT,
+                (
+                    {
+                        "tenant": tenant,
+                        "at": event.at,
+                        "kind": event.kind.value,
+                        "person": event.person,
+                        "distance": event.distance,
+                        "api_key": event.occasion.api_key,
+                        "device": event.occasion.device,
+                        "latitude": event.occasion.latitude,
+                        "longitude": event.occasion.longitude,
+                        "crop": event.crop,
+                    }
+                    for tenant, event in events
+                ),
+            )
+
+    def page(
+        self,
+        tenant: str,
+        limit: int,
+        before: int | None = None,
+        person: str | None = None,
+        kind: EventKind | None = None,
+    ) -> Sequence[Event]:
+        """See ``EventLog``."""
+        wanted = {
+            "tenant": tenant,
+            "limit": limit,
+            "before": _NO_LIMIT if before is None else before,
+            "person": person,
+            "kind": kind.value if kind else None,
+        }
+        with self._connections.reading() as connection:
+            rows = connection.execute(sql.EVENTS if person is None else sql.EVENTS_OF_PERSON, wanted).fetchall()
+        return [
+            Event(number, at, EventKind(kind), person, name, distance, Occasion(*circumstances), bool(has_crop))
+            for number, at, kind, person, name, distance, *circumstances, has_crop in rows
+        ]
+
+    def crop(self, tenant: str, number: int) -> bytes:
+        """See ``EventLog``."""
+        with self._connections.reading() as connection:
+            rows = connection.execute(sql.EVENT_CROP, {"tenant": tenant, "number": number}, binary=True).fetchall()
+        if not rows:
+            raise NotFound("There is no such event, or no picture was kept with it.")
+        return bytes(rows[0][0])
+
+    def purge(self, tenant: str, before: int) -> int:
+        """See ``EventLog``."""
+        with self._connections.writing() as connection:
+            return connection.execute(sql.PURGE_EVENTS, {"tenant": tenant, "before": before}).rowcount

@@ -1,0 +1,168 @@
+"""The store in PostgreSQL (see ``migrations`` for the schema and ``connections`` for durability and threads)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from face_detection.gallery.postgres import statements as sql
+from face_detection.gallery.postgres.connections import Connections
+from face_detection.gallery.postgres.writing import LITTLE_ENDIAN, Transaction
+from face_detection.gallery.store import (
+    Change,
+    Description,
+    NewSample,
+    Page,
+    Person,
+    Sample,
+    Tombstone,
+    Vector,
+)
+from shared.errors import NotFound, QuotaExceeded
+
+
+class PostgresStore:
+    """A ``Store`` in one PostgreSQL database."""
+
+    def __init__(self, connections: Connections) -> None:
+        """A store on an open database; closing the store closes it."""
+        self._connections = connections
+
+    def upsert(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> int:
+        """See ``Store``."""
+        if not samples:
+            return self.last_change()
+        with self._writing(tenant, quota) as transaction:
+            transaction.upsert(list({sample.id: sample for sample in samples}.values()))
+        return transaction.change
+
+    def add(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> Sequence[Sample]:
+        """See ``Store``."""
+        if not samples:
+            return []
+        with self._writing(tenant, quota) as transaction:
+            numbers = transaction.add(samples)
+            wanted = {"tenant": tenant, "numbers": numbers}
+            rows = transaction.connection.execute(sql.BY_NUMBERS, wanted, binary=True).fetchall()
+        return [_sample(*row) for row in rows]
+
+    def replace(
+        self, tenant: str, number: int, space: str, vector: Vector, description: Description | None = None
+    ) -> None:
+        """See ``Store``."""
+        with self._writing(tenant) as transaction:
+            transaction.replace(number, space, vector)
+            if description is not None:
+                transaction.describe(transaction.owner(number), description)
+
+    def describe(self, tenant: str, id: str, description: Description) -> None:
+        """See ``Store``."""
+        with self._writing(tenant) as transaction:
+            transaction.describe(id, description)
+
+    def delete(self, tenant: str, id: str) -> bool:
+        """See ``Store``."""
+        with self._writing(tenant) as transaction:
+            return transaction.delete(id)
+
+    def delete_sample(self, tenant: str, number: int) -> bool:
+        """See ``Store``."""
+        with self._writing(tenant) as transaction:
+            return transaction.delete_sample(number)
+
+    def clear(self, tenant: str) -> int:
+        """See ``Store``."""
+        with self._writing(tenant) as transaction:
+            return transaction.clear()
+
+    def get(self, tenant: str, id: str) -> Person:
+        """See ``Store``."""
+        rows = self._rows(sql.GET, tenant=tenant, id=id)
+        if not rows:
+            raise NotFound("There is nobody with this id.")
+        return _person(*rows[0])
+
+    def samples(self, tenant: str, id: str) -> Sequence[Sample]:
+        """See ``Store``."""
+        return [_sample(*row) for row in self._rows(sql.SAMPLES, tenant=tenant, id=id)]
+
+    def sample(self, tenant: str, number: int) -> Sample:
+        """See ``Store``."""
+        rows = self._rows(sql.BY_NUMBERS, tenant=tenant, numbers=[number])
+        if not rows:
+            raise NotFound("There is no sample with this number.")
+        return _sample(*rows[0])
+
+    def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
+        """See ``Store``."""
+        return {row[0]: _sample(*row) for row in self._rows(sql.BY_KEYS, tenant=tenant, keys=list(keys))}
+
+    def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
+        """See ``Store``."""
+        # One more than asked for tells whether there is a next page. No id is empty.
+        rows = self._rows(sql.PAGE, tenant=tenant, after=after or "", limit=limit + 1, text=text)
+        people = [_person(*row) for row in rows[:limit]]
+        return Page(people, people[-1].id if len(rows) > limit else None)
+
+    def count(self, tenant: str, space: str | None = None) -> int:
+        """See ``Store``."""
+        statement = sql.COUNT if space is None else sql.COUNT_SPACE
+        return int(self._rows(statement, tenant=tenant, space=space)[0][0])
+
+    def last_change(self) -> int:
+        """See ``Store``."""
+        return int(self._rows(sql.LAST_CHANGE)[0][0])
+
+    def changes(self, since: int, limit: int) -> Sequence[Change]:
+        """See ``Store``."""
+        rows = self._rows(sql.CHANGES, since=since, limit=limit)
+        return [
+            Change(number, tenant, key, space, None if blob is None else _vector(blob))
+            for number, tenant, key, space, blob in rows
+        ]
+
+    def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
+        """See ``Store``."""
+        rows = self._rows(sql.FEED, tenant=tenant, since=since, limit=limit)
+        return [Tombstone(row[1], row[3]) if row[4] is None else _sample(*row) for row in rows]
+
+    def compact(self) -> None:
+        """See ``Store``."""
+        with self._connections.patient() as connection:
+            # VACUUM alone leaves what was deleted in the free space of its pages.
+            connection.execute(sql.COMPACT)
+
+    def close(self) -> None:
+        """See ``Store``."""
+        self._connections.close()
+
+    @contextmanager
+    def _writing(self, tenant: str, quota: int | None = None) -> Iterator[Transaction]:
+        with self._connections.writing() as connection:
+            transaction = Transaction(connection, tenant)
+            yield transaction
+            if quota is not None and transaction.samples() > quota:
+                raise QuotaExceeded(f"The gallery would have more than the {quota} samples that the API key allows.")
+            transaction.finish()
+
+    def _rows(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        with self._connections.reading() as connection:
+            return connection.execute(statement, values, binary=True).fetchall()
+
+
+def _person(id: str, name: str, metadata: str, *rest: Any) -> Person:
+    return Person(id, name, json.loads(metadata), *rest)
+
+
+def _sample(
+    key: int, number: int, change: int, revision: int, space: str, blob: bytes, id: str, name: str, *rest: Any
+) -> Sample:
+    return Sample(key, number, change, revision, space, _person(id, name, *rest), _vector(blob))
+
+
+def _vector(blob: bytes) -> Vector:
+    return np.frombuffer(blob, LITTLE_ENDIAN)

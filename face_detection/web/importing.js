@@ -1,0 +1,110 @@
+// Import of a folder: one sub-folder for each person.
+import { addPhoto, exists } from "./adding.js";
+import { answered } from "./dialogs.js";
+import { byId, element, plural } from "./dom.js";
+import { kindOf } from "./pictures.js";
+import { each } from "./pool.js";
+
+const AT_ONCE = 3;
+const SHOWN = 1000; // failures in the table; all are counted
+
+const dialog = byId("import-dialog");
+let people = new Map(); // id to files
+let stray = 0;
+let running = null;
+let changed = false;
+
+/** Let a folder be imported; whether the people have changed. */
+export async function openImport() {
+  changed = false;
+  byId("import-files").value = "";
+  choose([]);
+  await answered(dialog);
+  running?.abort();
+  return changed;
+}
+
+function choose(files) {
+  people = new Map();
+  stray = 0;
+  for (const file of files) {
+    const folders = file.webkitRelativePath.split("/");
+    // The chosen folder itself, the person, and the photo, which may lie deeper.
+    if (folders.length < 3 || !kindOf(file)) stray += 1;
+    else if (people.has(folders[1])) people.get(folders[1]).push(file);
+    else people.set(folders[1], [file]);
+  }
+  const photos = [...people.values()].flat().length;
+  byId("import-start").disabled = photos === 0;
+  byId("import-failures").hidden = true;
+  byId("import-progress").hidden = true;
+  const others = stray ? ` ${plural(stray, "other file")} will be left out.` : "";
+  byId("import-summary").textContent = !files.length ? ""
+    : photos ? `${plural(people.size, "person", "people")} with ${plural(photos, "photo")}.${others}`
+      : "There are no photos in sub-folders here.";
+}
+
+async function start() {
+  running = new AbortController();
+  const { signal } = running;
+  const counts = { taken: 0, refused: 0, skipped: 0 };
+  const all = [...people.values()].flat().length;
+  const rows = byId("import-failures").querySelector("tbody");
+  const progress = byId("import-progress");
+  rows.replaceChildren();
+  lock(true);
+  [progress.max, progress.value, progress.hidden] = [all, 0, false];
+  const show = () => { byId("import-summary").textContent = `${progress.value} of ${plural(all, "photo")} …`; };
+  const refuse = (what, why) => {
+    if (rows.childElementCount < SHOWN) rows.append(element("tr", {}, element("td", { textContent: what }), element("td", { textContent: why })));
+    byId("import-failures").hidden = false;
+  };
+  const give = async ([id, files]) => {
+    try {
+      if (byId("import-skip").checked && (await exists(id, signal))) {
+        counts.skipped += 1;
+        progress.value += files.length;
+        return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      counts.refused += files.length;
+      progress.value += files.length;
+      return refuse(id, error.message);
+    }
+    for (const file of files) {
+      if (signal.aborted) return;
+      try {
+        await addPhoto(id, id.replaceAll("_", " "), file, signal);
+        counts.taken += 1;
+        changed = true;
+      } catch (error) {
+        if (signal.aborted) return;
+        counts.refused += 1;
+        refuse(`${id}/${file.name}`, error.message);
+        // Nothing else will do better: no right, no room, no service.
+        if ([401, 403].includes(error.status) || error.gone) running.abort();
+      }
+      progress.value += 1;
+      show();
+    }
+  };
+  show();
+  await each(people, AT_ONCE, give, signal);
+  const said = [`${plural(counts.taken, "photo")} taken`, `${counts.refused} refused`];
+  if (counts.skipped) said.push(`${plural(counts.skipped, "person", "people")} skipped`);
+  byId("import-summary").textContent = `${signal.aborted ? "Stopped" : "Done"}: ${said.join(", ")}.`;
+  lock(false);
+  running = null;
+}
+
+function lock(on) {
+  byId("import-start").disabled = on;
+  byId("import-files").disabled = on;
+  byId("import-skip").disabled = on;
+  byId("import-cancel").textContent = on ? "Stop" : "Close";
+}
+
+byId("import-files").onchange = (event) => choose([...event.target.files]);
+byId("import-start").onclick = start;
+byId("import-cancel").onclick = () => (running ? running.abort() : dialog.close());

@@ -1,0 +1,158 @@
+// The page: shows the status of the copy, and what is recognised in photos and before the camera.
+import { Background } from "./background.js";
+import { Camera } from "./camera.js";
+import { drawFaces, namesOf, timesOf } from "./view.js";
+
+const CATCH_UP_SECONDS = 15;
+const SHOWN_SIDE = 1024;
+const SHOWN_PHOTOS = 24;
+const PAGE_CACHES = "face-recognition-";
+
+const byId = (id) => document.getElementById(id);
+
+const show = (node, visible) => { node.hidden = !visible; };
+
+const problem = (text) => {
+  byId("problem").textContent = text ?? "";
+  show(byId("problem"), Boolean(text));
+};
+
+const connectionText = ({ connected, online }) => (!connected ? "no copy" : online === null ? "…" : online ? "online" : "offline");
+
+let latest = null;
+let pageKept = false;
+
+const summaryText = ({ connected, ready, faces, people, model, checkedAt, threads, progress }) => {
+  if (!connected) return "Nothing is kept in this browser.";
+  if (progress) return `Fetching the model: ${(progress.done / 1e6).toFixed(1)} of ${(progress.total / 1e6).toFixed(1)} MB.`;
+  if (!checkedAt) return "Not fetched yet.";
+  const copy = `${faces} faces of ${people} people as of ${new Date(checkedAt).toLocaleString()}`;
+  if (!ready) return `${copy}; the models are not here yet.`;
+  return `${copy}; ${model}, ${threads} threads. ${pageKept ? "Works without a network." : "The page itself is not kept yet."}`;
+};
+
+const showStatus = (status) => {
+  latest = status;
+  const connection = byId("connection");
+  connection.textContent = connectionText(status);
+  connection.dataset.state = connection.textContent;
+  byId("summary").textContent = summaryText(status);
+  byId("summary").dataset.faces = status.faces;
+  problem(status.problem);
+  show(byId("connect"), !status.connected);
+  show(byId("forget"), status.connected);
+  show(byId("catch-up"), status.connected);
+  show(byId("progress"), status.progress !== null);
+  if (status.progress) byId("progress").value = status.progress.done / status.progress.total;
+  byId("photos").disabled = !status.ready;
+  byId("camera").disabled = !status.ready && !camera.running;
+  byId("main").setAttribute("aria-busy", "false");
+  if (!status.ready && camera.running) stopCamera();
+};
+
+const keepOffline = async () => {
+  await navigator.serviceWorker.register("/offline/service-worker.js", { scope: "/offline" });
+  await navigator.serviceWorker.ready;
+  pageKept = true;
+  if (latest) showStatus(latest);
+  // Whoever copies a gallery wants to find it again: ask the browser not to throw it away for want of space.
+  await navigator.storage.persist();
+};
+
+const recognisePhoto = async (file) => {
+  const canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
+  const figure = document.createElement("figure"), times = document.createElement("span");
+  caption.textContent = `${file.name}: …`;
+  times.className = "muted small";
+  figure.append(canvas, caption, times);
+  byId("results").prepend(figure);
+  [...byId("results").children].slice(SHOWN_PHOTOS).forEach((former) => former.remove());
+  try {
+    const { faces, milliseconds, width, height } = await background.call("recognise", file);
+    const bitmap = await createImageBitmap(file);
+    const scale = Math.min(1, SHOWN_SIDE / Math.max(width, height));
+    Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
+    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    bitmap.close();
+    drawFaces(canvas, faces, scale);
+    caption.textContent = `${file.name}: ${namesOf(faces)}`;
+    times.textContent = timesOf(milliseconds);
+  } catch (error) {
+    caption.textContent = `${file.name}: ${error.message}`;
+  }
+};
+
+const recogniseFrame = async (frame) => {
+  try {
+    const { faces, milliseconds, width, height } = await background.call("recognise", frame, [frame]);
+    if (!camera.running) return;
+    Object.assign(byId("overlay"), { width, height });
+    drawFaces(byId("overlay"), faces);
+    byId("live-names").textContent = namesOf(faces);
+    byId("live-times").textContent = timesOf(milliseconds);
+  } catch (error) {
+    stopCamera();
+    problem(error.message);
+  }
+};
+
+const stopCamera = () => {
+  camera.stop();
+  show(byId("live"), false);
+  byId("camera").textContent = "Start the camera";
+};
+
+const toggleCamera = async () => {
+  if (camera.running) return stopCamera();
+  try {
+    show(byId("live"), true);
+    await camera.start();
+    byId("camera").textContent = "Stop the camera";
+  } catch (error) {
+    stopCamera();
+    problem(`The camera cannot be used: ${error.message}`);
+  }
+};
+
+const forget = async () => {
+  await background.call("forget");
+  byId("results").replaceChildren();
+  const registration = await navigator.serviceWorker.getRegistration("/offline");
+  await registration?.unregister();
+  const names = (await caches.keys()).filter((name) => name.startsWith(PAGE_CACHES));
+  await Promise.all(names.map((name) => caches.delete(name)));
+  pageKept = false;
+};
+
+const listen = () => {
+  byId("connect").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const key = byId("key").value.trim();
+    byId("key").value = "";
+    // After everything was forgotten the page itself has to be kept again.
+    keepOffline().catch((error) => problem(error.message));
+    background.call("connect", key);
+  });
+  byId("forget").addEventListener("click", forget);
+  byId("catch-up").addEventListener("click", () => background.call("catchUp"));
+  byId("photos").addEventListener("change", async (event) => {
+    const files = [...event.target.files];
+    event.target.value = "";
+    for (const file of files) await recognisePhoto(file);
+  });
+  byId("camera").addEventListener("click", toggleCamera);
+  addEventListener("online", () => background.call("catchUp"));
+  setInterval(() => background.call("catchUp"), CATCH_UP_SECONDS * 1000);
+};
+
+const camera = new Camera(byId("video"), recogniseFrame);
+let background;
+
+if (isSecureContext && navigator.serviceWorker) {
+  background = new Background(showStatus);
+  listen();
+  background.call("catchUp").catch((error) => problem(error.message));
+  keepOffline().catch((error) => problem(`The page cannot be kept: ${error.message}`));
+} else {
+  problem("Browsers keep pages and galleries only for https addresses, and for localhost.");
+}

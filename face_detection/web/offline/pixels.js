@@ -1,0 +1,36 @@
+// Pictures: {data, width, height, jpeg} with data RGBA in bytes, row by row. The alpha channel is never looked at.
+
+const JPEG = [0xff, 0xd8, 0xff];
+
+/** A picture that cannot be used; its message is for people. */
+export class PictureError extends Error {}
+
+/**
+ * Decode a picture and turn it upright by its EXIF orientation.
+ * @param {Blob} file JPEG, PNG, WebP or BMP.
+ * @param {{bytes: number, pixels: number}} limits of the service.
+ */
+export const decode = async (file, limits) => {
+  if (file.size > limits.bytes) throw new PictureError(`The picture has more than ${limits.bytes} bytes.`);
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  } catch {
+    throw new PictureError("The picture cannot be decoded.");
+  }
+  if (bitmap.width * bitmap.height > limits.pixels) {
+    bitmap.close();
+    throw new PictureError(`The picture has more than ${limits.pixels} pixels.`);
+  }
+  const jpeg = new Uint8Array(await file.slice(0, JPEG.length).arrayBuffer()).every((byte, i) => byte === JPEG[i]);
+  return { ...pixelsOf(bitmap), jpeg };
+};
+
+/** The pixels of a bitmap, which is closed. */
+export const pixelsOf = (bitmap) => {
+  const { width, height } = bitmap;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return { data: context.getImageData(0, 0, width, height).data, width, height, jpeg: false };
+};

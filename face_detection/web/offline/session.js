@@ -1,0 +1,204 @@
+// The copy of the gallery and the models: when it is fetched, followed, used and thrown away.
+import { decide } from "./decision.js";
+import { Gallery } from "./gallery.js";
+import { files, forgetFiles, identityOf, keptFiles } from "./models.js";
+import { loadRuntime, Recogniser } from "./recogniser.js";
+import { askJson, Refused, Unreachable } from "./service.js";
+import { Store } from "./store.js";
+import { changes, SpaceChanged } from "./sync.js";
+
+const LOCK = "face-recognition-offline";
+
+export class Session {
+  /** @param {(status: object) => void} report told of every change of the status. */
+  static async open(report) {
+    const session = new Session(await Store.open(), report);
+    await session.exclusively(() => session.load());
+    return session;
+  }
+
+  constructor(store, report) {
+    this.store = store;
+    this.reportStatus = report;
+    this.online = null;
+    this.problem = null;
+    this.progress = null;
+    this.runtime = null;
+    this.catchUpWaits = false;
+    this.empty();
+  }
+
+  /** Copy with another key, from the beginning. */
+  connect(key) {
+    return this.exclusively(async () => {
+      await this.drop();
+      this.problem = null;
+      this.state = { key, models: null, cursor: null, checkedAt: null };
+      await this.store.clear(this.state);
+      this.report();
+      await this.follow();
+    });
+  }
+
+  /** Bring the copy up to date if there is a key. */
+  async catchUp() {
+    // While a model is on its way for minutes, one that waits is enough.
+    if (this.catchUpWaits) return;
+    this.catchUpWaits = true;
+    await this.exclusively(async () => {
+      this.catchUpWaits = false;
+      const kept = await this.store.state();
+      // Another tab may have thrown the copy away, or begun another.
+      if (kept?.key !== this.state?.key) await this.load();
+      if (this.state) await this.follow();
+    });
+  }
+
+  /** Throw everything away: gallery, models and key. */
+  forget() {
+    return this.exclusively(async () => {
+      await this.drop();
+      this.online = null;
+      this.problem = null;
+    });
+  }
+
+  /** Faces {box, points, score, embedding, personId, name, distance} with personId null for strangers, and times. */
+  async recognise(picture) {
+    const { recogniser, gallery, state } = this;
+    if (!recogniser || !gallery) throw new Error("Nothing can be recognised before gallery and models have been fetched.");
+    const { faces, milliseconds } = await recogniser.embed(picture);
+    const start = performance.now();
+    const { rule, neighbours } = state.models.decision;
+    const named = faces.map((face) => {
+      const near = gallery.nearest(face.embedding, rule === "vote" ? neighbours : 1);
+      const winner = decide(near, state.models.decision);
+      return { ...face, personId: winner?.personId ?? null, name: winner?.name ?? null, distance: (winner ?? near[0])?.distance ?? null };
+    });
+    return { faces: named, milliseconds: { ...milliseconds, compare: performance.now() - start } };
+  }
+
+  get status() {
+    return {
+      connected: this.state !== null,
+      online: this.online,
+      ready: this.recogniser !== null && this.gallery !== null,
+      faces: this.gallery?.faces.size ?? 0,
+      people: this.gallery?.people ?? 0,
+      model: this.state?.models?.recognition.name ?? null,
+      checkedAt: this.state?.checkedAt ?? null,
+      limits: this.state?.models?.limits ?? null,
+      threads: this.runtime?.env.wasm.numThreads ?? null,
+      progress: this.progress,
+      problem: this.problem,
+    };
+  }
+
+  /** One thing at a time, in all tabs, as the copy is theirs together. */
+  exclusively(work) {
+    return navigator.locks.request(LOCK, async () => {
+      try {
+        await work();
+      } catch (error) {
+        this.progress = null;
+        this.problem = error.message;
+      }
+      this.report();
+    });
+  }
+
+  report() {
+    this.reportStatus(this.status);
+  }
+
+  empty() {
+    this.state = null;
+    this.gallery = null;
+    this.recogniser = null;
+    this.identity = null;
+  }
+
+  /** Take over what is kept. */
+  async load() {
+    await this.recogniser?.close();
+    this.empty();
+    this.state = (await this.store.state()) ?? null;
+    if (!this.state?.models) return;
+    this.gallery = new Gallery(this.state.models.decision.metric);
+    this.gallery.apply(await this.store.faces());
+    const found = await keptFiles(this.state.models);
+    if (found) await this.openRecogniser(this.state.models, found);
+  }
+
+  async drop() {
+    await this.recogniser?.close();
+    this.empty();
+    await this.store.clear();
+    await forgetFiles();
+  }
+
+  async follow() {
+    try {
+      await this.followOnce().catch((error) => {
+        if (error instanceof SpaceChanged) return this.followOnce();
+        throw error;
+      });
+    } catch (error) {
+      this.progress = null;
+      if (error instanceof Refused) {
+        await this.drop();
+        this.problem = `${error.message} What was kept here has been thrown away.`;
+      } else {
+        this.problem = error instanceof Unreachable ? null : error.message;
+      }
+      this.online = !(error instanceof Unreachable);
+    }
+  }
+
+  async followOnce() {
+    const { key } = this.state;
+    const models = (await askJson("/offline/models", key)).body;
+    this.online = true;
+    if (this.state.models?.space !== models.space) await this.beginAnew(key);
+    if (this.gallery?.metricName !== models.decision.metric) {
+      this.gallery = new Gallery(models.decision.metric);
+      this.gallery.apply(await this.store.faces());
+    }
+    for await (const { entries, cursor } of changes(key, models.space, this.state.cursor)) {
+      const state = { key, models, cursor, checkedAt: Date.now() };
+      await this.store.apply(entries, state);
+      this.state = state;
+      this.gallery.apply(entries);
+      this.report();
+    }
+    if (this.identity !== identityOf(models)) {
+      await this.openRecogniser(models, await files(models, key, (done, total) => this.advance(done, total)));
+    }
+    this.problem = null;
+  }
+
+  /** Encodings of one model say nothing to another: keep none of them, and none of the former model. */
+  async beginAnew(key) {
+    await this.recogniser?.close();
+    this.empty();
+    this.state = { key, models: null, cursor: null, checkedAt: null };
+    await this.store.clear(this.state);
+  }
+
+  async openRecogniser(models, found) {
+    this.runtime ??= await loadRuntime();
+    const former = this.recogniser;
+    this.recogniser = await Recogniser.open(this.runtime, models, found);
+    this.identity = identityOf(models);
+    this.progress = null;
+    await former?.close();
+  }
+
+  /** Tell of progress, but not for every packet. */
+  advance(done, total) {
+    const before = this.progress?.done ?? 0;
+    if (done < total && done - before < total / 100 && done > before) return;
+    this.progress = { done, total };
+    this.report();
+  }
+}

@@ -1,0 +1,135 @@
+// The page Status: what runs, how much it does and how fast, and what happened.
+import { json, request } from "./api.js";
+import { Chart } from "./chart.js";
+import { onBack } from "./connection.js";
+import { byId, element, note } from "./dom.js";
+import { failEvents, followEvents, loadEvents } from "./event-list.js";
+import { onKeyChange } from "./key.js";
+import { buckets, parse, quantile, total } from "./prometheus.js";
+
+const EVERY = 2; // seconds
+const SHOWN = 90; // values in a chart
+// What looking causes is not what is looked at; a live session is one request however long it lasts.
+const OWN = /^(\/(|livez|readyz|metrics|events|events\/\{number\}\/crop|live|docs|openapi\.json|static.*)|unknown)$/;
+
+const rate = new Chart(byId("rate-chart"), ["first", "second"], SHOWN, EVERY);
+const latency = new Chart(byId("latency-chart"), ["first", "second"], SHOWN, EVERY);
+const forbidden = new Set(); // what this key may not ask for
+let active = false;
+let timer = null;
+let before = null;
+let polling = false;
+let wanted = false; // another round at once
+
+async function poll() {
+  clearTimeout(timer);
+  if (polling) {
+    wanted = true;
+    return;
+  }
+  polling = true;
+  let pause = EVERY;
+  if (!document.hidden) {
+    for (const [name, ask, fail] of [["facts", facts, failFacts], ["metrics", metrics, failMetrics], ["events", loadEvents, failEvents]]) {
+      if (forbidden.has(name) || !active) continue;
+      try {
+        await ask();
+      } catch (error) {
+        fail(error.message, error);
+        if ([401, 403].includes(error.status)) forbidden.add(name);
+        pause = Math.max(pause, error.status === 429 ? error.retryAfter : 0);
+        if (error.gone) break;
+      }
+    }
+  }
+  polling = false;
+  if (active) timer = setTimeout(poll, wanted ? 0 : pause * 1000);
+  wanted = false;
+}
+
+function showFacts(entries) {
+  byId("facts").replaceChildren(...entries.map(([name, value]) => element("div", {}, element("dt", { textContent: name }), element("dd", {}, value))));
+}
+
+const badge = (text, kind) => element("span", { className: `badge ${kind}`, textContent: text });
+
+async function facts() {
+  const ready = await json("/readyz");
+  const device = /cuda|gpu|tensorrt/i.test(ready.device) ? `GPU (${ready.device})` : ready.device.toUpperCase();
+  showFacts([["Front", badge("answers", "good")], ["Extraction", badge("ready", "good")], ["Model", ready.model], ["Engine", ready.engine], ["Device", device],
+    ["Distance", ready.distance], ["Default threshold", String(ready.min_distance)], ["Samples in the gallery", ready.samples === undefined ? "needs a key" : ready.samples.toLocaleString("en")]]);
+}
+
+function failFacts(message, error) {
+  if (error.gone) return showFacts([["Front", badge("does not answer", "bad")]]);
+  const extraction = error.code?.startsWith("extraction");
+  showFacts([["Front", badge("answers", extraction ? "good" : "warn")], [extraction ? "Extraction" : "Ready", element("span", {}, badge("not ready", "bad"), ` ${message}`)]]);
+}
+
+async function metrics() {
+  const samples = parse(await (await request("/metrics")).text());
+  const others = ({ route }) => !OWN.test(route);
+  const now = {
+    at: performance.now(), requests: total(samples, "front_requests_total", others), faces: total(samples, "front_faces_total"),
+    seconds: buckets(samples, "front_request_seconds", others),
+  };
+  note(byId("metrics-note"), "");
+  showStages(samples);
+  // After a restart counters begin anew.
+  if (before && now.requests >= before.requests && now.faces >= before.faces) showChange(before, now);
+  before = now;
+}
+
+function showChange(former, now) {
+  const seconds = (now.at - former.at) / 1000;
+  const perSecond = (name) => (now[name] - former[name]) / seconds;
+  rate.add(perSecond("requests"), perSecond("faces"));
+  const words = `${perSecond("requests").toFixed(1)} requests/s, ${perSecond("faces").toFixed(1)} faces/s (dashed)`;
+  byId("rate-now").textContent = words;
+  rate.draw(`Throughput: ${words}`);
+  const [half, most] = [0.5, 0.95].map((part) => quantile(former.seconds, now.seconds, part)).map((value) => (value === null ? null : value * 1000));
+  latency.add(half, most);
+  const shown = half === null ? "no requests just now" : `median ${half.toFixed(0)} ms, 95 % below ${most.toFixed(0)} ms (dashed)`;
+  byId("latency-now").textContent = shown;
+  latency.draw(`Latency in milliseconds: ${shown}`);
+}
+
+function showStages(samples) {
+  const stages = (samples.get("front_stage_seconds_count") ?? []).filter(({ value }) => value > 0).map(({ labels, value }) => {
+    const sum = total(samples, "front_stage_seconds_sum", (other) => other.stage === labels.stage);
+    return [labels.stage, (1000 * sum) / value];
+  });
+  const longest = Math.max(...stages.map(([, mean]) => mean), 1e-9);
+  byId("stages").replaceChildren(...stages.map(([stage, mean]) => {
+    const fill = element("i");
+    fill.style.width = `${(100 * mean) / longest}%`;
+    return element("div", {}, element("span", { textContent: stage }), element("span", { className: "meter", ariaHidden: "true" }, fill),
+      element("span", { className: "mono", textContent: `${mean.toFixed(mean < 10 ? 1 : 0)} ms` }));
+  }), ...(stages.length ? [] : [element("p", { className: "muted small", textContent: "Nothing has been done yet." })]));
+}
+
+function failMetrics(message) {
+  before = null;
+  note(byId("metrics-note"), `Metrics: ${message}`, "bad");
+}
+
+const again = () => {
+  forbidden.clear();
+  if (active) poll();
+};
+followEvents(again);
+onBack(again);
+onKeyChange(again);
+
+export function show() {
+  active = true;
+  before = null;
+  rate.draw("Throughput: nothing measured yet");
+  latency.draw("Latency: nothing measured yet");
+  poll();
+}
+
+export function hide() {
+  active = false;
+  clearTimeout(timer);
+}

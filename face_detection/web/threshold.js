@@ -1,0 +1,54 @@
+// The threshold: the caller's default, and a slider that departs from it.
+import { request } from "./api.js";
+import { byId } from "./dom.js";
+
+const FARTHEST = { "tenfold-unit-euclidean": 20, cosine: 2 };
+
+/** The default threshold and the largest distance worth a slider's while. */
+export async function loadThreshold() {
+  const ready = await (await request("/readyz")).json();
+  let value = ready.min_distance;
+  try {
+    // A company may have a threshold of its own; nothing has changed since now, so nothing but headers comes.
+    const answer = await request(`/faces/sync?limit=1&last_updated_at=${Date.now()}`, { ask: false });
+    value = Number(answer.headers.get("X-Threshold")) || value;
+  } catch { /* This key may not ask for it: the installation's it is. */ }
+  return { value, most: Math.max(FARTHEST[ready.distance] ?? 0, value * 2) };
+}
+
+/** A slider with its output and a button that takes it back; `prefix` is the slider's id. */
+export class ThresholdSlider extends EventTarget {
+  #slider; #output; #reset; #standard = 9;
+
+  constructor(prefix) {
+    super();
+    this.#slider = byId(prefix);
+    this.#output = byId(`${prefix}-value`);
+    this.#reset = byId(`${prefix}-reset`);
+    this.#slider.oninput = () => this.#changed();
+    this.#reset.onclick = () => { this.#slider.value = this.#standard; this.#changed(); this.#slider.focus(); };
+    this.#show();
+  }
+
+  /** Take the default and the scale from the service; a slider that was moved stays where it is. */
+  async load() {
+    const { value, most } = await loadThreshold();
+    const moved = this.moved ? this.value : null;
+    Object.assign(this.#slider, { max: most, step: most / 200 });
+    this.#standard = value;
+    this.#slider.value = moved ?? value;
+    this.#changed();
+  }
+
+  /** Whether it departs from the default. */
+  get moved() { return Math.abs(Number(this.#slider.value) - this.#standard) > Number(this.#slider.step) / 2; }
+
+  get value() { return this.moved ? Number(this.#slider.value) : this.#standard; }
+
+  #changed() { this.#show(); this.dispatchEvent(new Event("change")); }
+
+  #show() {
+    this.#output.textContent = String(Number(this.value.toFixed(3)));
+    this.#reset.disabled = !this.moved;
+  }
+}

@@ -1,0 +1,183 @@
+"""The page Recognise in a browser, before real services."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from tests.e2e.browser import Browser
+from tests.e2e.people import enrol
+
+pytestmark = pytest.mark.e2e
+
+OpenBrowser = Callable[..., Browser]
+
+
+def recognise(url: str, photo: Path) -> Any:
+    address = f"{url}/face-recognition?include_unknown=true&candidates=3"
+    return requests.post(address, data=photo.read_bytes(), headers={"Content-Type": "image/jpeg"}, timeout=60).json()
+
+
+@pytest.fixture
+def gallery(url: str, photos: Path) -> str:
+    """A gallery of two people; the address of the service."""
+    enrol(url, "44", "Barack Obama", photos / "obama.jpg", metadata={"floor": 2})
+    enrol(url, "46", "Joe Biden", photos / "biden.jpg")
+    return url
+
+
+def summary(browser: Browser, text: str) -> None:
+    browser.until(lambda: text in browser.text("#shots-summary"))
+
+
+def places(browser: Browser) -> list[list[float]]:
+    """x, y, width and height of each box on the page, in pixels of its picture."""
+    found: list[list[float]] = browser.script(
+        """return [...document.querySelectorAll(".box")].map((box) => {
+             const picture = box.parentElement.querySelector("img"), frame = picture.getBoundingClientRect();
+             const scale = picture.naturalWidth / frame.width, place = box.getBoundingClientRect();
+             return [place.x - frame.x, place.y - frame.y, place.width, place.height].map((one) => one * scale);
+           })"""
+    )
+    return found
+
+
+def test_boxes_and_names_are_drawn_over_the_picture(gallery: str, photos: Path, open_browser: OpenBrowser) -> None:
+    browser = open_browser()
+    browser.open(gallery)
+    browser.choose("#photos", photos / "obama2.jpg")
+    summary(browser, "1 photo, 1 face, 1 named")
+    (face,) = recognise(gallery, photos / "obama2.jpg")
+    assert browser.text(".box").split("\n") == ["Barack Obama", f"{face['distance']:.2f}"]
+    item = browser.text(".found li")
+    assert "id 44" in item and '{"floor":2}' in item
+    assert [line.split("\n")[0] for line in (browser.text(".closest li:nth-child(1)"),)] == ["Barack Obama"]
+    assert "Joe Biden" in browser.text(".closest li:nth-child(2)")
+    expected = [int(part) for part in face["bbox"].split(",")]
+    for size in ((1280, 900), (700, 900), (360, 700)):
+        browser.resize(*size)
+        np.testing.assert_allclose(places(browser)[0], expected, atol=0.02 * max(expected))
+
+
+def test_the_threshold_names_anew_without_asking_again(gallery: str, photos: Path, open_browser: OpenBrowser) -> None:
+    browser = open_browser()
+    browser.open(gallery)
+    assert browser.text("#threshold-value") == "9"
+    browser.choose("#photos", photos / "obama2.jpg", photos / "t1.jpg")
+    summary(browser, "2 photos, 7 faces, 1 named")
+    (face,) = recognise(gallery, photos / "obama2.jpg")
+    browser.requests()
+    browser.slide("#threshold", face["distance"] - 0.2)
+    summary(browser, "7 faces, 0 named")
+    assert browser.text(".box").startswith("unknown")
+    browser.slide("#threshold", 19)
+    summary(browser, "7 faces, 7 named")
+    browser.until(lambda: "7 faces, 7 named" in browser.text("#announcer"))
+    browser.click("#threshold-reset")
+    summary(browser, "7 faces, 1 named")
+    assert [request for request in browser.requests() if not request[1].startswith("blob:")] == []
+    # What is asked is asked with the default, so that the event log has no names that nobody would have got.
+    kinds = [one["kind"] for one in requests.get(f"{gallery}/events?limit=8", timeout=10).json()["events"]]
+    assert kinds.count("unknown") == 6
+
+
+def test_dropping_and_pasting(gallery: str, photos: Path, open_browser: OpenBrowser) -> None:
+    browser = open_browser()
+    browser.open(gallery)
+    browser.give("drop", "#drop", photos / "obama3.jpg", photos / "biden.jpg")
+    summary(browser, "2 photos, 2 faces, 2 named")
+    browser.give("paste", "body", photos / "obama.jpg")
+    summary(browser, "3 photos, 3 faces, 3 named")
+    browser.click("button[aria-label='Remove biden.jpg']")
+    summary(browser, "2 photos, 2 faces, 2 named")
+    browser.click("#clear-shots")
+    browser.until(lambda: not browser.all(".shot"))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_pictures_are_turned_upright(
+    gallery: str, photos: Path, open_browser: OpenBrowser, tmp_path: Path, orientation: int
+) -> None:
+    turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = tmp_path / "turned.jpg"
+    with Image.open(photos / "obama.jpg") as upright:
+        upright.transpose(turn).save(turned, exif=exif, quality=95)
+    browser = open_browser()
+    browser.open(gallery)
+    browser.choose("#photos", turned)
+    summary(browser, "1 face, 1 named")
+    expected = [int(part) for part in recognise(gallery, photos / "obama.jpg")[0]["bbox"].split(",")]
+    np.testing.assert_allclose(places(browser)[0], expected, atol=0.03 * max(expected))
+    # The small picture of the face is cut out where the box is.
+    shown = browser.pixels(".found .face")
+    x, y, width, height = expected
+    side = max(width, height) * 1.4
+    left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / 2)
+    crop = cv2.imread(str(photos / "obama.jpg"))[top : top + round(side), left : left + round(side)]
+    wanted = cv2.resize(crop, shown.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(shown.astype(float) - wanted).mean() < 12
+
+
+def test_copying_json_and_the_command(gallery: str, photos: Path, open_browser: OpenBrowser, tmp_path: Path) -> None:
+    photo = tmp_path / "it's me.jpg"
+    photo.write_bytes((photos / "obama2.jpg").read_bytes())
+    browser = open_browser()
+    browser.allow("clipboardReadWrite", "clipboardSanitizedWrite")
+    browser.open(gallery)
+    browser.choose("#photos", photo)
+    summary(browser, "1 face, 1 named")
+    browser.click(".shot button", "Copy as JSON")
+    browser.one(".shot button", "Copied")
+    (answered,) = recognise(gallery, photo)
+    del answered["action"]
+    assert json.loads(browser.script("return navigator.clipboard.readText()")) == [answered]
+
+    browser.click(".curl summary")
+    assert "X-API-Key" not in browser.text(".curl code")
+    run = subprocess.run(["bash", "-c", browser.text(".curl code")], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(run.stdout)[0]["id"] == "44"
+    browser.slide("#threshold", 3)
+    run = subprocess.run(["bash", "-c", browser.text(".curl code")], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(run.stdout)[0]["id"] == ""
+
+
+def test_pictures_that_are_refused(gallery: str, open_browser: OpenBrowser, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no picture either")
+    cv2.imwrite(str(tmp_path / "empty.png"), np.full((200, 300, 3), 128, np.uint8))
+    browser = open_browser()
+    browser.open(gallery)
+    browser.choose("#photos", tmp_path / "notes.txt")
+    browser.until(lambda: browser.text("#announcer") == "That is not a picture.")
+    browser.choose("#photos", tmp_path / "broken.jpg")
+    assert "not a JPEG, PNG, WebP or BMP" in browser.one(".shot .note.bad").text
+    browser.choose("#photos", tmp_path / "empty.png")
+    browser.one(".shot p", "No face was found.")
+
+
+def test_a_photo_from_the_camera(gallery: str, open_browser: OpenBrowser, camera: Path) -> None:
+    browser = open_browser(camera=camera)
+    browser.open(gallery)
+    browser.click("#take-photo")
+    browser.click("#camera-take")
+    summary(browser, "1 photo, 2 faces, 2 named")
+
+
+def test_without_a_camera(gallery: str, open_browser: OpenBrowser) -> None:
+    browser = open_browser()
+    browser.open(gallery)
+    browser.click("#take-photo")
+    browser.one("#camera-note", "camera")
+    browser.click("#camera-dialog [data-close]")
+    browser.until(lambda: not browser.one("#take-photo").get_attribute("disabled"))

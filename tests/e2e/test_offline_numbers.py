@@ -1,0 +1,260 @@
+"""The numerics of the page /offline against the service's own, on the same pixels and in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deploy import web_assets
+from deploy.services import ROOT, Services
+from face_detection.alignment import cut_out, shrinks, similarity
+from face_detection.decision import Candidate, decide
+from face_detection.detection import YuNet
+from face_detection.gallery.distances import distances, prepare
+from face_detection.gallery.store import Person, Sample
+from feature_extraction.embedder import Embedder
+from feature_extraction.preprocessing import network_input
+from shared.geometry import Face, in_reading_order
+from shared.images import ImageDecoder, Preview
+from shared.models import CATALOGUE, YUNET, Metric, Normalisation
+from shared.settings import FrontSettings
+from tests.e2e.browser import Browser
+from tests.e2e.offline_page import OfflinePage, cosine, png, text_of
+
+pytestmark = pytest.mark.e2e
+
+FACENET = CATALOGUE["facenet"].alignment
+ALIGNMENT = {"width": FACENET.width, "height": FACENET.height, "template": FACENET.template}
+
+
+@pytest.fixture(scope="module")
+def page(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflinePage]:
+    """The page with its copy."""
+    problem = web_assets.ensure(ROOT / FrontSettings().web_assets)
+    if problem:
+        pytest.skip(problem)
+    browser = Browser(tmp_path_factory.mktemp("downloads"))
+    page = OfflinePage(browser, services.front.url)
+    page.connect()
+    yield page
+    faults = browser.faults()
+    browser.driver.quit()
+    assert not faults
+
+
+@pytest.fixture(scope="module")
+def settings(detector_home: Path) -> FrontSettings:
+    return FrontSettings(deepface_home=detector_home)
+
+
+def read(photo: Path) -> NDArray[np.uint8]:
+    picture = cv2.imread(str(photo))
+    assert picture is not None
+    return picture.astype(np.uint8)
+
+
+DETECT = """
+if (!window.detector) {
+  const { loadRuntime } = await at("recogniser"), { Detector } = await at("detector");
+  const models = await (await fetch("/offline/models")).json();
+  const file = new Uint8Array(await (await fetch(models.detector.file.url)).arrayBuffer());
+  window.detector = await Detector.open(await loadRuntime(), file, models.detector);
+}
+const { decode } = await at("pixels"), { full } = await at("preview");
+const picture = full(await decode(blobOf(given[0]), { bytes: 1e8, pixels: 1e8 }));
+"""
+
+
+@pytest.mark.parametrize("name", ["obama.jpg", "obama2.jpg", "biden.jpg", "t1.jpg"])
+@pytest.mark.parametrize("side", [640, 500, 333])
+def test_rows_are_those_of_opencvs_detector(
+    page: OfflinePage, settings: FrontSettings, photos: Path, name: str, side: int
+) -> None:
+    picture = read(photos / name)
+    scale = side / max(picture.shape[:2])
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size = (small.shape[1], small.shape[0])
+    file = str(settings.weights / YUNET.file)
+    detector = cv2.FaceDetectorYN.create(file, "", size, settings.detection_score, settings.detection_nms)
+    expected = detector.detect(small)[1]
+    assert expected is not None
+    found = page.call(DETECT + "return window.detector.rows(picture);", png(small))
+    columns = ("x", "y", "width", "height")
+    rows = np.array([[*(row[c] for c in columns), *np.ravel(row["points"]), row["score"]] for row in found])
+    assert rows.shape == expected.shape
+    order = np.argsort(-expected[:, 14])
+    assert np.abs(rows[:, :14] - expected[order, :14]).max() < 0.05
+    assert np.abs(rows[:, 14] - expected[order, 14]).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (20, 300), (31, 33), (64, 64), (97, 65), (1025, 700), (3000, 2000)]
+)
+def test_faces_of_pictures_of_any_size(
+    page: OfflinePage, settings: FrontSettings, photos: Path, width: int, height: int
+) -> None:
+    picture = cv2.resize(read(photos / "t1.jpg"), (width, height), interpolation=cv2.INTER_AREA)
+    expected = YuNet(settings).detect(Preview.full(picture))
+    found = page.call(DETECT + "return window.detector.detect(picture);", png(picture))
+    assert len(found) == len(expected) and (len(found) > 0) == (width > 1000)
+    for one, face in zip(found, expected, strict=True):
+        box = [one["box"][side] for side in ("x", "y", "width", "height")]
+        # Where the picture was scaled down, a step of the detector is as many pixels.
+        assert np.abs(np.subtract(box, [face.box.x, face.box.y, face.box.width, face.box.height])).max() <= 2
+        assert np.abs(np.subtract(one["points"], face.landmarks.points)).max() < 1
+        assert one["score"] == pytest.approx(face.score, abs=0.01)
+
+
+def detected(settings: FrontSettings, picture: NDArray[np.uint8]) -> list[Face]:
+    return in_reading_order(YuNet(settings).detect(Preview.full(picture)))
+
+
+CUT_OUT = """
+const [photo, faces, alignment] = given;
+const { decode } = await at("pixels"), { full } = await at("preview"), { cutOut, similarity } = await at("alignment");
+const picture = full(await decode(blobOf(photo), { bytes: 1e8, pixels: 1e8 }));
+return faces.map((points) => ({
+  transform: similarity(points, alignment.template), crop: [...cutOut(picture, points, alignment)],
+}));
+"""
+
+
+@pytest.mark.parametrize("factor", [0.4, 1, 2.6])
+@pytest.mark.parametrize("name", ["obama.jpg", "t1.jpg"])
+def test_crops(page: OfflinePage, settings: FrontSettings, photos: Path, name: str, factor: float) -> None:
+    """From faces that are blown up to faces that are averaged before, and one that the picture's edge cuts off."""
+    picture = read(photos / name)
+    picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    faces = detected(settings, picture)
+    box = faces[0].box
+    cut = np.ascontiguousarray(picture[max(0, box.y + box.height // 3) :, max(0, box.x + box.width // 3) :])
+    moved = [
+        [x - max(0, box.x + box.width // 3), y - max(0, box.y + box.height // 3)] for x, y in faces[0].landmarks.points
+    ]
+    for pixels, points in ((picture, [face.landmarks.points for face in faces]), (cut, [moved])):
+        found = page.call(CUT_OUT, png(pixels), points, ALIGNMENT)
+        for one, landmarks in zip(found, points, strict=True):
+            face = Face(faces[0].box, type(faces[0].landmarks)(*(tuple(point) for point in landmarks)), 1)
+            expected = cut_out(Preview.full(pixels), [face], FACENET)[0]
+            assert np.allclose(np.reshape(one["transform"], (2, 3)), similarity(face.landmarks, FACENET), atol=1e-6)
+            crop = np.reshape(one["crop"], expected.shape)[..., ::-1].astype(int)
+            difference = np.abs(crop - expected)
+            # OpenCV rounds places to 1/32 of a pixel.
+            assert difference.mean() < 0.6 and np.percentile(difference, 99.9) <= 12
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "to"), [(64, 48, (32, 24)), (101, 67, (100, 31)), (50, 50, (7, 3)), (9, 9, (9, 9))]
+)
+def test_areas_are_averaged_as_opencv_does(page: OfflinePage, width: int, height: int, to: tuple[int, int]) -> None:
+    picture = np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint8)
+    body = """
+    const { decode } = await at("pixels"), { resize } = await at("resize");
+    return [...resize(await decode(blobOf(given[0]), { bytes: 1e8, pixels: 1e8 }), ...given[1]).data];
+    """
+    found = np.reshape(page.call(body, png(picture), to), (to[1], to[0], 4))[..., 2::-1].astype(int)
+    assert np.abs(found - cv2.resize(picture, to, interpolation=cv2.INTER_AREA)).max() <= 1
+
+
+@pytest.mark.parametrize("reduction", [2, 4])
+def test_large_jpegs_are_reduced_as_the_service_does(page: OfflinePage, photos: Path, reduction: int) -> None:
+    large = cv2.resize(
+        read(photos / "obama.jpg"), (1001 * reduction, 1250 * reduction + 1), interpolation=cv2.INTER_CUBIC
+    )
+    data = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    expected = ImageDecoder(1 << 30, 1 << 30).preview(data, 1024)
+    body = """
+    const { decode } = await at("pixels"), { preview } = await at("preview");
+    const found = preview(await decode(blobOf(given[0]), { bytes: 1e8, pixels: 1e8 }), 1024);
+    const { data, width, height, fullWidth, fullHeight } = found;
+    const text = data.reduce((text, byte) => text + String.fromCharCode(byte), "");
+    return [fullWidth, fullHeight, width, height, btoa(text)];
+    """
+    width, height, columns, rows, text = page.call(body, text_of(data))
+    found = np.frombuffer(base64.b64decode(text), np.uint8).reshape(rows, columns, 4)[..., 2::-1]
+    assert (width, height) == (expected.width, expected.height) and found.shape == expected.pixels.shape
+    assert np.abs(found.astype(int) - expected.pixels).mean() < 1
+
+
+@pytest.mark.parametrize("normalisation", list(Normalisation))
+def test_normalisations(page: OfflinePage, normalisation: Normalisation) -> None:
+    random_crop = np.random.default_rng(1).integers(0, 256, (6, 5, 3), np.uint8)
+    body = """
+    const { normalise, channelsFirst } = await at("normalisation");
+    const pixels = normalise(Uint8ClampedArray.from(given[0]), given[1]);
+    return [[...pixels], [...channelsFirst(pixels)]];
+    """
+    for crop in (random_crop, np.full((6, 5, 3), 77, np.uint8)):
+        expected = network_input(crop[np.newaxis], normalisation)[0]
+        last, first = page.call(body, crop[..., ::-1].ravel().tolist(), str(normalisation))
+        assert np.allclose(np.reshape(last, crop.shape), expected, atol=1e-4)
+        assert np.allclose(np.reshape(first, (3, 6, 5)), expected.transpose(2, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_the_nearest_of_a_gallery(page: OfflinePage, metric: Metric) -> None:
+    rows = np.random.default_rng(2).normal(size=(60, 16)).astype(np.float32)
+    rows[5] = rows[9]  # between equals the older one
+    rows[7] = 0
+    probe = rows[9] + np.float32(0.01)
+    body = """
+    const [metric, rows, probe] = given, { Gallery } = await at("gallery");
+    const gallery = new Gallery(metric);
+    gallery.apply(rows.map((encoding, id) => ({ id, personId: `p${id}`, name: "", encoding })));
+    gallery.apply([{ id: 3, deleted: true }, { id: 1000, deleted: true }]);
+    return gallery.nearest(Float32Array.from(probe), 8);
+    """
+    found = page.call(body, str(metric), rows.tolist(), probe.tolist())
+    exact = distances(prepare(rows, metric), prepare(probe[np.newaxis], metric)[0], metric)
+    order = [i for i in np.argsort(exact, kind="stable") if i != 3][:8]
+    assert [one["id"] for one in found] == order
+    assert np.allclose([one["distance"] for one in found], exact[order], atol=1e-5)
+
+
+def stored(person: str) -> Sample:
+    return Sample(1, 1, 1, 1, "space", Person(person, "", None, None, 1, "", ""), np.zeros(8, np.float32))
+
+
+@pytest.mark.parametrize("rule", ["nearest", "vote"])
+def test_decisions(page: OfflinePage, rule: Any) -> None:
+    chance = random.Random(3)
+    cases = [
+        sorted((round(chance.uniform(0, 1.3), 2), chance.choice("abc")) for _ in range(chance.randrange(6)))
+        for _ in range(200)
+    ]
+    body = """
+    const [cases, rule] = given, { decide } = await at("decision");
+    const faces = (near) => near.map(([distance, personId]) => ({ distance, personId }));
+    return cases.map((near) => decide(faces(near), { threshold: 1, rule }));
+    """
+    for near, found in zip(cases, page.call(body, cases, rule), strict=True):
+        candidates = [Candidate(stored(person), distance) for distance, person in near]
+        winner = decide(candidates, 1, rule)
+        assert (found and (found["distance"], found["personId"])) == (
+            winner and (winner.distance, winner.sample.person.id)
+        )
+
+
+def test_embeddings_of_real_photos(page: OfflinePage, faces: Path, facenet: Embedder, settings: FrontSettings) -> None:
+    """JPEG and PNG, large and small: through the browser's own decoder."""
+    decoder = ImageDecoder(1 << 30, 1 << 30)
+    photos = sorted([*(faces / "stills").iterdir(), *(faces / "exif").glob("*.jpg")])
+    worst = 1.0
+    for photo in photos:
+        preview = decoder.preview(photo.read_bytes(), settings.detection_max_side)
+        there = in_reading_order(YuNet(settings).detect(preview))
+        if preview.reduced and not shrinks(preview, there, FACENET):
+            preview = Preview.full(decoder.decode(photo.read_bytes()))
+        here = page.faces(photo)
+        assert len(here) == len(there)
+        for one, other in zip(here, facenet.embed(cut_out(preview, there, FACENET)), strict=True):
+            worst = min(worst, cosine(one["embedding"], other))
+    assert worst > 0.999

@@ -1,0 +1,161 @@
+"""A real PostgreSQL server for tests and benchmarks: its own data, a free port, a password."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import LiteralString
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+MISSING = "needs a PostgreSQL server: pip install -r requirements-dev.txt (pgserver), or apt-get install postgresql"
+
+TEMPLATE = "empty_gallery"
+
+_USER = "gallery"
+
+
+def programs() -> Path | None:
+    """The folder with initdb and postgres: of the package pgserver, of Debian, or of the PATH; None without one."""
+    folders = []
+    package = importlib.util.find_spec("pgserver")
+    if package is not None and package.origin is not None:
+        folders.append(Path(package.origin).parent / "pginstall" / "bin")
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        folders.append(Path(on_path).parent)
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
+class PostgresServer:
+    """A running server; ``stop``, ``kill`` and ``start`` take it down and bring it up again on the same port."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._data = self._folder / "data"
+        # PostgreSQL refuses to run as root.
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        self._password = secrets.token_hex(8)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        password_file = self._folder / "password"
+        password_file.write_text(self._password)
+        password_file.chmod(0o644)
+        command = ["--username", _USER, "--auth", "scram-sha-256", "--pwfile", str(password_file), "--no-sync"]
+        command += ["--encoding", "UTF8", "--locale", "C.UTF-8"]
+        self._run("initdb", "--pgdata", str(self._data), *command)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def url(self, name: str = "postgres") -> str:
+        """The address of a database."""
+        return f"postgresql://{_USER}:{self._password}@127.0.0.1:{self.port}/{name}"
+
+    def database(self, name: str, template: str = "template0") -> str:
+        """The address of a new database, which is a copy of another."""
+        self._administer("CREATE DATABASE {} TEMPLATE {}", name, template)
+        return self.url(name)
+
+    def drop(self, name: str) -> None:
+        """Delete a database, whoever uses it."""
+        self._administer("DROP DATABASE {} WITH (FORCE)", name)
+
+    def files(self, name: str) -> bytes:
+        """What the files of a database's tables hold."""
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+            rows = connection.execute(
+                """
+                SELECT pg_relation_filepath(oid) FROM pg_class
+                WHERE relkind IN ('r', 'i', 't') AND pg_relation_filepath(oid) LIKE 'base/%'
+                """
+            ).fetchall()
+            folder = (self._data / rows[0][0]).parent
+        return b"".join(file.read_bytes() for file in sorted(folder.iterdir()))
+
+    def _administer(self, statement: LiteralString, *names: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(SQL(statement).format(*map(Identifier, names)))
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        deadline = time.monotonic() + 60
+        while not self._takes_connections():
+            # After a kill -9 it refuses to start until the last process of its predecessor has gone.
+            if self._process is None or self._process.poll() is not None:
+                self._launch()
+            assert time.monotonic() < deadline, (self._folder / "log").read_text()[-2000:]
+            time.sleep(0.05)
+
+    def _launch(self) -> None:
+        command = [self._programs / "postgres", "-D", self._data, "-p", str(self.port), "-k", self._folder]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "-h", "127.0.0.1"], user=self._user, stderr=log, start_new_session=True
+            )
+
+    def _takes_connections(self) -> bool:
+        try:
+            psycopg.connect(self.url(), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Shut it down as an administrator does; clients lose their connections."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Take the postmaster away (kill -9); the processes of its connections follow by themselves."""
+        self._end(signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Halt it and the processes of its connections for a while."""
+        assert self._process is not None
+        pid = self._process.pid
+        group = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        for process in group:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in group:
+                os.kill(process, signal.SIGCONT)
+
+    def _end(self, how: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(30)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        result = subprocess.run(
+            [self._programs / program, *arguments], user=self._user, capture_output=True, text=True, cwd=self._folder
+        )
+        assert result.returncode == 0, result.stderr
+
+    def __enter__(self) -> PostgresServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+        shutil.rmtree(self._folder)

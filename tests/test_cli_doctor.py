@@ -1,0 +1,140 @@
+"""doctor: what is well, what is broken, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from deploy.services import free_port
+from face_detection.access import Access
+from face_detection.cli import checks_here, main
+from face_detection.gallery import open_gallery
+from face_detection.gallery.directory import Right
+from shared.models import YUNET, weights_folder
+from shared.settings import FrontSettings
+from tests.running_front import running_front
+
+Findings = dict[str, dict[str, str]]
+Examine = Callable[..., Findings]
+
+
+@pytest.fixture
+def examine(front_settings: FrontSettings, monkeypatch: pytest.MonkeyPatch) -> Examine:
+    """The findings by what was looked at; ``status`` is the exit code, and capitals are settings."""
+    for name in ("FACE_URL", "FACE_API_KEY", "MODEL", "EXECUTION_PROVIDERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABASE", front_settings.database)
+    monkeypatch.setenv("DEEPFACE_HOME", str(front_settings.deepface_home))
+    monkeypatch.setenv("EXTRACTION_URL", front_settings.extraction_url)
+    monkeypatch.setenv("EXTRACTION_BIND", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("FRONT_BIND", f"127.0.0.1:{free_port()}")
+
+    def run(*arguments: str, status: int = 0, **settings: str) -> Findings:
+        result = CliRunner().invoke(main, ["doctor", "--json", *arguments], env=settings)
+        assert result.exit_code == status, result.output
+        found = {one["what"]: one for one in json.loads(result.stdout)}
+        assert all(one["advice"] for one in found.values() if one["state"] == "broken" and "service" not in one["what"])
+        assert any(one["state"] == "broken" for one in found.values()) == bool(status)
+        return found
+
+    return run
+
+
+def test_all_is_well(examine: Examine, front_settings: FrontSettings) -> None:
+    with running_front(front_settings) as url:
+        found = examine("--url", url, FRONT_BIND=url.removeprefix("http://"))
+        assert found[f"service at {url}"]["found"] == "ready: facenet, threshold 9.0, 0 photos"
+        assert found["port of the front"]["found"].endswith("is in use, by the service")
+    assert found[f"extraction service at {front_settings.extraction_url}"]["found"].startswith("ready: facenet on onnx")
+    assert found["the detector's weights"]["found"] == f"{YUNET.file} present"
+    assert "facenet_weights.onnx converted" in found["the model's weights"]["found"]
+    assert found["database"]["found"] == f"{front_settings.database} has 0 photos"
+    assert {one["state"] for one in found.values()} <= {"ok", "note"}
+
+
+def test_the_text_says_what_to_do(examine: Examine) -> None:
+    result = CliRunner().invoke(main, ["doctor"], env={"DATABASE": "README.md"})
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    (number,) = [number for number, line in enumerate(lines) if line.startswith("BROKEN  database: DATABASE=README.md")]
+    assert lines[number + 1].startswith("        Restore it from a copy")
+
+
+def test_a_service_that_must_run(examine: Examine, extraction_url: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert "Nothing answers" in examine("--url", url, status=1)[f"service at {url}"]["found"]
+    assert examine(FACE_URL=url, status=1)[f"service at {url}"]["state"] == "broken"
+    assert examine(EXTRACTION_URL=url)[f"extraction service at {url}"]["state"] == "note"
+    assert examine("--url", extraction_url, status=1)[f"service at {extraction_url}"]["state"] == "broken"
+    assert examine("--url", "nowhere", status=1)["service at nowhere"]["state"] == "broken"
+
+
+def test_a_front_that_has_lost_its_extraction_service(examine: Examine, front_settings: FrontSettings) -> None:
+    broken = front_settings.model_copy(update={"extraction_url": f"http://127.0.0.1:{free_port()}"})
+    with running_front(broken) as url:
+        found = examine("--url", url, status=1)
+        assert found[f"service at {url}"]["found"] == "The extraction service cannot be reached."
+
+
+def test_keys(examine: Examine, front_settings: FrontSettings) -> None:
+    gallery = open_gallery(front_settings.database)
+    _, key = Access(gallery.directory, False).create_key("default", "door", [Right.RECOGNISE])
+    gallery.close()
+    with running_front(front_settings) as url:
+        service = f"service at {url}"
+        assert examine("--url", url)[service]["found"] == "ready, but wants an API key"
+        assert examine("--url", url, FACE_API_KEY="wrong")[service]["found"] == "refuses the key"
+        assert examine("--url", url, FACE_API_KEY=key)[service]["found"].endswith("0 photos")
+
+
+def test_ports(examine: Examine) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        found = examine(FRONT_BIND=bind, status=1)["port of the front"]
+        assert found["state"] == "broken" and bind in found["found"] and "FRONT_BIND" in found["advice"]
+        found = examine(EXTRACTION_BIND=bind, EXTRACTION_URL="http://127.0.0.1:1", status=1)
+        assert "EXTRACTION_BIND" in found["port of the extraction service"]["advice"]
+
+
+def test_settings_weights_and_runtime(examine: Examine, tmp_path: Path, detector_home: Path) -> None:
+    assert set(examine(MAX_FACES="many", status=1)) == {"settings"}
+    absent = examine(MODEL="arcface")["the model's weights"]
+    assert (absent["state"], absent["found"]) == ("note", "arcface_weights.onnx absent") and "arcface" in absent[
+        "advice"
+    ]
+    weights_folder(tmp_path).mkdir(parents=True)
+    detector = weights_folder(tmp_path) / YUNET.file
+    shutil.copy(weights_folder(detector_home) / YUNET.file, detector)
+    with detector.open("r+b") as file:
+        file.write(b"damaged")
+    damaged = examine(DEEPFACE_HOME=str(tmp_path), status=1)["the detector's weights"]
+    assert damaged["found"] == f"{YUNET.file} damaged" and "fetch yunet" in damaged["advice"]
+    lacking = examine(EXECUTION_PROVIDERS="cuda", status=1)["runtime of the model"]
+    assert "wants cuda" in lacking["found"] and "requirements-gpu.txt" in lacking["advice"]
+
+
+def test_databases(examine: Examine, tmp_path: Path) -> None:
+    new = tmp_path / "new" / "gallery.db"
+    assert examine(DATABASE=str(new))["database"]["found"] == f"{new} will be made"
+    assert not new.parent.exists()
+    assert examine(DATABASE=":memory:")["database"]["state"] == "note"
+    assert examine(DATABASE="README.md", status=1)["database"]["state"] == "broken"
+
+
+def test_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits are moved, since no test can fill a disk."""
+    free = shutil.disk_usage(tmp_path).free
+    deep = tmp_path / "a" / "b"
+    assert checks_here._disk("disk", deep).state == "ok" and str(tmp_path) in checks_here._disk("disk", deep).found
+    monkeypatch.setattr(checks_here, "_LITTLE", 2 * free)
+    assert checks_here._disk("disk", deep).state == "note"
+    monkeypatch.setattr(checks_here, "_TOO_LITTLE", 2 * free)
+    assert checks_here._disk("disk", deep).state == "BROKEN"

@@ -1,0 +1,64 @@
+"""The extraction service as a child of the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from face_detection.cli.client import extraction_status
+from face_detection.cli.extraction_process import ExtractionProcess, fetch_weights, python_environment, reason_in
+from shared.errors import StartupError
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def environment(detector_home: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "DEEPFACE_HOME": str(detector_home)}
+
+
+def test_it_starts_when_it_is_needed_and_ends_with_close(environment: dict[str, str]) -> None:
+    process = ExtractionProcess(environment)
+    assert extraction_status(process.url) is None
+    process.ensure_ready()
+    assert extraction_status(process.url) == 200
+    process.ensure_ready()
+    process.close()
+    assert extraction_status(process.url) is None
+
+
+def test_what_was_never_started_is_closed(environment: dict[str, str]) -> None:
+    ExtractionProcess(environment).close()
+
+
+def test_it_says_why_it_does_not_start(environment: dict[str, str]) -> None:
+    process = ExtractionProcess(environment | {"EXECUTION_PROVIDERS": "cuda"})
+    with pytest.raises(StartupError) as refused:
+        process.ensure_ready()
+    process.close()
+    assert "cuda" in refused.value.message.lower() and "{" not in refused.value.message
+
+
+def test_weights_that_cannot_be_had(environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StartupError, match="see above"):
+        fetch_weights(environment, "nonsense")
+    assert "no such model: nonsense" in capfd.readouterr().err
+    fetch_weights(environment, "yunet")
+
+
+def test_children_find_the_packages_from_anywhere(environment: dict[str, str], tmp_path: Path) -> None:
+    found = python_environment(environment | {"PYTHONPATH": "/elsewhere"})
+    assert found["PYTHONPATH"] == f"{ROOT}:/elsewhere"
+    program = [sys.executable, "-m", "face_detection", "--help"]
+    assert subprocess.run(program, cwd=tmp_path, env=found, capture_output=True).returncode == 0
+
+
+def test_reasons() -> None:
+    own = '{"level": "CRITICAL", "logger": "feature_extraction.service", "message": "no model"}'
+    gunicorn = '{"level": "ERROR", "logger": "gunicorn.error", "message": "Worker failed to boot."}'
+    assert reason_in(f"{own}\n{gunicorn}\n") == "no model"
+    assert reason_in("Traceback\nModuleNotFoundError: gunicorn\n") == "ModuleNotFoundError: gunicorn"
+    assert reason_in("") == "it does not say why." and len(reason_in("x" * 1000)) == 300

@@ -1,0 +1,280 @@
+"""Commands about people, on a running service and without one: arguments, what they print, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from click.testing import CliRunner, Result
+
+from face_detection.cli import main
+from face_detection.cli.pictures import found_below
+from face_detection.gallery import open_gallery
+from shared.settings import FrontSettings
+from tests.running_front import running_front
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture(params=["remote", "local"])
+def call(
+    request: pytest.FixtureRequest, front_settings: FrontSettings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Call]:
+    """Runs a command in this process; ``status`` is the exit code that it must have."""
+    monkeypatch.delenv("FACE_API_KEY", raising=False)
+    monkeypatch.setenv("DATABASE", front_settings.database)
+    monkeypatch.setenv("DEEPFACE_HOME", str(front_settings.deepface_home))
+    monkeypatch.setenv("EXTRACTION_URL", front_settings.extraction_url)
+
+    def invoke(*arguments: object, status: int = 0, data: bytes = b"", place: tuple[str, ...]) -> Result:
+        result = CliRunner().invoke(main, [*map(str, arguments), *place], input=data)
+        assert result.exit_code == status, result.output
+        assert "Traceback" not in result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    if request.param == "local":
+        yield lambda *arguments, **options: invoke(*arguments, **options, place=("--local",))
+        return
+    with running_front(front_settings) as url:
+        yield lambda *arguments, **options: invoke(*arguments, **options, place=("--url", url))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photos: Path) -> Path:
+    """Two people, one of them with two photos, and what is to be passed over."""
+    folder = tmp_path / "people"
+    (folder / "Barack_Obama").mkdir(parents=True)
+    shutil.copy(photos / "obama.jpg", folder / "Barack_Obama" / "1.JPG")
+    shutil.copy(photos / "obama2.jpg", folder / "Barack_Obama" / "2.jpeg")
+    shutil.copy(photos / "biden.jpg", folder / "Joe_Biden.jpg")
+    (folder / "empty").mkdir()
+    (folder / "readme.txt").write_text("nothing")
+    (folder / ".hidden.jpg").write_text("nothing")
+    return folder
+
+
+def people(call: Call) -> dict[str, int]:
+    return {one["id"]: one["photos"] for one in json.loads(call("people", "list", "--json").stdout)}
+
+
+def test_a_folder_is_enrolled_and_recognised(call: Call, folder: Path, photos: Path) -> None:
+    assert call("enrol", folder).stdout == "Enrolled 2 people with 3 photos.\n"
+    assert people(call) == {"Barack_Obama": 2, "Joe_Biden": 1}
+    lines = call("recognise", photos / "obama3.jpg", photos / "t1.jpg").stdout.splitlines()
+    assert lines[0].split() == ["FILE", "BOX", "NAME", "ID", "DISTANCE"] and len(lines) == 8
+    assert re.fullmatch(r".+obama3\.jpg +\d+, \d+, \d+, \d+  Barack Obama  Barack_Obama  \d\.\d+", lines[1])
+    assert all(re.search(r"t1\.jpg .* -  +-  +1\d\.\d+$", line) for line in lines[2:])
+
+
+def test_photos_replace_or_are_added(call: Call, folder: Path) -> None:
+    call("enrol", folder)
+    call("enrol", folder)
+    assert people(call) == {"Barack_Obama": 2, "Joe_Biden": 1}
+    assert call("enrol", folder, "--add").stdout == "Enrolled 2 people with 3 photos.\n"
+    assert people(call) == {"Barack_Obama": 4, "Joe_Biden": 2}
+    call("enrol", folder)
+    assert people(call) == {"Barack_Obama": 2, "Joe_Biden": 1}
+
+
+def test_files_of_one_name_are_one_person(call: Call, folder: Path, photos: Path) -> None:
+    shutil.copy(photos / "obama3.jpg", folder / "Barack_Obama.jpg")
+    call("enrol", folder)
+    assert people(call) == {"Barack_Obama": 3, "Joe_Biden": 1}
+
+
+def test_bad_photos_are_named(call: Call, folder: Path, photos: Path) -> None:
+    (folder / "Barack_Obama" / "0.jpg").write_text("no picture")
+    (folder / "Nobody.png").write_text("no picture")
+    shutil.copy(photos / "t1.jpg", folder / "Group.jpg")
+    result = call("enrol", folder, status=1)
+    assert result.stdout == "Enrolled 3 people with 4 photos.\n"
+    assert f"{folder}/Barack_Obama/0.jpg: The image is not a JPEG" in result.stderr
+    assert f"{folder}/Nobody.png: The image is not a JPEG" in result.stderr
+    assert f"{folder}/Group.jpg: The image shows 6 faces; the largest was enrolled." in result.stderr
+    assert result.stderr.endswith("Error: 2 of 6 photos could not be used.\n")
+    assert people(call) == {"Barack_Obama": 2, "Group": 1, "Joe_Biden": 1}
+    rows = json.loads(call("enrol", folder, "--add", "--json", status=1).stdout)
+    assert {row["id"]: row.get("error", {}).get("code") for row in rows if row["id"] != "Barack_Obama"} == {
+        "Nobody": "unsupported_image_type",
+        "Group": None,
+        "Joe_Biden": None,
+    }
+
+
+def test_names_that_are_no_text_fail_alone(call: Call, tmp_path: Path, photos: Path) -> None:
+    folder = tmp_path / "people"
+    folder.mkdir()
+    shutil.copy(photos / "obama.jpg", bytes(folder) + b"/J\xfcrgen.jpg")
+    shutil.copy(photos / "biden.jpg", folder / "Jürgen.jpg")
+    result = call("enrol", folder, status=1)
+    assert "The id is not valid text." in result.stderr
+    assert people(call) == {"Jürgen": 1}
+
+
+def test_many_photos_go_in_batches(call: Call, tmp_path: Path, photos: Path) -> None:
+    folder = tmp_path / "people"
+    (folder / "many").mkdir(parents=True)
+    small = cv2.resize(cv2.imread(str(photos / "obama.jpg")), None, fx=0.25, fy=0.25)
+    cv2.imwrite(str(folder / "p00.jpg"), small)
+    for number in range(34):
+        shutil.copy(folder / "p00.jpg", folder / f"p{number + 1:02}.jpg")
+        shutil.copy(folder / "p00.jpg", folder / "many" / f"{number}.jpg")
+    assert call("enrol", folder).stdout == "Enrolled 36 people with 69 photos.\n"
+    assert people(call) == {"many": 34} | {f"p{number:02}": 1 for number in range(35)}
+
+
+def test_recognise_prints_json(call: Call, folder: Path, photos: Path) -> None:
+    call("enrol", folder)
+    bad = folder / "bad.jpg"
+    bad.write_text("no picture")
+    result = call("recognise", photos / "obama3.jpg", bad, "--json", status=1)
+    good, failed = json.loads(result.stdout)
+    (face,) = good["faces"]
+    assert good["file"] == str(photos / "obama3.jpg") and (face["id"], face["name"]) == ("Barack_Obama", "Barack Obama")
+    assert failed["error"]["code"] == "unsupported_image_type"
+    assert result.stderr.endswith("Error: 1 of 2 files could not be used.\n")
+    (strict,) = json.loads(call("recognise", photos / "obama3.jpg", "--json", "--min-distance", "1").stdout)
+    assert strict["faces"] == [{"bbox": face["bbox"], "id": None, "name": None, "distance": face["distance"]}]
+
+
+def test_recognise_reads_standard_input(call: Call, folder: Path, photos: Path) -> None:
+    call("enrol", folder)
+    (found,) = json.loads(call("recognise", "-", "--json", data=(photos / "obama3.jpg").read_bytes()).stdout)
+    assert found["file"] == "(standard input)" and found["faces"][0]["id"] == "Barack_Obama"
+    assert "The image is not a JPEG" in call("recognise", "-", data=b"no picture", status=1).stderr
+
+
+def test_recognise_looks_into_folders(call: Call, folder: Path) -> None:
+    call("enrol", folder)
+    found = {one["file"]: one["faces"][0]["id"] for one in json.loads(call("recognise", folder, "--json").stdout)}
+    assert found == {
+        f"{folder}/Barack_Obama/1.JPG": "Barack_Obama",
+        f"{folder}/Barack_Obama/2.jpeg": "Barack_Obama",
+        f"{folder}/Joe_Biden.jpg": "Joe_Biden",
+    }
+    assert found_below([folder / "empty"]) == []
+    assert "no pictures" in call("recognise", folder / "empty", status=1).stderr
+
+
+def test_recognise_draws(call: Call, folder: Path, photos: Path, tmp_path: Path) -> None:
+    call("enrol", folder)
+    (folder / "Barack_Obama" / "3.png").write_bytes(
+        cv2.imencode(".png", cv2.imread(str(photos / "obama3.jpg"), cv2.IMREAD_REDUCED_COLOR_2))[1].tobytes()
+    )
+    out = tmp_path / "out"
+    call("recognise", folder, "--draw", out)
+    drawn = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
+    assert drawn == ["Barack_Obama/1.JPG", "Barack_Obama/2.jpeg", "Barack_Obama/3.png.jpg", "Joe_Biden.jpg"]
+    (found,) = json.loads(call("recognise", folder / "Joe_Biden.jpg", "--json", "--draw", out / "one.jpg").stdout)
+    original, copy = cv2.imread(str(folder / "Joe_Biden.jpg")), cv2.imread(str(out / "one.jpg"))
+    assert original.shape == copy.shape
+    x, y, width, height = map(int, found["faces"][0]["bbox"].split(","))
+    changed = (abs(original.astype(int) - copy) > 60).any(axis=2)
+    assert changed[y : y + height, x].mean() > 0.8 and changed[y + height, x : x + width].mean() > 0.8
+    assert changed[y + height // 3 : y + 2 * height // 3, x + width // 3 : x + 2 * width // 3].mean() < 0.01
+
+
+def test_draw_writes_over_nothing(call: Call, folder: Path, photos: Path) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    shutil.copy(photos / "biden.jpg", other / "Joe_Biden.jpg")
+    before = {path: path.read_bytes() for path in folder.rglob("*.jp*g")}
+    for arguments in (
+        (folder, "--draw", folder),
+        (folder, "--draw", folder / "one.jpg"),
+        (folder / "Joe_Biden.jpg", "--draw", folder / "Joe_Biden.jpg"),
+        (folder / "Joe_Biden.jpg", other / "Joe_Biden.jpg", "--draw", folder / "out"),
+    ):
+        assert "--draw" in call("recognise", *arguments, status=2).stderr
+    assert before == {path: path.read_bytes() for path in folder.rglob("*.jp*g")}
+    shutil.copy(photos / "obama.jpg", folder / "x.jpg")
+    (folder / "file").write_text("")
+    result = call("recognise", folder / "x.jpg", "--draw", folder / "file" / "deeper", status=1)
+    assert "cannot be written" in result.stderr
+
+
+def test_verify(call: Call, photos: Path) -> None:
+    obama, other, biden = photos / "obama.jpg", photos / "obama3.jpg", photos / "biden.jpg"
+    assert re.fullmatch(r"same  distance \d\.\d+, threshold 9\n", call("verify", obama, other).stdout)
+    assert call("verify", obama, biden, status=1).stdout.startswith("different  distance 1")
+    answer: dict[str, Any] = json.loads(call("verify", obama, "-", "--json", data=other.read_bytes()).stdout)
+    assert answer["same"] is True and set(answer) == {"same", "distance", "threshold", "bbox1", "bbox2"}
+    call("verify", obama, other, "--min-distance", answer["distance"] / 2, status=1)
+    assert "not a JPEG" in call("verify", obama, "-", data=b"no picture", status=2).stderr
+    assert "Only one" in call("verify", "-", "-", status=2).stderr
+    assert call("verify", obama, photos / "none.jpg", status=2).stdout == ""
+
+
+def test_people_are_looked_at_changed_and_deleted(call: Call, folder: Path) -> None:
+    call("enrol", folder)
+    assert call("people", "list", "--text", "OBAMA").stdout.splitlines()[1].split()[:4] == (
+        ["Barack_Obama", "Barack", "Obama", "2"]
+    )
+    call("people", "rename", "Joe_Biden", "Joe\x1b[2J")
+    assert json.loads(call("people", "show", "Joe_Biden", "--json").stdout)["name"] == "Joe\x1b[2J"
+    assert "\x1b" not in call("people", "show", "Joe_Biden").stdout + call("people", "list").stdout
+    numbers = [one["number"] for one in json.loads(call("people", "photos", "Barack_Obama", "--json").stdout)]
+    call("people", "photos", "Barack_Obama", "--delete", numbers[0])
+    assert people(call) == {"Barack_Obama": 1, "Joe_Biden": 1}
+    result = call("people", "delete", "Nobody", "Joe_Biden", status=1)
+    assert "Nobody: There is nobody with this id." in result.stderr and "1 of 2" in result.stderr
+    assert people(call) == {"Barack_Obama": 1}
+    call("people", "delete", "--all", data=b"n\n", status=1)
+    assert people(call) == {"Barack_Obama": 1}
+    call("people", "delete", "--all", "--yes")
+    assert people(call) == {} and call("people", "list").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("people show nobody", 1),
+        ("people rename nobody name", 1),
+        ("people photos nobody", 1),
+        ("people delete", 2),
+        ("people delete --all someone", 2),
+        ("people photos nobody --delete -1", 2),
+        ("enrol /nowhere", 2),
+        ("recognise", 2),
+        ("recognise /nowhere.jpg", 2),
+        ("recognise - --min-distance -1", 2),
+        ("recognise - --min-distance nan", 2),
+        ("recognise - --every 0", 2),
+        ("live /nowhere.mp4", 2),
+        ("live 999", 1),
+    ],
+)
+def test_what_is_refused(call: Call, command: str, status: int) -> None:
+    result = call(*command.split(), status=status)
+    assert "Error" in result.stderr and result.stdout == ""
+
+
+def test_where_to_work_is_said_once(front_settings: FrontSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["--local", "--url", "http://127.0.0.1:1"], ["--company", "1042"]):
+        assert CliRunner().invoke(main, ["people", "list", *arguments]).exit_code == 2
+    monkeypatch.setenv("FACE_URL", "http://127.0.0.1:1")
+    refused = CliRunner().invoke(main, ["people", "list"])
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Error: Nothing answers at http://127.0.0.1:1.")
+    monkeypatch.setenv("DATABASE", front_settings.database)
+    monkeypatch.setenv("DEEPFACE_HOME", str(front_settings.deepface_home))
+    # FACE_URL is a default, not a contradiction.
+    assert CliRunner().invoke(main, ["people", "list", "--local"]).exit_code == 0
+    assert CliRunner().invoke(main, ["people", "list", "--local", "--company", "nobody"]).exit_code == 1
+    open_gallery(front_settings.database).close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["enrol", "recognise", "verify", "live", "people", "export", "import", "doctor"],
+)
+def test_help_has_examples(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"], prog_name="python -m face_detection")
+    assert result.exit_code == 0 and f"\n    python -m face_detection {command}" in result.output

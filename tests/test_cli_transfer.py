@@ -1,0 +1,200 @@
+"""export and import: what goes out comes in again, and what is damaged does not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from face_detection.cli import archive, main
+from face_detection.cli.service import Record
+from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.store import NewSample
+from shared.errors import InvalidRequest
+from shared.settings import FrontSettings
+from tests.gallery_samples import vectors
+from tests.running_front import running_front
+
+SPACE = "facenet/92c3c3f568c4/arcfacex0.95-160x160/prewhiten"
+RECORDS = [
+    Record("44", "Barack Öbama", {"floor": [2, None, "☺"]}, "go", [(SPACE, vectors(1, 128, 1)[0])]),
+    Record("46", "", None, None, [(SPACE, vectors(1, 128, 2)[0]), ("sface/1/x/y", vectors(1, 64, 3)[0])]),
+]
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(front_settings: FrontSettings, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Runs a command in this process; ``status`` is the exit code that it must have."""
+    monkeypatch.delenv("FACE_API_KEY", raising=False)
+    monkeypatch.setenv("DATABASE", front_settings.database)
+    monkeypatch.setenv("DEEPFACE_HOME", str(front_settings.deepface_home))
+    monkeypatch.setenv("EXTRACTION_URL", front_settings.extraction_url)
+
+    def invoke(*arguments: object, status: int = 0) -> Result:
+        result = CliRunner().invoke(main, [str(one) for one in arguments])
+        assert result.exit_code == status, result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def gallery(front_settings: FrontSettings) -> Iterator[Gallery]:
+    gallery = open_gallery(front_settings.database)
+    yield gallery
+    gallery.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "people.jsonl"
+    archive.write(path, RECORDS)
+    return path
+
+
+def plain(record: Record) -> tuple[Any, ...]:
+    samples = [(space, vector.tolist()) for space, vector in record.samples]
+    return record.id, record.name, record.metadata, record.action, samples
+
+
+def stored(gallery: Gallery) -> dict[str, Any]:
+    return {
+        person.id: (
+            person.name,
+            person.metadata,
+            person.action,
+            [(one.space, one.vector.tolist()) for one in gallery.store.samples("default", person.id)],
+        )
+        for person in gallery.store.page("default", 1000).people
+    }
+
+
+def test_a_file_is_read_as_it_was_written(file: Path) -> None:
+    assert [plain(one) for one in archive.read(file)] == [plain(one) for one in RECORDS]
+    summary = archive.check(file)
+    assert (summary.people, summary.samples) == (2, 3) and summary.spaces == {SPACE: 2, "sface/1/x/y": 1}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in file.parent.iterdir() if path.suffix != ".db"] == ["people.jsonl"]
+
+
+def test_the_format_is_as_documented(file: Path) -> None:
+    """By means of nothing but the description in docs/cli.md."""
+    lines = file.read_bytes().splitlines(keepends=True)
+    head, first, _, foot = (json.loads(line) for line in lines)
+    assert (head["format"], head["version"]) == ("face-recognition-people", 1)
+    assert (
+        np.frombuffer(base64.b64decode(first["samples"][0]["vector"]), "<f4").tolist() == vectors(1, 128, 1)[0].tolist()
+    )
+    digest = hashlib.sha256(b"".join(lines[:-1])).hexdigest()
+    assert foot == {"people": 2, "samples": 3, "sha256": digest}
+
+
+def test_a_write_that_fails_leaves_the_former_file(file: Path) -> None:
+    before = file.read_bytes()
+
+    def broken() -> Iterator[Record]:
+        yield RECORDS[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        archive.write(file, broken())
+    assert file.read_bytes() == before and len(list(file.parent.glob(".*"))) == 0
+    with pytest.raises(InvalidRequest, match="cannot be written"):
+        archive.write(file / "deeper.jsonl", RECORDS)
+
+
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "nothing": (lambda data: b"", "no file that export has written"),
+    "another file": (lambda data: b"# Title\n", "no file that export has written"),
+    "another format": (lambda data: data.replace(b"face-recognition-people", b"other", 1), "format"),
+    "a later version": (lambda data: data.replace(b'"version":1', b'"version":2', 1), "version 2"),
+    "cut off within a line": (lambda data: data[:-100], "line 4: It is cut off"),
+    "cut off after a line": (lambda data: b"".join(data.splitlines(keepends=True)[:-1]), "is not complete"),
+    "a line less": (lambda data: b"".join(data.splitlines(keepends=True)[i] for i in (0, 1, 3)), "checksum"),
+    "another name": (lambda data: data.replace(b"Barack", b"Borock"), "line 4: .*checksum"),
+    "a longer file": (lambda data: data + b"{}\n", "Something follows"),
+    "no JSON": (lambda data: data.replace(b'{"id":"46"', b'{"id":"46'), "line 3: "),
+    "a missing member": (lambda data: data.replace(b'"name":"",', b""), "line 3: name: Field required"),
+    "an unknown member": (lambda data: data.replace(b'"name":""', b'"name":"","x":1'), "line 3: x: Extra"),
+    "no id": (lambda data: data.replace(b'"id":"46"', b'"id":""'), "line 3: The id must have"),
+    "a number for an id": (lambda data: data.replace(b'"id":"46"', b'"id":46'), "line 3: id: Input should be"),
+    "no base64": (lambda data: data.replace(b'"vector":"', b'"vector":"!'), "base64"),
+    "half a number": (lambda data: data.replace(b'"vector":"', b'"vector":"AAAA'), "base64 of 32-bit numbers"),
+    "metadata that is no JSON": (lambda data: data.replace(b'"metadata":null', b'"metadata":NaN'), "line 3: "),
+    "metadata that nests": (
+        lambda data: data.replace(b'"metadata":null', b'"metadata":' + b"[" * 65 + b"]" * 65),
+        "line 3: .*nests",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_changes_nothing(damage: str, call: Call, file: Path, gallery: Gallery) -> None:
+    mend, reason = DAMAGES[damage]
+    file.write_bytes(mend(file.read_bytes()))
+    with pytest.raises(InvalidRequest, match=reason):
+        archive.check(file)
+    result = call("import", file, "--local", "--space", "any", status=1)
+    assert len(result.stderr.splitlines()) == 1 and stored(gallery) == {}
+
+
+def test_import_and_export_are_inverse(call: Call, file: Path, gallery: Gallery, tmp_path: Path) -> None:
+    assert call("import", file, "--local", "--space", "any").stdout == "Imported 2 people.\n"
+    assert stored(gallery) == {one.id: plain(one)[1:] for one in RECORDS}
+    again = tmp_path / "again.jsonl"
+    assert call("export", again, "--local").stdout == "Exported 2 people with 3 photos.\n"
+    assert again.read_bytes().splitlines()[1:-1] == file.read_bytes().splitlines()[1:-1]
+
+
+def test_other_models_are_refused(call: Call, file: Path, gallery: Gallery) -> None:
+    result = call("import", file, "--local", status=1)
+    assert "1 of 3 photos" in result.stderr and "sface/1/x/y" in result.stderr and "--space any" in result.stderr
+    assert stored(gallery) == {}
+    archive.write(file, RECORDS[:1])
+    assert call("import", file, "--local").stdout == "Imported 1 people.\n"
+
+
+def test_who_is_there_stays_unless_replaced(call: Call, file: Path, gallery: Gallery) -> None:
+    gallery.store.upsert("default", [NewSample("46", "Joe", {"own": True}, SPACE, vectors(1, 128, 9)[0])])
+    gallery.store.upsert("default", [NewSample("50", "Other", None, SPACE, vectors(1, 128, 8)[0])])
+    before = stored(gallery)
+    result = call("import", file, "--local", "--space", "any")
+    assert result.stdout == "Imported 1 people.\n" and "1 people were there already" in result.stderr
+    assert stored(gallery) == before | {"44": plain(RECORDS[0])[1:]}
+    assert call("import", file, "--local", "--space", "any", "--replace").stdout == "Imported 2 people.\n"
+    assert stored(gallery) == {"50": before["50"]} | {one.id: plain(one)[1:] for one in RECORDS}
+
+
+def test_large_files_are_imported_in_batches(call: Call, file: Path, gallery: Gallery) -> None:
+    rows = vectors(900, 128, 4)
+    records = [Record(f"p{n:03}", "", None, None, [(SPACE, row), (SPACE, row)]) for n, row in enumerate(rows)]
+    archive.write(file, records)
+    assert call("import", file, "--local", "--space", "any").stdout == "Imported 900 people.\n"
+    assert gallery.store.count("default") == 1800 and list(stored(gallery)) == [one.id for one in records]
+
+
+def test_no_service_takes_embeddings(call: Call, file: Path) -> None:
+    assert "add --local" in call("import", file, status=2).stderr
+    assert "no such company" in call("import", file, "--local", "--company", "7", status=1).stderr
+
+
+def test_a_service_exports_what_belongs_to_its_model(
+    call: Call, file: Path, gallery: Gallery, front_settings: FrontSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    call("import", file, "--local", "--space", "any")
+    with running_front(front_settings) as url:
+        result = call("export", out, "--url", url, status=1)
+    assert result.stdout == "Exported 2 people with 2 photos.\n" and "1 photos are of other models" in result.stderr
+    own = [Record(one.id, one.name, one.metadata, one.action, one.samples[:1]) for one in RECORDS]
+    assert [plain(one) for one in archive.read(out)] == [plain(one) for one in own]
