@@ -24,64 +24,9 @@ from face_detection.gallery.directory import (
     check_name,
     check_tenant_id,
 )
+from face_detection.gallery.postgres import directory_statements as sql
 from face_detection.gallery.postgres.connections import Connections
 from shared.errors import Conflict, NotFound
-
-_TENANT = "SELECT id, name, settings, created_at FROM tenants WHERE id = %s"
-_TENANTS = "SELECT id, name, settings, created_at FROM tenants ORDER BY id"
-_ADD_TENANT = "INSERT INTO tenants (id, name, settings, created_at) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
-
-_UPDATE_TENANT = "UPDATE tenants SET name = %s, settings = %s WHERE id = %s"
-_HAS_PEOPLE = "SELECT EXISTS (SELECT 1 FROM people WHERE tenant = %s)"
-_HAS_THE_ONLY_KEYS = """
-    SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = %(tenant)s)
-        AND NOT EXISTS (SELECT 1 FROM keys WHERE tenant <> %(tenant)s)
-"""
-_DELETE_TENANT = (
-    "DELETE FROM events WHERE tenant = %s",
-    "DELETE FROM devices WHERE tenant = %s",
-    "DELETE FROM sectors WHERE tenant = %s",
-    "DELETE FROM keys WHERE tenant = %s",
-    "DELETE FROM tenants WHERE id = %s",
-)
-
-_KEY = """
-    SELECT id, tenant, name, rights, created_at, requests_per_minute, max_samples, expires_at, revoked_at, salt, hash
-    FROM keys WHERE id = %s
-"""
-_KEYS = """
-    SELECT id, tenant, name, rights, created_at, requests_per_minute, max_samples, expires_at, revoked_at, salt, hash
-    FROM keys WHERE tenant = coalesce(%s::text, tenant) ORDER BY created_at, id
-"""
-_ADD_KEY = """
-    INSERT INTO keys (
-        id, tenant, name, rights, created_at, requests_per_minute, max_samples, expires_at, revoked_at, salt, hash
-    ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-_REPLACE_SECRET = "UPDATE keys SET salt = %s, hash = %s WHERE id = %s"
-_REVOKE = "UPDATE keys SET revoked_at = %s WHERE id = %s"
-_ANY_KEY = "SELECT EXISTS (SELECT 1 FROM keys)"
-_ANY_KEY_OF = "SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = %s)"
-_COUNT_KEYS = "SELECT count(*) FROM keys WHERE tenant = %s"
-
-_SECTORS = "SELECT tenant, code, name FROM sectors WHERE tenant = %s ORDER BY code"
-_SECTOR = "SELECT tenant, code, name FROM sectors WHERE tenant = %s AND code = %s"
-_PUT_SECTOR = """
-    INSERT INTO sectors (tenant, code, name) VALUES (%s, %s, %s)
-    ON CONFLICT (tenant, code) DO UPDATE SET name = excluded.name
-"""
-_IS_OCCUPIED = "SELECT EXISTS (SELECT 1 FROM devices WHERE tenant = %s AND sector = %s)"
-_DELETE_SECTOR = "DELETE FROM sectors WHERE tenant = %s AND code = %s"
-_COUNT_SECTORS = "SELECT count(*) FROM sectors WHERE tenant = %s"
-
-_DEVICES = "SELECT tenant, code, name, sector FROM devices WHERE tenant = %s ORDER BY code"
-_DEVICE = "SELECT tenant, code, name, sector FROM devices WHERE tenant = %s AND code = %s"
-_PUT_DEVICE = """
-    INSERT INTO devices (tenant, code, name, sector) VALUES (%s, %s, %s, %s)
-    ON CONFLICT (tenant, code) DO UPDATE SET name = excluded.name, sector = excluded.sector
-"""
-_DELETE_DEVICE = "DELETE FROM devices WHERE tenant = %s AND code = %s"
-_COUNT_DEVICES = "SELECT count(*) FROM devices WHERE tenant = %s"
 
 
 class PostgresDirectory:
@@ -93,7 +38,7 @@ class PostgresDirectory:
     def tenants(self) -> Sequence[Tenant]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
-            return [_tenant(*row) for row in connection.execute(_TENANTS).fetchall()]
+            return [_tenant(*row) for row in connection.execute(sql.TENANTS).fetchall()]
 
     def tenant(self, id: str) -> Tenant:
         """See ``Directory``."""
@@ -107,7 +52,7 @@ class PostgresDirectory:
         tenant = Tenant(id, name, settings, datetime.now(UTC))
         row = (id, name, json.dumps(asdict(settings)), _text(tenant.created_at))
         with self._connections.writing() as connection:
-            if connection.execute(_ADD_TENANT, row).rowcount == 0:
+            if connection.execute(sql.ADD_TENANT, row).rowcount == 0:
                 raise Conflict("There is a company with this code already.")
         return tenant
 
@@ -119,7 +64,7 @@ class PostgresDirectory:
             old = _get_tenant(connection, id)
             new = replace(old, name=name or old.name, settings=replace(old.settings, **settings or {}))
             row = (new.name, json.dumps(asdict(new.settings)), id)
-            connection.execute(_UPDATE_TENANT, row)
+            connection.execute(sql.UPDATE_TENANT, row)
         return new
 
     def delete_tenant(self, id: str) -> None:
@@ -128,36 +73,36 @@ class PostgresDirectory:
             _get_tenant(connection, id)
             if id == DEFAULT_TENANT:
                 raise Conflict("The default company cannot be deleted.")
-            if _number(connection, _HAS_PEOPLE, (id,)):
+            if _number(connection, sql.HAS_PEOPLE, (id,)):
                 raise Conflict("The company still has people; delete them first.")
-            if _number(connection, _HAS_THE_ONLY_KEYS, {"tenant": id}):
+            if _number(connection, sql.HAS_THE_ONLY_KEYS, {"tenant": id}):
                 raise Conflict("The company has the only API keys; create one of another company first.")
-            for statement in _DELETE_TENANT:
+            for statement in sql.DELETE_TENANT:
                 connection.execute(statement, (id,))
 
     def add_key(self, stored: StoredKey) -> None:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_tenant(connection, stored.key.tenant)
-            connection.execute(_ADD_KEY, _key_row(stored))
-            _check_count(connection, _COUNT_KEYS, stored.key.tenant)
+            connection.execute(sql.ADD_KEY, _key_row(stored))
+            _check_count(connection, sql.COUNT_KEYS, stored.key.tenant)
 
     def keys(self, tenant: str | None = None) -> Sequence[ApiKey]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
             if tenant is not None:
                 _get_tenant(connection, tenant)
-            return [_stored_key(*row).key for row in connection.execute(_KEYS, (tenant,)).fetchall()]
+            return [_stored_key(*row).key for row in connection.execute(sql.KEYS, (tenant,)).fetchall()]
 
     def find_key(self, id: str) -> StoredKey | None:
         """See ``Directory``."""
         with self._connections.reading() as connection:
-            rows = connection.execute(_KEY, (id,)).fetchall()
+            rows = connection.execute(sql.KEY, (id,)).fetchall()
         return _stored_key(*rows[0]) if rows else None
 
     def any_key(self, tenant: str | None = None) -> bool:
         """See ``Directory``."""
-        statement, row = (_ANY_KEY, ()) if tenant is None else (_ANY_KEY_OF, (tenant,))
+        statement, row = (sql.ANY_KEY, ()) if tenant is None else (sql.ANY_KEY_OF, (tenant,))
         with self._connections.reading() as connection:
             return _number(connection, statement, row) > 0
 
@@ -167,7 +112,7 @@ class PostgresDirectory:
             key = _get_key(connection, tenant, id)
             if key.revoked_at:
                 raise Conflict("The key was revoked.")
-            connection.execute(_REPLACE_SECRET, (salt, hash, id))
+            connection.execute(sql.REPLACE_SECRET, (salt, hash, id))
         return key
 
     def revoke_key(self, tenant: str, id: str) -> ApiKey:
@@ -176,14 +121,14 @@ class PostgresDirectory:
             key = _get_key(connection, tenant, id)
             if not key.revoked_at:
                 key = replace(key, revoked_at=datetime.now(UTC))
-                connection.execute(_REVOKE, (_text(key.revoked_at), id))
+                connection.execute(sql.REVOKE, (_text(key.revoked_at), id))
         return key
 
     def sectors(self, tenant: str) -> Sequence[Sector]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
             _get_tenant(connection, tenant)
-            return [Sector(*row) for row in connection.execute(_SECTORS, (tenant,)).fetchall()]
+            return [Sector(*row) for row in connection.execute(sql.SECTORS, (tenant,)).fetchall()]
 
     def sector(self, tenant: str, code: int) -> Sector:
         """See ``Directory``."""
@@ -194,22 +139,22 @@ class PostgresDirectory:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_tenant(connection, sector.tenant)
-            connection.execute(_PUT_SECTOR, (sector.tenant, sector.code, sector.name))
-            _check_count(connection, _COUNT_SECTORS, sector.tenant)
+            connection.execute(sql.PUT_SECTOR, (sector.tenant, sector.code, sector.name))
+            _check_count(connection, sql.COUNT_SECTORS, sector.tenant)
 
     def delete_sector(self, tenant: str, code: int) -> None:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_sector(connection, tenant, code)
-            if _number(connection, _IS_OCCUPIED, (tenant, code)):
+            if _number(connection, sql.IS_OCCUPIED, (tenant, code)):
                 raise Conflict("Devices stand in this sector; assign them to another first.")
-            connection.execute(_DELETE_SECTOR, (tenant, code))
+            connection.execute(sql.DELETE_SECTOR, (tenant, code))
 
     def devices(self, tenant: str) -> Sequence[Device]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
             _get_tenant(connection, tenant)
-            return [Device(*row) for row in connection.execute(_DEVICES, (tenant,)).fetchall()]
+            return [Device(*row) for row in connection.execute(sql.DEVICES, (tenant,)).fetchall()]
 
     def device(self, tenant: str, code: int) -> Device:
         """See ``Directory``."""
@@ -222,25 +167,25 @@ class PostgresDirectory:
             _get_tenant(connection, device.tenant)
             if device.sector is not None:
                 _get_sector(connection, device.tenant, device.sector)
-            connection.execute(_PUT_DEVICE, (device.tenant, device.code, device.name, device.sector))
-            _check_count(connection, _COUNT_DEVICES, device.tenant)
+            connection.execute(sql.PUT_DEVICE, (device.tenant, device.code, device.name, device.sector))
+            _check_count(connection, sql.COUNT_DEVICES, device.tenant)
 
     def delete_device(self, tenant: str, code: int) -> None:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_device(connection, tenant, code)
-            connection.execute(_DELETE_DEVICE, (tenant, code))
+            connection.execute(sql.DELETE_DEVICE, (tenant, code))
 
 
 def _get_tenant(connection: Connection[Any], id: str) -> Tenant:
-    rows = connection.execute(_TENANT, (id,)).fetchall()
+    rows = connection.execute(sql.TENANT, (id,)).fetchall()
     if not rows:
         raise NotFound("There is no such company.")
     return _tenant(*rows[0])
 
 
 def _get_key(connection: Connection[Any], tenant: str, id: str) -> ApiKey:
-    rows = connection.execute(_KEY, (id,)).fetchall()
+    rows = connection.execute(sql.KEY, (id,)).fetchall()
     if not rows or rows[0][1] != tenant:
         raise NotFound("There is no such key.")
     return _stored_key(*rows[0]).key
@@ -248,7 +193,7 @@ def _get_key(connection: Connection[Any], tenant: str, id: str) -> ApiKey:
 
 def _get_sector(connection: Connection[Any], tenant: str, code: int) -> Sector:
     check_code(code)
-    rows = connection.execute(_SECTOR, (tenant, code)).fetchall()
+    rows = connection.execute(sql.SECTOR, (tenant, code)).fetchall()
     if not rows:
         raise NotFound("There is no such sector.")
     return Sector(*rows[0])
@@ -256,7 +201,7 @@ def _get_sector(connection: Connection[Any], tenant: str, code: int) -> Sector:
 
 def _get_device(connection: Connection[Any], tenant: str, code: int) -> Device:
     check_code(code)
-    rows = connection.execute(_DEVICE, (tenant, code)).fetchall()
+    rows = connection.execute(sql.DEVICE, (tenant, code)).fetchall()
     if not rows:
         raise NotFound("There is no such device.")
     return Device(*rows[0])
