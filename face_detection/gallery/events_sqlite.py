@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from face_detection.gallery import sqlite_statements as sql
 from face_detection.gallery.connections import Connections
-from face_detection.gallery.events import Event, EventKind, NewEvent, Occasion
+from face_detection.gallery.events import Event, EventKind, NewEvent
+from face_detection.gallery.rows import event_of, event_row
 from shared.errors import NotFound
 
 _NO_LIMIT = 2**63 - 1
@@ -24,21 +25,7 @@ class SQLiteEventLog:
         with self._connections.writing() as connection:
             connection.executemany(
                 sql.ADD_EVENT,
-                (
-                    {
-                        "tenant": tenant,
-                        "at": event.at,
-                        "kind": event.kind.value,
-                        "person": event.person,
-                        "distance": event.distance,
-                        "api_key": event.occasion.api_key,
-                        "device": event.occasion.device,
-                        "latitude": event.occasion.latitude,
-                        "longitude": event.occasion.longitude,
-                        "crop": event.crop,
-                    }
-                    for tenant, event in events
-                ),
+                (event_row(tenant, event) for tenant, event in events),
             )
 
     def page(
@@ -59,10 +46,7 @@ class SQLiteEventLog:
         }
         with self._connections.reading() as connection:
             rows = connection.execute(sql.EVENTS if person is None else sql.EVENTS_OF_PERSON, wanted).fetchall()
-        return [
-            Event(number, at, EventKind(kind), person, name, distance, Occasion(*circumstances), bool(has_crop))
-            for number, at, kind, person, name, distance, *circumstances, has_crop in rows
-        ]
+        return [event_of(*row) for row in rows]
 
     def crop(self, tenant: str, number: int) -> bytes:
         """See ``EventLog``."""

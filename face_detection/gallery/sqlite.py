@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
 
 from face_detection.gallery import sqlite_statements as sql
 from face_detection.gallery.connections import Connections
-from face_detection.gallery.sqlite_writing import LITTLE_ENDIAN, Transaction, number_of
+from face_detection.gallery.rows import changes_of, entry_of, page_of, person_of, sample_of
+from face_detection.gallery.sqlite_writing import Transaction, number_of
 from face_detection.gallery.store import (
     Change,
     Description,
@@ -47,7 +45,7 @@ class SQLiteStore:
         with self._writing(tenant, quota) as transaction:
             numbers = transaction.add(samples)
             rows = transaction.connection.execute(sql.BY_NUMBERS, (json.dumps(numbers), tenant)).fetchall()
-        return [_sample(*row) for row in rows]
+        return [sample_of(*row) for row in rows]
 
     def replace(
         self, tenant: str, number: int, space: str, vector: Vector, description: Description | None = None
@@ -84,13 +82,13 @@ class SQLiteStore:
             rows = connection.execute(sql.GET, (tenant, id)).fetchall()
         if not rows:
             raise NotFound("There is nobody with this id.")
-        return _person(*rows[0])
+        return person_of(*rows[0])
 
     def samples(self, tenant: str, id: str) -> Sequence[Sample]:
         """See ``Store``."""
         with self._connections.reading() as connection:
             rows = connection.execute(sql.SAMPLES, (tenant, id)).fetchall()
-        return [_sample(*row) for row in rows]
+        return [sample_of(*row) for row in rows]
 
     def sample(self, tenant: str, number: int) -> Sample:
         """See ``Store``."""
@@ -98,13 +96,13 @@ class SQLiteStore:
             rows = connection.execute(sql.BY_NUMBERS, (json.dumps([number]), tenant)).fetchall()
         if not rows:
             raise NotFound("There is no sample with this number.")
-        return _sample(*rows[0])
+        return sample_of(*rows[0])
 
     def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
         """See ``Store``."""
         with self._connections.reading() as connection:
             rows = connection.execute(sql.BY_KEYS, (json.dumps(list(keys)), tenant)).fetchall()
-        return {row[0]: _sample(*row) for row in rows}
+        return {row[0]: sample_of(*row) for row in rows}
 
     def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
         """See ``Store``."""
@@ -112,8 +110,7 @@ class SQLiteStore:
         wanted = {"tenant": tenant, "after": after or "", "limit": limit + 1, "text": text}
         with self._connections.reading() as connection:
             rows = connection.execute(sql.PAGE, wanted).fetchall()
-        people = [_person(*row) for row in rows[:limit]]
-        return Page(people, people[-1].id if len(rows) > limit else None)
+        return page_of(rows, limit)
 
     def count(self, tenant: str, space: str | None = None) -> int:
         """See ``Store``."""
@@ -133,16 +130,13 @@ class SQLiteStore:
         """See ``Store``."""
         with self._connections.reading() as connection:
             rows = connection.execute(sql.CHANGES, (since, limit)).fetchall()
-        return [
-            Change(number, tenant, key, space, None if blob is None else _vector(blob))
-            for number, tenant, key, space, blob in rows
-        ]
+        return changes_of(rows)
 
     def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
         """See ``Store``."""
         with self._connections.reading() as connection:
             rows = connection.execute(sql.FEED, (tenant, since, limit)).fetchall()
-        return [Tombstone(row[1], row[3]) if row[4] is None else _sample(*row) for row in rows]
+        return [entry_of(*row) for row in rows]
 
     def compact(self) -> None:
         """See ``Store``."""
@@ -163,17 +157,3 @@ class SQLiteStore:
             yield Transaction(connection, tenant)
             if quota is not None and number_of(connection, sql.COUNT, tenant) > quota:
                 raise QuotaExceeded(f"The gallery would have more than the {quota} samples that the API key allows.")
-
-
-def _person(id: str, name: str, metadata: str, *rest: Any) -> Person:
-    return Person(id, name, json.loads(metadata), *rest)
-
-
-def _sample(
-    key: int, number: int, change: int, revision: int, space: str, blob: bytes, id: str, name: str, *rest: Any
-) -> Sample:
-    return Sample(key, number, change, revision, space, _person(id, name, *rest), _vector(blob))
-
-
-def _vector(blob: bytes) -> Vector:
-    return np.frombuffer(blob, LITTLE_ENDIAN)

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from face_detection.gallery import sqlite_statements as sql
+from face_detection.gallery.rows import blob
 from face_detection.gallery.store import Description, NewSample, Vector
 from shared.errors import NotFound, SpaceMismatch
-
-LITTLE_ENDIAN = np.dtype("<f4")
 
 
 class Transaction:
@@ -105,13 +102,13 @@ class Transaction:
 
     def _change_vector(self, key: int, space: int, vector: Vector) -> None:
         self._advance(1)
-        row = {"key": key, "space": space, "vector": _blob(vector)}
+        row = {"key": key, "space": space, "vector": blob(vector)}
         self.connection.execute(sql.CHANGE_VECTOR, row | {"change": self.change, "revision": self._revision})
 
     def _insert(self, samples: Sequence[NewSample], spaces: dict[str, int]) -> None:
         rows = (
             (self._tenant, self._number + n, self.change + n, self._revision + n, self._tenant, sample.id)
-            + (spaces[sample.space], _blob(sample.vector))
+            + (spaces[sample.space], blob(sample.vector))
             for n, sample in enumerate(samples, start=1)
         )
         self.connection.executemany(sql.INSERT, rows)
@@ -163,7 +160,3 @@ def _space_number(connection: sqlite3.Connection, name: str, dimensions: int) ->
     if known != dimensions:
         raise SpaceMismatch(f"The embedding has {dimensions} dimensions where its space has {known}.")
     return int(number)
-
-
-def _blob(vector: Vector) -> bytes:
-    return vector.astype(LITTLE_ENDIAN).tobytes()

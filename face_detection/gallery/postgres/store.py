@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.connections import Connections
-from face_detection.gallery.postgres.writing import LITTLE_ENDIAN, Transaction
+from face_detection.gallery.postgres.writing import Transaction
+from face_detection.gallery.rows import changes_of, entry_of, page_of, person_of, sample_of
 from face_detection.gallery.store import (
     Change,
     Description,
@@ -48,7 +46,7 @@ class PostgresStore:
             numbers = transaction.add(samples)
             wanted = {"tenant": tenant, "numbers": numbers}
             rows = transaction.connection.execute(sql.BY_NUMBERS, wanted, binary=True).fetchall()
-        return [_sample(*row) for row in rows]
+        return [sample_of(*row) for row in rows]
 
     def replace(
         self, tenant: str, number: int, space: str, vector: Vector, description: Description | None = None
@@ -84,29 +82,28 @@ class PostgresStore:
         rows = self._rows(sql.GET, tenant=tenant, id=id)
         if not rows:
             raise NotFound("There is nobody with this id.")
-        return _person(*rows[0])
+        return person_of(*rows[0])
 
     def samples(self, tenant: str, id: str) -> Sequence[Sample]:
         """See ``Store``."""
-        return [_sample(*row) for row in self._rows(sql.SAMPLES, tenant=tenant, id=id)]
+        return [sample_of(*row) for row in self._rows(sql.SAMPLES, tenant=tenant, id=id)]
 
     def sample(self, tenant: str, number: int) -> Sample:
         """See ``Store``."""
         rows = self._rows(sql.BY_NUMBERS, tenant=tenant, numbers=[number])
         if not rows:
             raise NotFound("There is no sample with this number.")
-        return _sample(*rows[0])
+        return sample_of(*rows[0])
 
     def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
         """See ``Store``."""
-        return {row[0]: _sample(*row) for row in self._rows(sql.BY_KEYS, tenant=tenant, keys=list(keys))}
+        return {row[0]: sample_of(*row) for row in self._rows(sql.BY_KEYS, tenant=tenant, keys=list(keys))}
 
     def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
         """See ``Store``."""
         # One more than asked for tells whether there is a next page. No id is empty.
         rows = self._rows(sql.PAGE, tenant=tenant, after=after or "", limit=limit + 1, text=text)
-        people = [_person(*row) for row in rows[:limit]]
-        return Page(people, people[-1].id if len(rows) > limit else None)
+        return page_of(rows, limit)
 
     def count(self, tenant: str, space: str | None = None) -> int:
         """See ``Store``."""
@@ -120,15 +117,12 @@ class PostgresStore:
     def changes(self, since: int, limit: int) -> Sequence[Change]:
         """See ``Store``."""
         rows = self._rows(sql.CHANGES, since=since, limit=limit)
-        return [
-            Change(number, tenant, key, space, None if blob is None else _vector(blob))
-            for number, tenant, key, space, blob in rows
-        ]
+        return changes_of(rows)
 
     def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
         """See ``Store``."""
         rows = self._rows(sql.FEED, tenant=tenant, since=since, limit=limit)
-        return [Tombstone(row[1], row[3]) if row[4] is None else _sample(*row) for row in rows]
+        return [entry_of(*row) for row in rows]
 
     def compact(self) -> None:
         """See ``Store``."""
@@ -152,17 +146,3 @@ class PostgresStore:
     def _rows(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         with self._connections.reading() as connection:
             return connection.execute(statement, values, binary=True).fetchall()
-
-
-def _person(id: str, name: str, metadata: str, *rest: Any) -> Person:
-    return Person(id, name, json.loads(metadata), *rest)
-
-
-def _sample(
-    key: int, number: int, change: int, revision: int, space: str, blob: bytes, id: str, name: str, *rest: Any
-) -> Sample:
-    return Sample(key, number, change, revision, space, _person(id, name, *rest), _vector(blob))
-
-
-def _vector(blob: bytes) -> Vector:
-    return np.frombuffer(blob, LITTLE_ENDIAN)

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 from psycopg import Cursor
 
 from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.session import Session
+from face_detection.gallery.rows import blob
 from face_detection.gallery.store import Description, NewSample, Vector
 from shared.errors import NotFound, SpaceMismatch
-
-LITTLE_ENDIAN = np.dtype("<f4")
 
 
 class Transaction:
@@ -54,7 +52,7 @@ class Transaction:
                 first, *others = known[sample.id]
                 doomed += zip(others, itertools.count(position + 1), strict=False)
                 position += len(others) + 1
-                changed.append((first, position, spaces[sample.space], _blob(sample.vector)))
+                changed.append((first, position, spaces[sample.space], blob(sample.vector)))
         if doomed:
             keys, positions = map(list, zip(*doomed, strict=True))
             self._execute(sql.BURY_KEYS, keys=keys, positions=positions)
@@ -76,7 +74,7 @@ class Transaction:
         rows = self._execute(sql.SAMPLE_KEY, number=number)
         if not rows:
             raise NotFound("There is no sample with this number.")
-        self._change_vectors([(rows[0][0], 1, self._space_number(space, vector.size), _blob(vector))])
+        self._change_vectors([(rows[0][0], 1, self._space_number(space, vector.size), blob(vector))])
         self._advance(1)
 
     def describe(self, id: str, description: Description) -> None:
@@ -133,7 +131,7 @@ class Transaction:
             number=self._number,
             ids=[sample.id for sample in samples],
             spaces=[spaces[sample.space] for sample in samples],
-            vectors=[_blob(sample.vector) for sample in samples],
+            vectors=[blob(sample.vector) for sample in samples],
         )
         self._number += self._advance(len(samples))
 
@@ -179,7 +177,3 @@ class Transaction:
 
 def _json(metadata: Any) -> str:
     return json.dumps(metadata, separators=(",", ":"))
-
-
-def _blob(vector: Vector) -> bytes:
-    return vector.astype(LITTLE_ENDIAN).tobytes()
