@@ -16,17 +16,13 @@ import hmac
 import math
 import re
 import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
 from face_detection.gallery.directory import DEFAULT_TENANT, ApiKey, Directory, Right, StoredKey
+from face_detection.gallery.rates import ProcessRateLimits, RateLimits
 from shared.errors import Forbidden, InvalidRequest, NotFound, RateLimited, Unauthorized
 
 _TEXT = re.compile(r"fr_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -91,18 +87,18 @@ class Access:
     refused, unless ``allow_anonymous``: then they may recognise and enrol in the tenant ``default``, and in
     companies that have no keys of their own, but administer nothing.
 
-    The operator is whoever has an ADMIN key of the tenant ``default``. Rate limits are counted in this process
-    alone: N front processes together let N times as many requests pass.
+    The operator is whoever has an ADMIN key of the tenant ``default``.
 
     Args:
         directory: where keys are kept.
         allow_anonymous: the setting.
+        rates: where requests are counted; in this object when None.
     """
 
-    def __init__(self, directory: Directory, allow_anonymous: bool) -> None:
+    def __init__(self, directory: Directory, allow_anonymous: bool, rates: RateLimits | None = None) -> None:
         self._directory = directory
         self._allow_anonymous = allow_anonymous
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._rates = rates or ProcessRateLimits()
 
     def create_key(
         self,
@@ -218,9 +214,8 @@ class Access:
     def _count(self, key: ApiKey) -> None:
         if key.requests_per_minute is None:
             return
-        item = RateLimitItemPerMinute(key.requests_per_minute)
-        if not self._limiter.hit(item, key.id):
-            seconds = self._limiter.get_window_stats(item, key.id).reset_time - time.time()
+        seconds = self._rates.hit(key.id, key.requests_per_minute)
+        if seconds is not None:
             raise RateLimited(
                 f"The API key allows {key.requests_per_minute} requests per minute.", max(1, math.ceil(seconds))
             )

@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from aiohttp import web
 
@@ -39,7 +38,7 @@ from face_detection.extraction import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.approximate import load_library
-from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.searchers import searchers
 from face_detection.identification import Identifier
 from face_detection.journal import Journal
 from face_detection.live import LiveRecognition
@@ -94,6 +93,7 @@ class Core:
         """Finish what is under way, then close everything."""
         await self.recognition.close()
         await self.journal.close()
+        await self.pool.run(self.identifier.close)
         self.pool.close()
         self.gallery.close()
 
@@ -118,8 +118,8 @@ def build_core(settings: FrontSettings) -> Core:
         settings.decode_threads,
         metrics,
     )
-    extraction = ExtractionClient(settings.extraction_url, settings.extraction_timeout)
-    open_searcher = partial(MemoryIndex, approximate_above=settings.approximate_above)
+    extraction = ExtractionClient(settings.extraction_urls, settings.extraction_timeout, metrics.observe_workers)
+    open_searcher = searchers(settings, gallery)
     identifier = Identifier(gallery.store, gallery.directory, journal, open_searcher, settings, metrics)
     recognition = Recognition(
         preparation, extraction, gallery.store, gallery.directory, identifier, journal, pool, settings, metrics
@@ -140,7 +140,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     """
     settings = settings or FrontSettings.from_environment()
     core = build_core(settings)
-    access = Access(core.gallery.directory, settings.allow_anonymous)
+    access = Access(core.gallery.directory, settings.allow_anonymous, core.gallery.rates)
     _refuse_open_bind(settings, access)
     # Bodies are read with limits of their own (api/bodies.py).
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)

@@ -1,56 +1,37 @@
-"""Client of the extraction service."""
+"""Client of the extraction service: of one address, or of several workers among which calls are spread."""
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
-import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.served_model import ServedModel, read_model
+from face_detection.worker_calls import NotHere, WorkerCalls, changed_model
+from face_detection.workers import Worker, Workers
 from shared import wire
 from shared.errors import (
     DeadlinePassed,
     ExtractionFailed,
     ExtractionUnavailable,
     InvalidRequest,
-    NotFound,
     Overloaded,
-    SettingsError,
+    ServiceError,
 )
-from shared.logs import request_id
-from shared.models import ModelCard, find_card
 
-_CHUNK = 1 << 18
-"""Bytes of a model's file that are passed on at once."""
+T = TypeVar("T")
 
+__all__ = ["ExtractionClient", "ModelFile", "ServedModel"]
 
-@dataclass(frozen=True)
-class ServedModel:
-    """The model that the extraction service serves.
-
-    Attributes:
-        card: its card in the catalogue.
-        revision: of the weights.
-        max_crops: most crops in one call.
-        engine, device: what runs it, for people.
-    """
-
-    card: ModelCard
-    revision: str
-    max_crops: int
-    engine: str
-    device: str
-
-    @property
-    def space(self) -> str:
-        """The embedding space of everything that this model gives."""
-        return self.card.space(self.revision)
+_ASK_SECONDS = 10.0
+"""Within which a worker must say what it serves, which it does at once."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +52,48 @@ class ModelFile:
 class ExtractionClient:
     """Asks the extraction service for embeddings. Lives in one event loop.
 
+    A call that a worker could not take (it cannot be reached, is starting, stopping or busy, or serves another model)
+    is repeated on another, until each was tried once. With one address it is repeated once when no connection could be
+    made or an idle one had been closed, since then nothing was processed.
+
     Args:
-        url: base address.
-        timeout: seconds within which one call must be answered.
+        urls: base addresses of the workers, at least one.
+        timeout: seconds within which one call must be answered, repetitions included.
+        observe: told the number of workers in each state, see ``workers``.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
-        self._url = url.rstrip("/")
+    def __init__(
+        self,
+        urls: Sequence[str],
+        timeout: float,
+        observe: Callable[[Mapping[str, int]], None] = lambda states: None,
+    ) -> None:
+        self._workers = Workers(urls, observe)
+        self._calls = WorkerCalls(self._workers, timeout)
         self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
+        self._served: dict[Worker, ServedModel] = {}
         self._model: ServedModel | None = None
+        self._finding: asyncio.Task[ServedModel | ServiceError] | None = None
+        self._tasks: set[asyncio.Task[ServedModel | ServiceError]] = set()
 
     async def model(self) -> ServedModel:
-        """The model that is served; asked for once, and again after the service was lost.
+        """The model in use, that of the worker which answered first.
+
+        It stays in use as long as any worker that serves it can be reached; then comes the one that most workers serve.
 
         Raises:
             ExtractionUnavailable, ExtractionFailed, DeadlinePassed: it cannot be told.
         """
-        if self._model is None:
-            self._model = _served_model(await self._call("GET", "/model", None, None))
+        if self._model is None or self._workers.lost:
+            # One search for all who wait: they get the same answer, and the workers are asked once.
+            if self._finding is None or self._finding.done():
+                self._finding = self._start(self._find())
+            found = await asyncio.shield(self._finding)
+            if isinstance(found, ServiceError):
+                raise type(found)(found.message) from found.__cause__
+            return found
+        for worker in self._workers.due():
+            self._start(self._ask(worker))
         return self._model
 
     async def embed(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
@@ -103,7 +107,7 @@ class ExtractionClient:
             (n, dimensions) float32.
 
         Raises:
-            ExtractionUnavailable: not reachable, not ready, or it now serves another model.
+            ExtractionUnavailable: no worker is reachable, ready and serves this model.
             ExtractionFailed: it answered with an error or with nonsense.
             Overloaded, DeadlinePassed: see ``shared.errors``.
         """
@@ -127,107 +131,106 @@ class ExtractionClient:
             NotFound: the service runs no ONNX file.
             ExtractionUnavailable, ExtractionFailed, DeadlinePassed: as for ``embed``; also while ``chunks`` are read.
         """
-        headers = {wire.REQUEST_ID_HEADER: request_id.get()} if request_id.get() else {}
-        # However slowly a client takes the file, only the service must not fall silent.
-        timeout = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout)
-        call = self._open_session().request(method, f"{self._url}/model/file", headers=headers, timeout=timeout)
-        with self._failures():
-            response = await call
+        worker, response = await self._first(lambda worker: self._calls.open_file(worker, method, model.space), model)
         async with response:
-            if response.status == 404:
-                raise NotFound("The model cannot be handed out: the extraction service runs no ONNX file.")
-            served = response.headers.get(wire.SPACE_HEADER)
-            if response.status in (502, 503) or (response.status == 200 and served != model.space):
-                self._model = None
-                raise ExtractionUnavailable("The extraction service is not ready, or has changed its model.")
-            if response.status != 200 or response.content_length is None:
-                raise ExtractionFailed(f"The extraction service answered with status {response.status}.")
             sha256 = response.headers.get("ETag", "").strip('"')
-            yield ModelFile(sha256, response.content_length, self._chunks(response))
-
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        with self._failures():
-            async for chunk in response.content.iter_chunked(_CHUNK):
-                yield chunk
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError as error:
-            raise DeadlinePassed(f"The extraction service did not answer within {self._timeout:g} seconds.") from error
-        except aiohttp.ClientError as error:
-            self._model = None
-            raise ExtractionUnavailable("The extraction service cannot be reached.") from error
+            yield ModelFile(sha256, response.content_length or 0, self._calls.chunks(worker, response))
 
     async def check_ready(self) -> None:
-        """Return if the service is ready to embed, raise as ``model()`` does otherwise."""
-        await self._call("GET", "/readyz", None, None)
+        """Return if a worker is ready to embed, raise as ``model()`` does otherwise."""
+        model = await self.model()
+        await self._call("GET", "/readyz", model)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session:
-            await self._session.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._calls.close()
+
+    async def _find(self) -> ServedModel | ServiceError:
+        """Ask every worker what it serves, and take a model into use."""
+        asked = [self._start(self._ask(worker)) for worker in self._workers.all]
+        found: list[ServedModel] = []
+        errors: list[ServiceError] = []
+        for answer in asyncio.as_completed(asked):
+            model = await answer
+            if isinstance(model, ServiceError):
+                errors.append(model)
+                continue
+            found.append(model)
+            if self._workers.space in (None, model.space):
+                break
+        if self._model is not None and not self._workers.lost:
+            return self._model  # a worker that serves it has come back meanwhile
+        if not found:
+            return _most_telling(errors)
+        (space, _), *_ = Counter(model.space for model in found).most_common()
+        self._model = self._limited(next(model for model in found if model.space == space))
+        self._workers.use(space)
+        return self._model
+
+    async def _ask(self, worker: Worker) -> ServedModel | ServiceError:
+        """Ask a worker what it serves."""
+        deadline = time.monotonic() + min(self._timeout, _ASK_SECONDS)
+        try:
+            model = read_model(await self._calls.call(worker, "GET", "/model", deadline, again=True))
+        except NotHere as failure:
+            return failure.error
+        except ServiceError as error:
+            self._workers.failed(worker, error.message)
+            return error
+        self._served[worker] = model
+        self._workers.answered(worker, model.space)
+        if self._model is not None and self._model.space == model.space:
+            self._model = self._limited(self._model)
+        return model
+
+    def _limited(self, model: ServedModel) -> ServedModel:
+        """The model with no more crops in one call than each worker that serves it takes."""
+        limits = [one.max_crops for one in self._served.values() if one.space == model.space]
+        return replace(model, max_crops=min(limits))
 
     async def _embed_part(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
-        body = await self._call("POST", "/embeddings", wire.encode_array(crops), model.space)
+        body = await self._call("POST", "/embeddings", model, wire.encode_array(crops))
         try:
             return wire.decode_array(body, dtype=np.float32, shape=(len(crops), model.card.dimensions))
         except InvalidRequest as error:
             raise ExtractionFailed("The extraction service did not answer with embeddings.") from error
 
-    async def _call(self, method: str, path: str, body: bytes | None, space: str | None) -> bytes:
-        """One call; repeated once when no connection could be made, since then nothing was processed."""
-        with self._failures():
-            try:
-                return await self._call_once(method, path, body, space)
-            except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError):
-                return await self._call_once(method, path, body, space)
-
-    async def _call_once(self, method: str, path: str, body: bytes | None, space: str | None) -> bytes:
-        headers = {wire.REQUEST_ID_HEADER: request_id.get()} if request_id.get() else {}
-        if body is not None:
-            headers["Content-Type"] = wire.ARRAY_TYPE
-        # aiohttp writes a stream in parts, and leaves the event loop room between them.
-        data = None if body is None else io.BytesIO(body)
-        async with self._open_session().request(method, self._url + path, data=data, headers=headers) as response:
-            answer = await response.read()
-            if response.status == 429:
-                raise Overloaded("The extraction service is busy.")
-            if response.status in (502, 503):
-                self._model = None
-                raise ExtractionUnavailable("The extraction service is not ready.")
-            if response.status == 504:
-                raise DeadlinePassed("The extraction service did not embed the faces in time.")
-            served = response.headers.get(wire.SPACE_HEADER)
-            # A changed model may want crops of another size, which it refuses with 400: ask it again either way.
-            if response.status == 400 or (space is not None and served is not None and served != space):
-                self._model = None
-                raise ExtractionUnavailable("The extraction service has changed its model.")
-            if response.status != 200:
-                raise ExtractionFailed(f"The extraction service answered with status {response.status}.")
-            return answer
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-                auto_decompress=False,
-            )
-        return self._session
-
-
-def _served_model(body: bytes) -> ServedModel:
-    try:
-        answer: dict[str, Any] = json.loads(body)
-        card = find_card(answer["model"])
-        model = ServedModel(
-            card, str(answer["revision"]), int(answer["max_crops"]), str(answer["engine"]), str(answer["device"])
+    async def _call(self, method: str, path: str, model: ServedModel, body: bytes | None = None) -> bytes:
+        """The answer of a worker that serves a model."""
+        deadline = time.monotonic() + self._timeout
+        again = len(self._workers.all) == 1
+        _, answer = await self._first(
+            lambda worker: self._calls.call(worker, method, path, deadline, body=body, space=model.space, again=again),
+            model,
         )
-        described = (answer["space"], answer["dimensions"], answer["width"], answer["height"])
-    except (ValueError, KeyError, TypeError, SettingsError) as error:
-        raise ExtractionFailed("The extraction service serves a model that this front does not know.") from error
-    if described != (model.space, card.dimensions, card.alignment.width, card.alignment.height):
-        raise ExtractionFailed("The extraction service describes its model otherwise than this front's catalogue.")
-    return model
+        return answer
+
+    async def _first(self, call: Callable[[Worker], Awaitable[T]], model: ServedModel) -> tuple[Worker, T]:
+        """The first worker of those that may serve a model for which ``call`` succeeds, and its result."""
+        tried: set[Worker] = set()
+        errors: list[ServiceError] = []
+        while worker := self._workers.choose(model.space, tried):
+            tried.add(worker)
+            try:
+                return worker, await call(worker)
+            except NotHere as failure:
+                errors.append(failure.error)
+        raise _most_telling(errors)
+
+    def _start(self, work: Coroutine[Any, Any, ServedModel | ServiceError]) -> asyncio.Task[ServedModel | ServiceError]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _most_telling(errors: Sequence[ServiceError]) -> ServiceError:
+    """What to raise when every worker has failed: rather what passes by itself. Without errors, no worker was left."""
+    for kind in (Overloaded, ExtractionUnavailable, DeadlinePassed):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    return errors[0] if errors else changed_model()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ from face_detection.extraction import ServedModel
 from face_detection.gallery.directory import Directory, TenantSettings
 from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.events import EventKind, Occasion
-from face_detection.gallery.search import Neighbour, Searcher
+from face_detection.gallery.recall import RecallCheck
+from face_detection.gallery.search import Neighbour, OpenSearcher, Searcher
 from face_detection.gallery.store import Person, Sample, Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
@@ -56,6 +57,13 @@ class Recognised:
         return self.sample.person if self.sample else None
 
 
+@dataclass(frozen=True)
+class _Opened:
+    space: str
+    searcher: Searcher
+    recall: RecallCheck
+
+
 class Identifier:
     """Compares faces with the samples of a tenant. Blocks; safe to use from several threads.
 
@@ -63,7 +71,7 @@ class Identifier:
         store: where samples are kept.
         directory: knows the tenants' settings.
         journal: told who was seen.
-        open_searcher: makes a searcher over the store for an embedding space and a metric.
+        open_searcher: makes a searcher over the store.
         settings: thresholds.
         metrics: told about matches.
     """
@@ -73,7 +81,7 @@ class Identifier:
         store: Store,
         directory: Directory,
         journal: Journal,
-        open_searcher: Callable[[Store, str, Metric], Searcher],
+        open_searcher: OpenSearcher,
         settings: FrontSettings,
         metrics: Metrics,
     ) -> None:
@@ -83,7 +91,7 @@ class Identifier:
         self._open_searcher = open_searcher
         self._settings = settings
         self._metrics = metrics
-        self._searcher: tuple[str, Searcher] | None = None
+        self._opened: _Opened | None = None
         self._opening = threading.Lock()
 
     def name(
@@ -139,8 +147,12 @@ class Identifier:
         rule = rule or settings.rule
         threshold = self.threshold(model, settings) if min_distance is None else min_distance
         k = max(1 if rule == "nearest" else settings.neighbours, closest * _SAMPLES_OF_CLOSEST)
-        found = self.searcher(model).nearest(tenant, embeddings, k)
-        self._metrics.searches.labels("exact" if found.exact else "approximate").inc()
+        opened = self._open(model)
+        applied = opened.searcher.applied
+        found = opened.searcher.nearest(tenant, embeddings, k)
+        if not found.exact:
+            opened.recall.note(tenant, embeddings, found, applied)
+        self._metrics.searches.labels(opened.searcher.name, "exact" if found.exact else "approximate").inc()
         keys = {one.key for neighbours in found for one in neighbours if closest or one.distance < threshold}
         samples = self._store.by_keys(tenant, keys) if keys else {}
         recognised = []
@@ -212,20 +224,47 @@ class Identifier:
 
     def refresh(self, model: ServedModel) -> None:
         """Bring the index for a model up to date."""
-        self.searcher(model).refresh()
+        self._open(model).searcher.refresh()
 
     def size(self, tenant: str) -> int:
-        """Samples of a tenant in the search index, 0 before it was opened."""
-        return self._searcher[1].size(tenant) if self._searcher else 0
+        """Samples of a tenant that searches see, 0 before the first.
 
-    def searcher(self, model: ServedModel) -> Searcher:
+        Raises:
+            StorageError: the database failed.
+        """
+        opened = self._opened
+        return opened.searcher.size(tenant) if opened else 0
+
+    def lag(self) -> int:
+        """Changes that the search index does not have yet, see ``Searcher``; 0 before the first search.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        opened = self._opened
+        return opened.searcher.lag if opened else 0
+
+    def close(self) -> None:
+        """Stop what the searcher does in the background."""
+        with self._opening:
+            self._close()
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.recall.close()
+            self._opened.searcher.close()
+            self._opened = None
+
+    def _open(self, model: ServedModel) -> _Opened:
         """The searcher for the embeddings of a model."""
         with self._opening:
-            opened = self._searcher
-            if opened is None or opened[0] != model.space:
-                opened = (model.space, self._open_searcher(self._store, model.space, self.metric(model)))
-                self._searcher = opened
-            return opened[1]
+            if self._opened is None or self._opened.space != model.space:
+                self._close()
+                metric = self.metric(model)
+                searcher = self._open_searcher(model.space, model.card.dimensions, metric)
+                recall = RecallCheck(self._store, model.space, metric, self._metrics.note_recall)
+                self._opened = _Opened(model.space, searcher, recall)
+            return self._opened
 
 
 def _of_different_people(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

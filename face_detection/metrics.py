@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -37,7 +37,10 @@ class Metrics:
         self.faces = Counter("front_faces", "Faces detected.", registry=registry)
         self.matches = Counter("front_matches", "Faces that were given a name.", registry=registry)
         self.searches = Counter(
-            "front_searches", "Searches for the faces of a picture: exact or approximate.", ["kind"], registry=registry
+            "front_searches",
+            "Searches for the faces of a picture: by which searcher, exact or approximate.",
+            ["searcher", "kind"],
+            registry=registry,
         )
         self.enrolled = Counter("front_enrolled", "Samples stored.", registry=registry)
         self.pending = Gauge(
@@ -46,6 +49,30 @@ class Metrics:
         self.index_samples = Gauge(
             "front_index_samples", "Samples in the search index.", registry=registry, multiprocess_mode="livemax"
         )
+        self.recall_checks = Counter(
+            "front_search_recall_checks",
+            "Approximate searches that were compared with an exact one: found the nearest sample, or missed it.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.search_lag = Gauge(
+            "front_search_lag_changes",
+            "Changes that the search index does not have yet.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.workers = Gauge(
+            "front_extraction_workers",
+            "Extraction workers by state: usable, resting (not reached, or not asked yet), refused (another model).",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def observe_workers(self, states: Mapping[str, int]) -> None:
+        """Record how many extraction workers are in each state."""
+        for state, count in states.items():
+            self.workers.labels(state).set(count)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -55,6 +82,10 @@ class Metrics:
             yield
         finally:
             self.stage_seconds.labels(name).observe(time.perf_counter() - started)
+
+    def note_recall(self, right: bool) -> None:
+        """Count an approximate search that was checked."""
+        self.recall_checks.labels("found" if right else "missed").inc()
 
     def render(self) -> bytes:
         """All values in Prometheus' text format, over all worker processes."""

@@ -297,9 +297,26 @@ class Recognition:
 
     async def check_ready(self) -> None:
         """Return when database, index and extraction service are ready; raise what is in the way otherwise."""
+        await self._pool.run(self._store.last_change)  # not every searcher asks the database when nothing is searched
         await self._extraction.check_ready()
         model = await self._extraction.model()
         await self._pool.run(lambda: self.identifier.refresh(model))
+
+    async def size(self, tenant: str) -> int:
+        """Samples of a tenant that searches see.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        return await self._pool.run(lambda: self.identifier.size(tenant))
+
+    async def lag(self) -> int:
+        """Changes that the search index does not have yet.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        return await self._pool.run(self.identifier.lag)
 
     async def close(self) -> None:
         """Finish what runs; store, journal and pool belong to whoever made them."""

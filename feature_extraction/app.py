@@ -208,6 +208,7 @@ def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | 
 
     @app.get("/readyz")
     def ready() -> Response:
+        extraction.check_ready()
         return jsonify({"status": "ready", "model": extraction.embedder.card.name})
 
     @app.get("/metrics")

@@ -70,6 +70,7 @@ class Batcher:
         self._observe = observe
         self._jobs: deque[_Job] = deque()
         self._queued = 0
+        self._running = 0
         self._idle = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -83,6 +84,11 @@ class Batcher:
     def queued(self) -> int:
         """Crops that wait at this moment."""
         return self._queued
+
+    @property
+    def running(self) -> int:
+        """Crops that the engine works on at this moment."""
+        return self._running
 
     def embed(self, crops: Crops, timeout: float) -> Embeddings:
         """Embed crops together with whatever else is waiting; blocks until they are done.
@@ -116,6 +122,8 @@ class Batcher:
             return job.future.result(timeout)
         except FutureTimeout:
             job.future.cancel()
+            with self._changed:
+                self._withdraw(job)
             raise DeadlinePassed(f"The crops were not embedded within {timeout:g} seconds.") from None
 
     def close(self) -> None:
@@ -141,7 +149,8 @@ class Batcher:
                     return
                 batch = self._next_batch()
                 self._idle -= 1
-            crops = sum(len(part) for _, _, part in batch)
+                crops = sum(len(part) for _, _, part in batch)
+                self._running += crops
             if batch:
                 self._embed_batch(batch)
 
@@ -182,6 +191,9 @@ class Batcher:
         except Exception as error:
             self._fail([job for job, _, _ in batch], error)
             return
+        finally:
+            with self._changed:
+                self._running -= len(crops)
         self._observe(len(crops), time.monotonic() - started)
         start = 0
         for job, first, part in batch:
@@ -199,14 +211,17 @@ class Batcher:
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
         with self._changed:
             for job in jobs:
-                # The rest of a split job would run for nobody.
-                if job in self._jobs:
-                    self._jobs.remove(job)
-                    self._queued -= len(job.crops) - job.taken
+                self._withdraw(job)
         for job in jobs:
             failure = ExtractionFailed("The engine failed on this batch.")
             failure.__cause__ = error
             self._answer(job, failure)
+
+    def _withdraw(self, job: _Job) -> None:
+        """Take out of the queue what is left of a job, which would run for nobody."""
+        if job in self._jobs:
+            self._jobs.remove(job)
+            self._queued -= len(job.crops) - job.taken
 
     def _answer(self, job: _Job, result: Embeddings | Exception) -> None:
         with self._changed:

@@ -25,12 +25,13 @@ except StartupError as error:
 
 wsgi_app = "feature_extraction.app:create_app()"
 bind = settings.extraction_bind
-worker_class = "gthread"
+worker_class = "feature_extraction.draining.DrainingWorker"
 workers = 1
 threads = settings.extraction_threads
 keepalive = 75
 timeout = 120
-graceful_timeout = math.ceil(settings.embed_timeout)
+# The last request is accepted a little later than the signal: on a connection that is kept alive.
+graceful_timeout = math.ceil(settings.drain_seconds + settings.embed_timeout) + 3
 # Both services would share one socket in the user's home.
 control_socket_disable = True
 logconfig_dict = logging_config(settings.log_level)

@@ -23,7 +23,16 @@ class Metrics:
             "extraction_batch_seconds", "Seconds per run of the network.", registry=self.registry
         )
         self.queued = Gauge("extraction_queued_crops", "Crops that wait now.", registry=self.registry)
-        self.ready = Gauge("extraction_ready", "1 when the model is loaded and warm.", registry=self.registry)
+        self.max_queued = Gauge(
+            "extraction_max_queued_crops", "Crops that may wait; beyond it the answer is 429.", registry=self.registry
+        )
+        self.running = Gauge("extraction_running_crops", "Crops that the network works on now.", registry=self.registry)
+        self.lanes = Gauge("extraction_lanes", "Runs of the network at once, at most.", registry=self.registry)
+        self.ready = Gauge(
+            "extraction_ready",
+            "1 when the model is loaded and warm, until the service is told to end.",
+            registry=self.registry,
+        )
 
     def observe_batch(self, crops: int, seconds: float) -> None:
         """Record one run of the network."""

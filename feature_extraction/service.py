@@ -38,6 +38,8 @@ class Extraction:
         self._settings = settings
         self._metrics = metrics
         self._loaded: _Loaded | None = None
+        self._draining = False
+        metrics.max_queued.set(settings.max_queued_crops)
 
     def load(self, embedder: Embedder | None = None) -> None:
         """Open the engine (or take the one given), warm it up and become ready.
@@ -58,7 +60,9 @@ class Extraction:
             observe=self._metrics.observe_batch,
         )
         self._metrics.queued.set_function(lambda: batcher.queued)
-        self._metrics.ready.set(1)
+        self._metrics.running.set_function(lambda: batcher.running)
+        self._metrics.lanes.set(embedder.lanes)
+        self._metrics.ready.set_function(lambda: not self._draining)
         self._loaded = _Loaded(embedder, batcher)
         log.info(
             "model is ready",
@@ -93,6 +97,25 @@ class Extraction:
             NotReady: it is still loading.
         """
         return self._ready().embedder
+
+    def check_ready(self) -> None:
+        """Return if new requests are welcome.
+
+        Raises:
+            NotReady: the model is still loading, or the service is stopping.
+        """
+        self._ready()
+        if self._draining:
+            raise NotReady("The service is stopping.")
+
+    def drain(self) -> float:
+        """Be no longer ready, while requests are answered as before.
+
+        Returns:
+            Seconds for which new requests should still be accepted.
+        """
+        self._draining = True
+        return self._settings.drain_seconds
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed crops of the size that the model's card demands.

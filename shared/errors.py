@@ -29,6 +29,8 @@ HTTP: each service maps the tree to statuses in one table of its own.
     │   └── ExtractionUnavailable  extraction_unavailable    not reachable or not ready; has retry_after
     ├── DeadlinePassed             deadline_passed
     ├── StorageError               storage_failed            the database refused or failed
+    │   └── StorageUnavailable     storage_unavailable       not reachable, or busy; has retry_after
+    │       └── SearchUnavailable  search_unavailable        the index elsewhere is away, or far behind
     └── StartupError               (the process refuses to start; never sent to a client)
         ├── SettingsError          invalid_settings
         ├── WeightsError           weights_unavailable
@@ -203,6 +205,19 @@ class StorageError(ServiceError):
     """The database refused or failed; the change was rolled back."""
 
     code = "storage_failed"
+
+
+class StorageUnavailable(StorageError):
+    """The database cannot be reached, is starting or shutting down, is busy, or has no free connection."""
+
+    code = "storage_unavailable"
+    retry_after = 2
+
+
+class SearchUnavailable(StorageUnavailable):
+    """The index of embeddings outside of the process is away, or has yet to catch up with the database."""
+
+    code = "search_unavailable"
 
 
 class StartupError(ServiceError):

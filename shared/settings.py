@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,6 +36,25 @@ def _check_hosts(value: str) -> str:
         if not found or not 0 < int(found[1] or 80) < 65536:
             raise ValueError("must be host names such as example.org, *.example.org or example.org:8080, with commas")
     return value
+
+
+def _check_urls(value: str) -> str:
+    urls = _split_urls(value)
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            known = False
+        if not known or parts.query or parts.fragment or re.search(r"\s", url):
+            raise ValueError("must be http://HOST:PORT or https://HOST:PORT, or several of them with commas")
+    if len({url.lower() for url in urls}) < len(urls):
+        raise ValueError("names an address twice")
+    return value
+
+
+def _split_urls(value: str) -> tuple[str, ...]:
+    return tuple(url.strip().rstrip("/") for url in value.split(","))
 
 
 def _check_model(value: str) -> str:
@@ -174,6 +194,13 @@ class ExtractionSettings(Settings):
         default=1024, gt=0, description="Crops that may wait; beyond it the answer is 429 with Retry-After."
     )
     embed_timeout: float = Field(default=30.0, gt=0, description="Seconds within which a request's crops are embedded.")
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="Seconds for which a service that is told to end goes on accepting requests while `/readyz` says "
+        "503, so that a load balancer turns away from it first; see `docs/deployment.md`.",
+    )
     extraction_threads: int = Field(
         default=64, gt=0, description="Requests that the extraction service handles at once (they mostly wait)."
     )
@@ -189,10 +216,10 @@ class FrontSettings(Settings):
         le=64,
         description="Processes of the front; one already uses every core.",
     )
-    extraction_url: str = Field(
+    extraction_url: Annotated[str, AfterValidator(_check_urls)] = Field(
         default="http://127.0.0.1:5000",
-        pattern=r"^https?://[^/\s]+(/[^\s]*)?$",
-        description="Address at which the front reaches the extraction service.",
+        description="Address at which the front reaches the extraction service, or those of several workers, "
+        "comma-separated, see `docs/deployment.md`.",
     )
     extraction_timeout: float = Field(
         default=30.0, gt=0, description="Seconds within which the extraction service must answer one call."
@@ -203,8 +230,44 @@ class FrontSettings(Settings):
         description="Path of the SQLite database, `:memory:` for one that ends with the process, or "
         "`postgresql://user:password@host/name`, see `docs/databases.md`.",
     )
-    search: Literal["memory"] = Field(
-        default="memory", description="Where nearest samples are found: `memory` is an exact index in each process."
+    search: Literal["memory", "pgvector", "milvus"] = Field(
+        default="memory",
+        description="Where nearest samples are found: `memory` is an exact index in each process, `pgvector` and "
+        "`milvus` keep copies of the embeddings elsewhere, see `docs/scaling.md`.",
+    )
+    search_url: str | None = Field(
+        default=None,
+        description="`SEARCH=milvus`: `http://host:19530`, with `/name` behind it for one of its databases. "
+        "`SEARCH=pgvector`: a PostgreSQL database with the extension `vector`; unset takes `DATABASE`.",
+    )
+    search_token: str | None = Field(default=None, description="`SEARCH=milvus`: its token, or `user:password`.")
+    search_candidates: int = Field(
+        default=200,
+        ge=32,
+        le=1000,
+        description="Samples that `pgvector` and `milvus` look at closely for one face (`ef` of HNSW): more find the "
+        "nearest more surely and take longer.",
+    )
+    search_exact_below: int = Field(
+        default=20_000,
+        ge=0,
+        description="`SEARCH=pgvector`: a tenant with fewer samples than this is searched exactly.",
+    )
+    search_overlay: int = Field(
+        default=1_000_000,
+        gt=0,
+        description="Most changes that a process keeps in memory while `pgvector` or `milvus` do not have them yet; "
+        "with more of them it answers 503 until they do.",
+    )
+    milvus_index: Literal["hnsw", "ivf"] = Field(
+        default="hnsw", description="Kind of index in Milvus: `hnsw` is fast, `ivf` takes a quarter of the memory."
+    )
+    milvus_partitions: int = Field(
+        default=64, ge=1, le=1024, description="Partitions of a collection in Milvus, over which tenants are spread."
+    )
+    milvus_shards: int = Field(default=1, ge=1, le=16, description="Shards of a collection in Milvus.")
+    milvus_replicas: int = Field(
+        default=1, ge=1, le=16, description="Replicas of a collection in Milvus, each on query nodes of its own."
     )
     approximate_above: int = Field(
         default=0,
@@ -273,6 +336,11 @@ class FrontSettings(Settings):
     )
     request_timeout: float = Field(default=60.0, gt=0, description="Seconds within which a recognition must be done.")
     batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which a batch must be enrolled.")
+
+    @property
+    def extraction_urls(self) -> tuple[str, ...]:
+        """The addresses of the extraction workers, without a slash at the end."""
+        return _split_urls(self.extraction_url)
 
     @property
     def decode_threads(self) -> int:

@@ -19,12 +19,16 @@ from werkzeug.serving import make_server
 from deploy import sample_photos
 from face_detection.app import create_app as create_front
 from face_detection.gallery import open_gallery
+from face_detection.gallery.milvus import MilvusIndex
 from feature_extraction.app import create_app as create_extraction
 from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights.store import ensure_detector
-from shared.models import weights_folder
+from shared.models import Metric, weights_folder
 from shared.settings import ExtractionSettings, FrontSettings
-from tests import postgres_server
+from tests import milvus_server, postgres_server
+from tests.gallery_samples import SPACE
+from tests.milvus_indexes import OpenMilvus
+from tests.milvus_server import MilvusServer
 from tests.postgres_server import TEMPLATE, PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,6 +127,38 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     name = f"gallery_{secrets.token_hex(4)}"
     yield postgres.database(name, TEMPLATE)
     postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def milvus() -> Iterator[MilvusServer]:
+    """A Milvus Lite server."""
+    if not milvus_server.installed():
+        pytest.skip(milvus_server.MISSING)
+    with MilvusServer() as server:
+        yield server
+
+
+@pytest.fixture
+def milvus_name() -> str:
+    """What tells the index of this test from others in the same Milvus."""
+    return secrets.token_hex(8)
+
+
+@pytest.fixture
+def open_milvus(milvus: MilvusServer, milvus_name: str) -> Iterator[OpenMilvus]:
+    """Opens handles on the index of this test in Milvus; keyword arguments change what they are opened with."""
+    opened: list[MilvusIndex] = []
+    usual: dict[str, Any] = {"url": milvus.url, "token": None, "name": milvus_name}
+    usual |= {"dimensions": 8, "space": SPACE, "metric": Metric.TENFOLD_UNIT_EUCLIDEAN}
+    usual |= {"candidates": 200, "partitions": 4}
+
+    def open(**changes: Any) -> MilvusIndex:
+        opened.append(MilvusIndex(**(usual | changes)))
+        return opened[-1]
+
+    yield open
+    for index in opened:
+        index.close()
 
 
 @pytest.fixture

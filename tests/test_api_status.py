@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas, status
+from face_detection.api.operations import RECOGNITION
 from face_detection.app import OPERATIONS
+from shared.errors import StorageUnavailable
 from tests.conftest import Front
+from tests.postgres_server import PostgresServer
 
 
 async def test_alive(front: TestClient) -> None:
@@ -42,6 +46,25 @@ async def test_not_ready_without_the_extraction_service(start_front: Front, unus
     response = await front.get("/readyz")
     assert (response.status, (await response.json())["error"]["code"]) == (503, "extraction_unavailable")
     assert (await front.get("/livez")).status == 200
+
+
+async def test_not_ready_while_the_database_is_away(
+    start_front: Front, postgres: PostgresServer, postgres_url: str
+) -> None:
+    front = await start_front(database=postgres_url)
+    assert (await front.get("/readyz")).status == 200
+    await asyncio.to_thread(postgres.stop)
+    try:
+        for path in ("/readyz", "/people"):
+            response = await front.get(path)
+            assert (response.status, response.headers["Retry-After"]) == (503, "2")
+            assert (await response.json())["error"]["code"] == "storage_unavailable"
+        assert (await front.get("/livez")).status == 200
+        with pytest.raises(StorageUnavailable):  # also where nobody has to be authenticated
+            await front.app[RECOGNITION].check_ready()
+    finally:
+        await asyncio.to_thread(postgres.start)
+    assert (await front.get("/readyz")).status == 200
 
 
 async def test_other_distances(start_front: Front) -> None:

@@ -157,6 +157,26 @@ def test_late_work_is_dropped_and_never_run(batcher: Batcher, engine: GatedEngin
     assert batcher.queued == 0
 
 
+def test_the_load_is_told_at_any_moment(batcher: Batcher, engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
+    assert (batcher.queued, batcher.running) == (0, 0)
+    engine.gate.clear()
+    first = pool.submit(batcher.embed, crops(1, 2, 3, 4, 5, 6), 5)
+    engine.entered.acquire()
+    assert (batcher.queued, batcher.running) == (2, 4)
+    late = pool.submit(batcher.embed, crops(7, 8), 0.01)
+    with pytest.raises(DeadlinePassed):
+        late.result()
+    assert batcher.queued == 2  # nobody waits for the others any more
+    engine.error = RuntimeError("broken")
+    engine.gate.set()
+    with pytest.raises(ExtractionFailed):
+        first.result()
+    deadline = time.monotonic() + 10
+    while (batcher.queued, batcher.running) != (0, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_closing_answers_everybody(engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
     batcher = Batcher(engine, max_batch=4, max_queued=10)
     engine.gate.clear()

@@ -16,8 +16,10 @@ from face_detection.access import Access
 from face_detection.cli import checks_here, main
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right
+from feature_extraction.embedder import open_embedder
 from shared.models import YUNET, weights_folder
-from shared.settings import FrontSettings
+from shared.settings import ExtractionSettings, FrontSettings
+from tests.conftest import ServeExtraction
 from tests.running_front import running_front
 
 Findings = dict[str, dict[str, str]]
@@ -73,6 +75,21 @@ def test_a_service_that_must_run(examine: Examine, extraction_url: str) -> None:
     assert examine(EXTRACTION_URL=url)[f"extraction service at {url}"]["state"] == "note"
     assert examine("--url", extraction_url, status=1)[f"service at {extraction_url}"]["state"] == "broken"
     assert examine("--url", "nowhere", status=1)["service at nowhere"]["state"] == "broken"
+
+
+def test_every_worker_is_examined(
+    examine: Examine, extraction_url: str, serve_extraction: ServeExtraction, deepface_home: Path
+) -> None:
+    settings = ExtractionSettings(deepface_home=deepface_home, model="dlib")
+    other = serve_extraction(settings, open_embedder(settings))
+    nobody = f"http://127.0.0.1:{free_port()}"
+    found = examine(EXTRACTION_URL=f"{extraction_url}, {nobody}")
+    assert found[f"extraction service at {extraction_url}"]["state"] == "ok"
+    assert found[f"extraction service at {nobody}"]["state"] == "note"
+    found = examine(EXTRACTION_URL=f"{extraction_url},{other}")
+    for url, model in ((extraction_url, "facenet"), (other, "dlib")):
+        one = found[f"extraction service at {url}"]
+        assert one["state"] == "note" and f"this is {model}/" in one["found"] and "same MODEL" in one["advice"]
 
 
 def test_a_front_that_has_lost_its_extraction_service(examine: Examine, front_settings: FrontSettings) -> None:

@@ -255,10 +255,12 @@ def test_all_tables_and_columns_are_copied(source: str) -> None:
             statement = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
             found = {(str(table), str(column)) for table, column in connection.execute(statement).fetchall()}
         found -= {("counter", "one"), ("counter", "change"), ("migrations", "name"), ("migrations", "applied_at")}
+        found = {column for column in found if column[0] != "recent_requests"}  # of the last minute
     else:
         with closing(sqlite3.connect(source)) as connection:
             statement = (
                 "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"
             )
             found = {row for row in connection.execute(statement).fetchall() if not row[0].startswith("_sqlite")}
+    found.remove(("gallery", "id"))  # the copy is another gallery
     assert found == {(table.name, column) for table in TABLES for column in table.columns}

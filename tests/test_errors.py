@@ -52,6 +52,8 @@ DESIGNED = {
     "ExtractionUnavailable": 503,
     "DeadlinePassed": 504,
     "StorageError": 500,
+    "StorageUnavailable": 503,
+    "SearchUnavailable": 503,
 }
 
 # The extraction service is the tier itself: to its client its own failure is an internal error.
@@ -103,7 +105,8 @@ def test_the_front_gives_the_designed_status(kind: type[ServiceError]) -> None:
 
 @pytest.mark.parametrize("kind", FOR_CLIENTS)
 def test_the_extraction_service_gives_the_designed_status(kind: type[ServiceError]) -> None:
-    if kind is not errors.ExtractionUnavailable:  # it cannot be unavailable to itself
+    # It cannot be unavailable to itself, and has no database.
+    if not issubclass(kind, errors.ExtractionUnavailable | errors.StorageUnavailable):
         assert extraction.status_of(kind("…")) == DESIGNED_EXTRACTION[kind.__name__]
 
 
@@ -115,6 +118,7 @@ def test_no_status_is_made_for_what_only_the_operator_sees(table: Mapping[type[S
 @pytest.mark.parametrize("status_of", [front.status_of, extraction.status_of])
 @pytest.mark.parametrize("kind", FOR_CLIENTS)
 def test_a_retry_is_suggested_exactly_where_it_may_help(status_of: StatusOf, kind: type[ServiceError]) -> None:
-    if kind not in (errors.ExtractionError, errors.ExtractionUnavailable):
+    foreign = issubclass(kind, errors.StorageUnavailable) and status_of is extraction.status_of
+    if kind not in (errors.ExtractionError, errors.ExtractionUnavailable) and not foreign:
         assert (status_of(kind("…")) in (429, 503)) == (kind.retry_after is not None)
     assert errors.ExtractionUnavailable.retry_after

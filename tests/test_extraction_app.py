@@ -130,7 +130,7 @@ def test_unknown_addresses_and_methods(client: FlaskClient) -> None:
     assert (client.put("/model").status_code, client.put("/model").json["error"]["code"]) == (405, "invalid_request")
 
 
-def test_metrics(client: FlaskClient, crops: np.ndarray) -> None:
+def test_metrics(client: FlaskClient, crops: np.ndarray, facenet: Embedder) -> None:
     def value(name: str) -> float:
         families = text_string_to_metric_families(client.get("/metrics").text)
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
@@ -139,7 +139,8 @@ def test_metrics(client: FlaskClient, crops: np.ndarray) -> None:
     post(client, crops)
     assert value("extraction_crops_total") == before + 3
     assert value("extraction_ready") == 1
-    assert value("extraction_queued_crops") == 0
+    assert value("extraction_queued_crops") == value("extraction_running_crops") == 0
+    assert (value("extraction_max_queued_crops"), value("extraction_lanes")) == (1024, facenet.lanes)
 
 
 def test_before_the_model_is_loaded_everything_but_probes_waits(extraction_settings: ExtractionSettings) -> None:
@@ -148,6 +149,22 @@ def test_before_the_model_is_loaded_everything_but_probes_waits(extraction_setti
     for response in (client.get("/readyz"), client.get("/model"), client.post("/embeddings", data=b"x")):
         assert (response.status_code, response.json["error"]["code"]) == (503, "not_ready")
         assert int(response.headers["Retry-After"]) > 0
+
+
+def test_a_service_that_is_to_end_is_not_ready_and_answers_all_the_same(
+    extraction_settings: ExtractionSettings, facenet: Embedder, crops: np.ndarray
+) -> None:
+    app = create_app(extraction_settings.model_copy(update={"drain_seconds": 7.0}), facenet)
+    client = app.test_client()
+    assert client.get("/readyz").status_code == 200
+    assert app.extensions["extraction"].drain() == 7
+    response = client.get("/readyz")
+    assert (response.status_code, response.json["error"]["code"]) == (503, "not_ready")
+    assert response.json["error"]["message"] == "The service is stopping." and int(response.headers["Retry-After"]) > 0
+    answers = (client.get("/livez"), client.get("/model"), post(client, crops))
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert "extraction_ready 0.0" in client.get("/metrics").text
+    app.extensions["extraction"].close()
 
 
 def test_a_model_that_cannot_be_loaded_is_reported(extraction_settings: ExtractionSettings, caplog) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from numpy.typing import NDArray
 
-from face_detection.extraction import ExtractionClient, ServedModel
+from face_detection.extraction import ExtractionClient
 from shared import wire
 from shared.errors import DeadlinePassed, ExtractionFailed, ExtractionUnavailable, Overloaded, ServiceError
-from shared.models import find_card
-
-CARD = find_card("facenet")
-MODEL = {
-    "model": "facenet",
-    "revision": "abc",
-    "space": CARD.space("abc"),
-    "dimensions": 128,
-    "width": 160,
-    "height": 160,
-    "max_crops": 3,
-    "engine": "onnx",
-    "device": "cpu",
-}
-SERVED = ServedModel(CARD, "abc", 3, "onnx", "cpu")
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from tests.fake_workers import CARD, MODEL, SERVED, FakeWorker, Handler, replying
 
 
 @pytest.fixture
@@ -42,60 +26,28 @@ def crops() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 255, (7, 160, 160, 3), np.uint8)
 
 
-class Fake:
-    """A server whose two routes a test may replace; by default an embedding is the crop's first pixels."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.model: Handler = self.describe
-        self.embeddings: Handler = self.embed
-        app = web.Application(client_max_size=0)
-        app.router.add_route("*", "/{path:.*}", self.answer)
-        self.server = TestServer(app)
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.calls.append(request.path)
-        return await {"/model": self.model, "/embeddings": self.embeddings}[request.path](request)
-
-    async def describe(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(MODEL)
-
-    async def embed(self, request: web.Request) -> web.StreamResponse:
-        crops = wire.decode_array(await request.read(), dtype=np.uint8, shape=(None, 160, 160, 3))
-        rows = crops.reshape(len(crops), -1)[:, :128].astype(np.float32)
-        return web.Response(body=wire.encode_array(rows), headers={wire.SPACE_HEADER: MODEL["space"]})
-
-
 @pytest_asyncio.fixture
-async def fake() -> AsyncIterator[Fake]:
-    fake = Fake()
+async def fake() -> AsyncIterator[FakeWorker]:
+    fake = FakeWorker()
     await fake.server.start_server()
     yield fake
     await fake.server.close()
 
 
 @pytest_asyncio.fixture
-async def client(fake: Fake) -> AsyncIterator[ExtractionClient]:
-    client = ExtractionClient(str(fake.server.make_url("/")), timeout=1)
+async def client(fake: FakeWorker) -> AsyncIterator[ExtractionClient]:
+    client = ExtractionClient([fake.url], timeout=1)
     yield client
     await client.close()
 
 
-def replying(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        await request.read()
-        return web.Response(status=status, body=body, headers=headers)
-
-    return handler
-
-
-async def test_the_model_is_asked_for_once(client: ExtractionClient, fake: Fake) -> None:
+async def test_the_model_is_asked_for_once(client: ExtractionClient, fake: FakeWorker) -> None:
     assert await client.model() == await client.model() == SERVED
     assert fake.calls == ["/model"]
 
 
 async def test_many_crops_are_split_and_keep_their_order(
-    client: ExtractionClient, fake: Fake, crops: NDArray[np.uint8]
+    client: ExtractionClient, fake: FakeWorker, crops: NDArray[np.uint8]
 ) -> None:
     embeddings = await client.embed(crops, SERVED)
     assert np.array_equal(embeddings, crops.reshape(7, -1)[:, :128].astype(np.float32))
@@ -124,7 +76,7 @@ async def test_many_crops_are_split_and_keep_their_order(
     ],
 )
 async def test_bad_answers(
-    client: ExtractionClient, fake: Fake, crops: NDArray[np.uint8], handler: Handler, expected: type[ServiceError]
+    client: ExtractionClient, fake: FakeWorker, crops: NDArray[np.uint8], handler: Handler, expected: type[ServiceError]
 ) -> None:
     fake.embeddings = handler
     with pytest.raises(expected) as caught:
@@ -134,7 +86,7 @@ async def test_bad_answers(
 
 
 async def test_a_changed_model_is_noticed_and_asked_for_again(
-    client: ExtractionClient, fake: Fake, crops: NDArray[np.uint8]
+    client: ExtractionClient, fake: FakeWorker, crops: NDArray[np.uint8]
 ) -> None:
     await client.model()
     fake.model = replying(200, json.dumps(MODEL | {"revision": "new", "space": CARD.space("new")}).encode())
@@ -159,7 +111,7 @@ async def test_a_changed_model_is_noticed_and_asked_for_again(
         json.dumps({name: value for name, value in MODEL.items() if name != "revision"}).encode(),
     ],
 )
-async def test_a_model_that_cannot_be_used(client: ExtractionClient, fake: Fake, answer: bytes) -> None:
+async def test_a_model_that_cannot_be_used(client: ExtractionClient, fake: FakeWorker, answer: bytes) -> None:
     fake.model = replying(200, answer)
     with pytest.raises(ExtractionFailed):
         await client.model()
@@ -167,7 +119,9 @@ async def test_a_model_that_cannot_be_used(client: ExtractionClient, fake: Fake,
     assert await client.model() == SERVED
 
 
-async def test_silence_ends_with_the_deadline(client: ExtractionClient, fake: Fake, crops: NDArray[np.uint8]) -> None:
+async def test_silence_ends_with_the_deadline(
+    client: ExtractionClient, fake: FakeWorker, crops: NDArray[np.uint8]
+) -> None:
     async def hang(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(5)
         return web.Response()
@@ -180,10 +134,10 @@ async def test_silence_ends_with_the_deadline(client: ExtractionClient, fake: Fa
 
 
 async def test_nobody_there_and_back_again(unused_tcp_port: int, crops: NDArray[np.uint8]) -> None:
-    client = ExtractionClient(f"http://127.0.0.1:{unused_tcp_port}", timeout=1)
+    client = ExtractionClient([f"http://127.0.0.1:{unused_tcp_port}"], timeout=1)
     with pytest.raises(ExtractionUnavailable):
         await client.model()
-    fake = Fake()
+    fake = FakeWorker()
     fake.server = TestServer(fake.server.app, port=unused_tcp_port)
     await fake.server.start_server()
     assert (await client.embed(crops, await client.model())).shape == (7, 128)
@@ -204,7 +158,7 @@ async def test_a_dropped_connection_is_tried_once_more(crops: NDArray[np.uint8])
 
     server = await asyncio.start_server(drop, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = ExtractionClient(f"http://127.0.0.1:{port}", timeout=2)
+    client = ExtractionClient([f"http://127.0.0.1:{port}"], timeout=2)
     with pytest.raises(ExtractionUnavailable):
         await client.embed(crops[:1], SERVED)
     assert connections == 2

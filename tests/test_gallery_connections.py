@@ -9,7 +9,7 @@ import pytest
 
 from face_detection.gallery import connections, open_store
 from face_detection.gallery.connections import Connections
-from shared.errors import SettingsError, StartupError, StorageError
+from shared.errors import SettingsError, StartupError, StorageError, StorageUnavailable
 from tests.gallery_samples import ids_of, samples
 
 
@@ -79,7 +79,7 @@ def test_a_busy_database(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(path))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageError, match="busy"):
+        with pytest.raises(StorageUnavailable, match="busy"):
             store.upsert("t", samples("a"))
         with pytest.raises(StartupError, match="locked"):
             open_store(str(path))
@@ -98,9 +98,10 @@ def test_a_busy_database(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_disk(path: Path, opened: Connections) -> None:
     store = open_store(str(path))
     store.upsert("t", samples("a"))
-    with pytest.raises(StorageError, match="full"), opened.writing() as connection:
+    with pytest.raises(StorageError, match="full") as raised, opened.writing() as connection:
         connection.execute("PRAGMA max_page_count = 20")
         connection.execute("CREATE TABLE x AS SELECT zeroblob(1000000)")
+    assert raised.type is StorageError  # and not one that a repetition helps
     assert ids_of(store, "t") == ["a"]
     store.upsert("t", samples("b"))
     store.close()

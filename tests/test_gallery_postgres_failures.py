@@ -18,8 +18,9 @@ from face_detection.gallery import open_gallery, open_store
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.postgres import connections, session
+from face_detection.gallery.postgres.failures import translation
 from face_detection.gallery.store import NewSample, Store
-from shared.errors import StartupError, StorageError
+from shared.errors import StartupError, StorageError, StorageUnavailable
 from shared.models import Metric
 from tests import test_gallery_durability as durability
 from tests.gallery_samples import SPACE, ids_of, samples, vectors
@@ -47,7 +48,7 @@ def test_another_transaction_that_does_not_end(postgres_url: str, monkeypatch: p
         started = time.monotonic()
         with ThreadPoolExecutor(4) as pool:
             for writer in [pool.submit(store.upsert, "t", samples("b")) for _ in range(4)]:
-                with pytest.raises(StorageError, match="busy"):
+                with pytest.raises(StorageUnavailable, match="busy"):
                     writer.result()
             assert (store.count("t"), store.last_change()) == (1, 1)
         assert time.monotonic() - started < 3
@@ -58,11 +59,11 @@ def test_another_transaction_that_does_not_end(postgres_url: str, monkeypatch: p
 def test_a_statement_that_takes_too_long(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "STATEMENT_TIMEOUT", 0.2)
     opened = connections.Connections(postgres_url)
-    with pytest.raises(StorageError, match="busy"), opened.reading() as connection:
+    with pytest.raises(StorageUnavailable, match="busy"), opened.reading() as connection:
         connection.execute("SELECT pg_sleep(30)")
     with opened.patient() as connection:
         connection.execute("SELECT pg_sleep(0.4)")
-    with pytest.raises(StorageError, match="busy"), opened.writing() as connection:
+    with pytest.raises(StorageUnavailable, match="busy"), opened.writing() as connection:
         connection.execute("SELECT pg_sleep(30)")
     opened.close()
 
@@ -84,8 +85,9 @@ def test_a_standby_or_a_read_only_database(postgres_url: str, store: Store) -> N
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
     other = open_store(postgres_url)
     assert other.count("t") == 1
-    with pytest.raises(StorageError, match="read-only"):
+    with pytest.raises(StorageError, match="read-only") as raised:
         other.upsert("t", samples("b"))
+    assert raised.type is StorageError
     other.close()
 
 
@@ -106,9 +108,9 @@ def test_the_server_goes_and_comes_back(postgres: PostgresServer, store: Store) 
         take_down()
         for _ in range(3):
             started = time.monotonic()
-            with pytest.raises(StorageError, match="cannot be reached"):
+            with pytest.raises(StorageUnavailable, match="cannot be reached"):
                 store.count("t")
-            with pytest.raises(StorageError, match="cannot be reached"):
+            with pytest.raises(StorageUnavailable, match="cannot be reached"):
                 store.upsert("t", samples("b"))
             assert time.monotonic() - started < 2
         postgres.start()
@@ -135,7 +137,7 @@ def test_a_server_that_freezes(postgres: PostgresServer, postgres_url: str, monk
     with postgres.frozen():
         for call in (lambda: store.count("t"), lambda: store.upsert("t", samples("b")), store.last_change):
             started = time.monotonic()
-            with pytest.raises(StorageError, match="cannot be reached"):
+            with pytest.raises(StorageUnavailable, match="cannot be reached"):
                 call()
             assert time.monotonic() - started < 6
     assert (store.count("t"), store.upsert("t", samples("b"))) == (1, 2)
@@ -248,7 +250,7 @@ def kill_server_at_random(postgres: PostgresServer, url: str, first_batch: int, 
     time.sleep(seconds)
     postgres.kill()
     output, errors = writer.communicate(timeout=60)
-    assert "StorageError: The database cannot be reached." in errors
+    assert "StorageUnavailable: The database cannot be reached." in errors
     postgres.start()
     return [line.split() for line in (first + output).splitlines(keepends=True) if line.endswith("\n")]
 
@@ -286,3 +288,12 @@ def test_compacting_leaves_no_remains_in_the_tables(postgres: PostgresServer, po
     store.compact()
     assert remaining(parts_of_vectors) == remaining([b"id of person"]) == remaining(parts_of_crops) == set()
     gallery.close()
+
+
+def test_what_a_repetition_may_help() -> None:
+    passing = [psycopg.OperationalError, psycopg.errors.TooManyConnections, psycopg.errors.CannotConnectNow]
+    passing += [psycopg.errors.AdminShutdown, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable]
+    lasting = [psycopg.errors.DiskFull, psycopg.errors.DataCorrupted, psycopg.errors.ReadOnlySqlTransaction]
+    lasting += [psycopg.errors.InvalidPassword, psycopg.errors.UndefinedTable, psycopg.InterfaceError]
+    assert {type(translation(kind())) for kind in passing} == {StorageUnavailable}
+    assert {type(translation(kind())) for kind in lasting} == {StorageError}

@@ -41,9 +41,6 @@ def test_vectors_are_little_endian_float32_and_names_are_plain_text(tmp_path: Pa
         ("CHANGES", "SEARCH samples USING INDEX sqlite_autoindex_samples_1 (change>?)"),
         ("FEED", "SEARCH samples USING INDEX sqlite_autoindex_samples_3 (tenant=? AND revision>?)"),
         ("DELETE_EVENTS", "SEARCH events USING INDEX events_of_person (person=?)"),
-        ("EVENTS", "SEARCH events USING INDEX sqlite_autoindex_events_1 (tenant=? AND number<?)"),
-        ("EVENTS_OF_PERSON", "SEARCH events USING INDEX events_of_person (person=? AND number<?)"),
-        ("PURGE_EVENTS", "SEARCH events USING INDEX events_at (tenant=? AND at<?)"),
     ],
 )
 def test_every_query_uses_an_index(tmp_path: Path, statement: str, plan: str) -> None:

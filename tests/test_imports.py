@@ -15,6 +15,7 @@ PACKAGES = ("shared", "face_detection", "feature_extraction")
 WEB_FRAMEWORKS = {"aiohttp", "flask", "werkzeug", "jinja2", "gunicorn", "requests"}
 DEEP_LEARNING = {"deepface", "onnxruntime", "onnx", "tensorflow", "keras", "torch", "h5py", "dlib"}
 SQL = {"sqlite3", "sqlite_utils", "psycopg"}
+MILVUS = {"grpc", "pymilvus"}
 
 LAYERS = (
     "__main__",
@@ -36,6 +37,9 @@ LAYERS = (
     "detection",
     "alignment",
     "extraction",
+    "served_model",
+    "worker_calls",
+    "workers",
     "fetching",
     "gallery",
     "metrics",
@@ -83,7 +87,10 @@ DEPENDENCIES = {
     "drawing": set(),
     "detection": set(),
     "alignment": set(),
-    "extraction": set(),
+    "extraction": {"served_model", "worker_calls", "workers"},
+    "served_model": set(),
+    "worker_calls": {"workers"},
+    "workers": set(),
     "fetching": set(),
     "gallery": set(),
     "metrics": set(),
@@ -135,7 +142,7 @@ def test_frameworks_stay_in_engines_and_weights(file: Path) -> None:
 
 @in_package("feature_extraction")
 def test_only_the_app_of_the_extraction_service_knows_flask(file: Path) -> None:
-    if file.name not in ("app.py", "gunicorn.conf.py"):
+    if file.name not in ("app.py", "draining.py", "gunicorn.conf.py"):
         assert not tops(file) & WEB_FRAMEWORKS
 
 
@@ -143,10 +150,10 @@ def test_only_the_app_of_the_extraction_service_knows_flask(file: Path) -> None:
 def test_http_and_sql_stay_where_they_belong(file: Path) -> None:
     place = file.relative_to(ROOT / "face_detection")
     http_clients = {("cli", name) for name in ("client.py", "watching.py", "webhook.py")}
-    if place.parts[0] not in ("api", "app.py", "extraction.py", "fetching.py", "gunicorn.conf.py"):
+    if place.parts[0] not in ("api", "app.py", "worker_calls.py", "fetching.py", "gunicorn.conf.py"):
         assert place.parts in http_clients or not tops(file) & WEB_FRAMEWORKS
     if place.parts[0] != "gallery":
-        assert not tops(file) & SQL
+        assert not tops(file) & {*SQL, *MILVUS}
 
 
 @in_package("face_detection")
@@ -169,12 +176,11 @@ def test_the_allowed_directions_have_no_cycle() -> None:
 @in_package("face_detection")
 def test_concrete_classes_are_built_in_the_composition_root(file: Path) -> None:
     place = file.relative_to(ROOT / "face_detection")
-    concrete = {"face_detection.detection.YuNet", "face_detection.gallery.memory.MemoryIndex"}
     if place.name != "app.py":
-        assert not concrete & set(imported(file))
+        assert "face_detection.detection.YuNet" not in imported(file)
     if place.name != "app.py" and place.parts[0] != "gallery":
-        concrete_stores = ("face_detection.gallery.sqlite", "face_detection.gallery.postgres")
-        assert not [name for name in imported(file) if name.startswith(concrete_stores)]
+        concrete = tuple(f"face_detection.gallery.{name}" for name in ("sqlite", "postgres", "milvus", "memory"))
+        assert not [name for name in imported(file) if name.startswith(concrete)]
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, "deploy", "benchmarks", "tests"])

@@ -94,6 +94,13 @@ def test_every_bad_variable_is_named_in_one_line() -> None:
         ("DISTANCE", "manhattan"),
         ("EXTRACTION_URL", "127.0.0.1:5000"),
         ("EXTRACTION_URL", "http://"),
+        ("EXTRACTION_URL", "ftp://a:5000"),
+        ("EXTRACTION_URL", "http://a:99999"),
+        ("EXTRACTION_URL", "http://a:5000?x=1"),
+        ("EXTRACTION_URL", "http://a:5000,"),
+        ("EXTRACTION_URL", "http://a:5000 http://b:5000"),
+        ("EXTRACTION_URL", "http://a:5000, b:5000"),
+        ("EXTRACTION_URL", "http://a:5000, http://b:5000, http://A:5000/"),
         ("EXTRACTION_TIMEOUT", "0"),
         ("SEARCH", "guess"),
         ("MAX_BODY_BYTES", "-1"),
@@ -102,6 +109,18 @@ def test_every_bad_variable_is_named_in_one_line() -> None:
 def test_a_value_out_of_range_is_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{name}="):
         FrontSettings.from_environment({name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "urls"),
+    [
+        ("http://127.0.0.1:5000", ("http://127.0.0.1:5000",)),
+        ("https://faces.example.org/workers/", ("https://faces.example.org/workers",)),
+        (" http://a:5000/,http://b:5000 , http://[::1]:5000", ("http://a:5000", "http://b:5000", "http://[::1]:5000")),
+    ],
+)
+def test_the_addresses_of_extraction_workers(value: str, urls: tuple[str, ...]) -> None:
+    assert FrontSettings.from_environment({"EXTRACTION_URL": value}).extraction_urls == urls
 
 
 def test_settings_cannot_be_changed() -> None:

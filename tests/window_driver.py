@@ -38,7 +38,7 @@ class Driver:
     def saw(self, seen: list[Seen], now: float) -> None:
         self.told.append(([one.id for one in seen], now))
         if self._elsewhere:
-            self._service._core.extraction._url = self._elsewhere
+            self._service._core.extraction._workers.all[0].url = self._elsewhere
 
     def note(self) -> None:
         text = str(self.window.headline.cget("text"))

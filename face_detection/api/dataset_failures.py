@@ -15,6 +15,8 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.StorageError: 101,
     errors.DeadlinePassed: 102,
     errors.NotReady: 103,
+    errors.StorageUnavailable: 104,
+    errors.SearchUnavailable: 105,
     errors.ExtractionError: 110,
     errors.ExtractionFailed: 111,
     errors.ExtractionUnavailable: 112,

@@ -26,6 +26,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.FaceNotFound: 422,
     errors.Overloaded: 429,
     errors.StorageError: 500,
+    errors.StorageUnavailable: 503,
     errors.ExtractionError: 502,
     errors.ExtractionUnavailable: 503,
     errors.NotReady: 503,

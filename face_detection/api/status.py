@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from face_detection.api.guard import authenticate
 from face_detection.api.middleware import METRICS
 from face_detection.api.operations import CALLER, RECOGNITION, Operation, json_response
 from face_detection.gallery.directory import Right
-from shared.errors import Unauthorized
+from shared.errors import StorageError, Unauthorized
 
 TAG = "Operation"
 
@@ -46,7 +47,7 @@ async def ready(request: web.Request) -> web.Response:
         device=model.device,
         distance=recognition.identifier.metric(model),
         min_distance=recognition.identifier.threshold(model),
-        samples=recognition.identifier.size(caller.tenant) if caller else None,
+        samples=await recognition.size(caller.tenant) if caller else None,
     )
     return json_response(answer.model_dump(mode="json", exclude_none=True))
 
@@ -61,7 +62,10 @@ async def _caller(request: web.Request) -> Caller | None:
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus metrics."""
     values = request.app[METRICS]
-    values.index_samples.set(request.app[RECOGNITION].identifier.size(request[CALLER].tenant))
+    recognition = request.app[RECOGNITION]
+    with suppress(StorageError):  # the rest is wanted most while the database is away
+        values.index_samples.set(await recognition.size(request[CALLER].tenant))
+        values.search_lag.set(await recognition.lag())
     return web.Response(body=values.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from face_detection.cli.checks import Finding, State
 from face_detection.cli.client import RemoteService, Unreachable
@@ -26,35 +26,48 @@ def checks_running(
         key: API key for it.
         expected: whether it must run.
     """
-    served = _extraction(front.extraction_url)
-    yield served
-    yield _port("port of the extraction service", extraction.extraction_bind, served.state is State.WELL)
+    workers = asyncio.run(_workers(front.extraction_urls))
+    yield from workers
+    answers = any(worker.state is State.WELL for worker in workers)
+    yield _port("port of the extraction service", extraction.extraction_bind, answers)
     answer = _front(url, key, expected)
     yield answer
     yield _port("port of the front", front.front_bind, answer.state is State.WELL)
-    if answer.state is State.WELL and served.state is State.NOTE:
+    if answer.state is State.WELL and not answers:
         # Another machine's, perhaps: then the settings here are not the front's.
         yield Finding(
             "settings", State.NOTE, f"the service at {url} uses another extraction service than EXTRACTION_URL"
         )
 
 
-def _extraction(url: str) -> Finding:
-    what = f"extraction service at {url}"
+async def _workers(urls: Sequence[str]) -> list[Finding]:
+    answers = await asyncio.gather(*map(_served, urls))
+    spaces = {answer.space for answer in answers if isinstance(answer, ServedModel)}
+    findings = []
+    for url, answer in zip(urls, answers, strict=True):
+        what = f"extraction service at {url}"
+        if isinstance(answer, ServiceError):
+            advice = f"{_START}; or set EXTRACTION_URL; --local needs none."
+            findings.append(Finding(what, State.NOTE, answer.message, advice))
+            continue
+        found = f"ready: {answer.card.name} on {answer.engine}, {answer.device}"
+        if len(spaces) > 1:
+            advice = "A front refuses the workers of other models than the one in use: give all of them the same MODEL."
+            findings.append(Finding(what, State.NOTE, f"{found}; of several models, this is {answer.space}", advice))
+        else:
+            findings.append(Finding(what, State.WELL, found))
+    return findings
 
-    async def ask() -> ServedModel:
-        client = ExtractionClient(url, 10)
-        try:
-            await client.check_ready()
-            return await client.model()
-        finally:
-            await client.close()
 
+async def _served(url: str) -> ServedModel | ServiceError:
+    client = ExtractionClient([url], 10)
     try:
-        model = asyncio.run(ask())
+        await client.check_ready()
+        return await client.model()
     except ServiceError as error:
-        return Finding(what, State.NOTE, error.message, f"{_START}; or set EXTRACTION_URL; --local needs none.")
-    return Finding(what, State.WELL, f"ready: {model.card.name} on {model.engine}, {model.device}")
+        return error
+    finally:
+        await client.close()
 
 
 def _front(url: str, key: str | None, expected: bool) -> Finding:

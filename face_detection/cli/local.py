@@ -46,7 +46,7 @@ class LocalService:
             raise SettingsError("DATABASE=:memory: ends with the process: name the service's file.")
         self._tenant = company
         self._own: ExtractionProcess | None = None
-        if extraction_status(settings.extraction_url) is None:
+        if all(extraction_status(url) is None for url in settings.extraction_urls):
             self._own = ExtractionProcess(os.environ)
             settings = settings.model_copy(update={"extraction_url": self._own.url})
         if not (settings.weights / YUNET.file).is_file():

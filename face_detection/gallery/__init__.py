@@ -5,16 +5,19 @@ nearest samples are found (``search``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from face_detection.gallery.connections import Connections
 from face_detection.gallery.directory import Directory
-from face_detection.gallery.directory_sqlite import SQLiteDirectory
+from face_detection.gallery.directory_sql import SQLDirectory
 from face_detection.gallery.events import EventLog
-from face_detection.gallery.events_sqlite import SQLiteEventLog
+from face_detection.gallery.events_sql import SQLEventLog
+from face_detection.gallery.rates import ProcessRateLimits, RateLimits
 from face_detection.gallery.sqlite import SQLiteStore
 from face_detection.gallery.sqlite_tables import SQLiteTables
 from face_detection.gallery.store import Store
 from face_detection.gallery.tables import Tables
+from face_detection.gallery.turns import FileTurns, Turns
 from shared.errors import SettingsError, StartupError
 
 
@@ -26,6 +29,8 @@ class Gallery:
     directory: Directory
     events: EventLog
     tables: Tables
+    turns: Turns
+    rates: RateLimits
 
     def close(self) -> None:
         """Close the database; using any part afterwards raises StorageError."""
@@ -51,9 +56,11 @@ def open_gallery(database: str) -> Gallery:
     connections = Connections(database)
     return Gallery(
         SQLiteStore(connections),
-        SQLiteDirectory(connections),
-        SQLiteEventLog(connections),
+        SQLDirectory(connections),
+        SQLEventLog(connections),
         SQLiteTables(connections),
+        FileTurns(None if database == ":memory:" else Path(database)),
+        ProcessRateLimits(),
     )
 
 
@@ -70,17 +77,20 @@ def _open_postgres(url: str) -> Gallery:
             "DATABASE names a PostgreSQL database, whose driver is missing: pip install -r requirements-postgres.txt"
         ) from error
     from face_detection.gallery.postgres.connections import Connections
-    from face_detection.gallery.postgres.directory import PostgresDirectory
-    from face_detection.gallery.postgres.events import PostgresEventLog
+    from face_detection.gallery.postgres.named import NamedConnections
+    from face_detection.gallery.postgres.rates import PostgresRateLimits
     from face_detection.gallery.postgres.store import PostgresStore
     from face_detection.gallery.postgres.tables import PostgresTables
+    from face_detection.gallery.postgres.turns import PostgresTurns
 
     connections = Connections(url)
     return Gallery(
         PostgresStore(connections),
-        PostgresDirectory(connections),
-        PostgresEventLog(connections),
+        SQLDirectory(NamedConnections(connections)),
+        SQLEventLog(NamedConnections(connections)),
         PostgresTables(connections),
+        PostgresTurns(connections),
+        PostgresRateLimits(connections),
     )
 
 

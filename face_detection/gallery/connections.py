@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from face_detection.gallery.migrations import migrate
-from shared.errors import InvalidRequest, StartupError, StorageError
+from shared.errors import InvalidRequest, StartupError, StorageError, StorageUnavailable
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a connection waits for another process's transaction."""
@@ -24,8 +24,6 @@ BUSY_TIMEOUT = 10.0
 MEMORY = ":memory:"
 
 _REASONS = {
-    sqlite3.SQLITE_BUSY: "The database is busy.",
-    sqlite3.SQLITE_LOCKED: "The database is busy.",
     sqlite3.SQLITE_FULL: "The disk that holds the database is full.",
     sqlite3.SQLITE_IOERR: "The disk that holds the database failed.",
     sqlite3.SQLITE_READONLY: "The database is read-only.",
@@ -194,6 +192,8 @@ def _translated() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StorageUnavailable("The database is busy.") from error
         raise StorageError(_REASONS.get(code, "The database failed.")) from error
     except UnicodeEncodeError as error:
         raise InvalidRequest("The text is not valid Unicode.") from error

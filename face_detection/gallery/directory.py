@@ -96,7 +96,7 @@ class ApiKey:
         tenant: whose it is.
         name: what it is for.
         rights: what was granted, at least one.
-        requests_per_minute: most requests within any 60 seconds, for each process; None is unlimited.
+        requests_per_minute: most requests within any 60 seconds, see ``RateLimits``; None is unlimited.
         max_samples: samples up to which the key may fill the tenant's gallery; None is unlimited.
         created_at, expires_at, revoked_at: with a time zone.
 

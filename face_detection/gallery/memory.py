@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.gallery.compact import BLOCK
-from face_detection.gallery.distances import MAX_LENGTH, lengths, prepare
-from face_detection.gallery.search import Nearest
+from face_detection.gallery.distances import prepare
+from face_detection.gallery.search import Nearest, check_probes
 from face_detection.gallery.snapshot import Builder, Snapshot
 from face_detection.gallery.store import Change, Store
-from shared.errors import InvalidRequest, SpaceMismatch
 from shared.models import Metric
 from shared.settings import available_cores
 
@@ -34,7 +33,10 @@ _LOAD_CHUNK = 4096
 class MemoryIndex:
     """A ``Searcher`` that keeps the samples of one embedding space in memory."""
 
-    def __init__(self, store: Store, space: str, metric: Metric, approximate_above: int = 0) -> None:
+    name = "memory"
+    lag = 0
+
+    def __init__(self, store: Store, space: str, metric: Metric, approximate_above: int = 0, since: int = 0) -> None:
         """An empty index; ``refresh`` or the first search fills it.
 
         Args:
@@ -42,13 +44,15 @@ class MemoryIndex:
             space: samples of other embedding spaces are ignored.
             metric: how embeddings are compared.
             approximate_above: a tenant with more samples than this is searched approximately, 0 is never.
+            since: only samples that later changes have touched.
         """
         self._store = store
         self._space = space
         self._metric = metric
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="search")
-        self._applied = 0
+        self._whole = since == 0
+        self._applied = since
         self._dimensions: int | None = None
         self._approximate_above = approximate_above
         self._builders: dict[str, Builder] = {}
@@ -76,10 +80,11 @@ class MemoryIndex:
     def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
         """See ``Searcher``."""
         self.refresh()
-        if self._dimensions not in (None, probes.shape[1]):
-            raise SpaceMismatch(f"The probe has {probes.shape[1]} dimensions where its space has {self._dimensions}.")
-        if not (lengths(probes) < MAX_LENGTH).all():
-            raise InvalidRequest("The probe is too long or not finite.")
+        return self.search(tenant, probes, k)
+
+    def search(self, tenant: str, probes: NDArray[np.float32], k: int) -> Nearest:
+        """The same among the changes that were applied already."""
+        check_probes(probes, self._dimensions)
         snapshot = self._snapshots.get(tenant)
         if snapshot is None:
             return Nearest(([] for _ in probes), exact=True)
@@ -89,6 +94,9 @@ class MemoryIndex:
         """See ``Searcher``."""
         snapshot = self._snapshots.get(tenant)
         return 0 if snapshot is None else snapshot.size
+
+    def close(self) -> None:
+        """See ``Searcher``; what is left ends with the last search."""
 
     def _apply(self, changes: Sequence[Change]) -> None:
         by_tenant: defaultdict[str, list[Change]] = defaultdict(list)
@@ -105,7 +113,7 @@ class MemoryIndex:
                 self._dimensions = vectors.shape[1]
                 if builder is None:
                     # Room for all of them at once spares copying a large gallery again and again while it is loaded.
-                    capacity = self._store.count(tenant, self._space)
+                    capacity = self._store.count(tenant, self._space) if self._whole else len(present)
                     builder = self._builders[tenant] = Builder(
                         self._dimensions, capacity, self._metric, BLOCK, self._approximate_above
                     )

@@ -6,12 +6,16 @@ rebuilt from nothing, and is never written to directly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from face_detection.gallery.distances import MAX_LENGTH, lengths
+from shared.errors import InvalidRequest, SpaceMismatch
+from shared.models import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,21 @@ class Nearest(list[list[Neighbour]]):
 
 
 class Searcher(Protocol):
-    """Finds the samples nearest to a probe. Safe to use from several threads."""
+    """Finds the samples nearest to a probe. Safe to use from several threads.
+
+    Attributes:
+        name: as the setting SEARCH has it.
+    """
+
+    name: str
 
     @property
     def applied(self) -> int:
         """Number of the last change that searches see."""
+
+    @property
+    def lag(self) -> int:
+        """Changes that an index elsewhere does not have yet, which are searched apart; 0 where there is none."""
 
     def refresh(self) -> None:
         """Apply what the store has committed before this call.
@@ -71,8 +85,31 @@ class Searcher(Protocol):
         Raises:
             SpaceMismatch: the probes have other dimensions than the space.
             InvalidRequest: a probe is not finite, or absurdly long.
-            StorageError: the database failed.
+            StorageError: the database or the index failed.
         """
 
     def size(self, tenant: str) -> int:
         """Number of the tenant's samples that searches see."""
+
+    def close(self) -> None:
+        """Stop what runs in the background."""
+
+
+OpenSearcher = Callable[[str, int, Metric], Searcher]
+"""Makes a searcher for an embedding space, its dimensions, and a metric."""
+
+
+def check_probes(probes: NDArray[np.float32], dimensions: int | None) -> None:
+    """Refuse probes that cannot be compared.
+
+    Args:
+        probes: (m, dimensions) float32.
+        dimensions: those of the samples; None if there are none.
+
+    Raises:
+        SpaceMismatch, InvalidRequest: see ``Searcher.nearest``.
+    """
+    if dimensions not in (None, probes.shape[1]):
+        raise SpaceMismatch(f"The probe has {probes.shape[1]} dimensions where its space has {dimensions}.")
+    if not (lengths(probes) < MAX_LENGTH).all():
+        raise InvalidRequest("The probe is too long or not finite.")

@@ -20,7 +20,7 @@ from face_detection.gallery.store import (
     Tombstone,
     Vector,
 )
-from shared.errors import NotFound, QuotaExceeded, StorageError
+from shared.errors import NotFound, QuotaExceeded, StorageUnavailable
 
 
 class SQLiteStore:
@@ -121,6 +121,11 @@ class SQLiteStore:
                 rows = connection.execute(sql.COUNT_SPACE, (tenant, space)).fetchall()
         return int(rows[0][0])
 
+    def identity(self) -> str:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            return str(connection.execute(sql.IDENTITY).fetchone()[0])
+
     def last_change(self) -> int:
         """See ``Store``."""
         with self._connections.reading() as connection:
@@ -145,7 +150,7 @@ class SQLiteStore:
             connection.execute("VACUUM")
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
-            raise StorageError("The database is busy.")
+            raise StorageUnavailable("The database is busy.")
 
     def close(self) -> None:
         """See ``Store``."""

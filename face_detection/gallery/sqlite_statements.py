@@ -1,4 +1,4 @@
-"""The SQL of the store and of the event log. Whatever varies is a parameter."""
+"""The SQL of the store in SQLite. Whatever varies is a parameter."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ COUNT_SPACE = """
 """
 
 LAST_CHANGE = "SELECT coalesce(max(change), 0) FROM samples"
+
+IDENTITY = "SELECT id FROM gallery"
 
 LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM samples WHERE tenant = ?"
 
@@ -151,28 +153,3 @@ CLEAR_EVENTS = "DELETE FROM events WHERE tenant = ? AND person IS NOT NULL"
 ADD_SPACE = "INSERT OR IGNORE INTO spaces (name, dimensions) VALUES (?, ?)"
 
 SPACE = "SELECT number, dimensions FROM spaces WHERE name = ?"
-
-ADD_EVENT = """
-    INSERT INTO events (tenant, number, at, kind, person, distance, api_key, device, latitude, longitude, crop)
-    SELECT :tenant, 1 + coalesce((SELECT max(number) FROM events WHERE tenant = :tenant), 0), :at, :kind,
-        (SELECT key FROM people WHERE tenant = :tenant AND id = :person),
-        :distance, :api_key, :device, :latitude, :longitude, :crop
-    WHERE :person IS NULL OR EXISTS (SELECT 1 FROM people WHERE tenant = :tenant AND id = :person)
-"""
-
-_EVENTS = """
-    SELECT number, at, kind, people.id, people.name, distance, api_key, device, latitude, longitude, crop IS NOT NULL
-    FROM events LEFT JOIN people ON people.key = events.person
-    WHERE number < :before AND (:kind IS NULL OR kind = :kind)
-"""
-
-EVENTS = f"{_EVENTS} AND events.tenant = :tenant ORDER BY number DESC LIMIT :limit"
-
-EVENTS_OF_PERSON = f"""
-    {_EVENTS} AND events.person = (SELECT key FROM people WHERE tenant = :tenant AND id = :person)
-    ORDER BY number DESC LIMIT :limit
-"""
-
-EVENT_CROP = "SELECT crop FROM events WHERE tenant = ? AND number = ? AND crop IS NOT NULL"
-
-PURGE_EVENTS = "DELETE FROM events WHERE tenant = ? AND at < ?"

@@ -273,6 +273,9 @@ class Store(Protocol):
     def count(self, tenant: str, space: str | None = None) -> int:
         """Number of the tenant's samples, of all spaces or of one."""
 
+    def identity(self) -> str:
+        """What tells this gallery from others: 32 hexadecimal digits that stay the same."""
+
     def last_change(self) -> int:
         """Number of the last committed change, 0 in a new database. Costs microseconds; asked before every search."""
 

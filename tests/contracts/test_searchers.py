@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import memory, open_store
+from face_detection.gallery import Gallery, memory, open_gallery, projector
 from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.projected import ProjectedIndex
 from face_detection.gallery.search import Nearest, Neighbour, Searcher
 from face_detection.gallery.store import Store
 from shared.errors import InvalidRequest, SpaceMismatch
 from shared.models import Metric
 from tests.contracts.databases import DATABASES
+from tests.contracts.vector_indexes import VECTOR_INDEXES
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
 
-SearcherFactory = Callable[[Store, str, Metric], Searcher]
+OpenSearcher = Callable[..., Searcher]
+"""Opens a searcher for a gallery, an embedding space, a metric and, where they are not 8, dimensions."""
 
 
 class ApproximateIndex(MemoryIndex):
@@ -35,25 +41,76 @@ class ApproximateIndex(MemoryIndex):
         return super().nearest(tenant, probes, k)
 
 
-BACKENDS: dict[str, SearcherFactory] = {
-    "memory": MemoryIndex,
-    "memory, in small blocks": MemoryIndex,
-    "memory, approximate": ApproximateIndex,
+class CaughtUpIndex(ProjectedIndex):
+    """Searches when the index has everything, so that nothing is overlaid unless it is changed meanwhile."""
+
+    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
+        last = self._store.last_change()
+        deadline = time.monotonic() + 60
+        while self._projector.overlay().base < last:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        return super().nearest(tenant, probes, k)
+
+
+def in_memory(index: Callable[[Store, str, Metric], Searcher]) -> Callable[[pytest.FixtureRequest], OpenSearcher]:
+    return lambda request: lambda gallery, space, metric, dimensions=8: index(gallery.store, space, metric)
+
+
+def elsewhere(kind: str, searcher: type[ProjectedIndex]) -> Callable[[pytest.FixtureRequest], OpenSearcher]:
+    """A searcher over an index of the kind."""
+
+    def make(request: pytest.FixtureRequest) -> OpenSearcher:
+        place = VECTOR_INDEXES[kind](request)
+
+        def open_one(gallery: Gallery, space: str, metric: Metric, dimensions: int = 8) -> Searcher:
+            name = hashlib.blake2b(f"{space} {metric}".encode(), digest_size=8).hexdigest()
+            index = place.open(name, dimensions, space, metric)
+            return searcher(gallery.store, gallery.turns, f"search-{name}", index, space, dimensions, metric, 1_000_000)
+
+        return open_one
+
+    return make
+
+
+SEARCHERS = {
+    "memory": in_memory(MemoryIndex),
+    "memory, in small blocks": in_memory(MemoryIndex),
+    "memory, approximate": in_memory(ApproximateIndex),
+    **{kind: elsewhere(kind, ProjectedIndex) for kind in VECTOR_INDEXES},
+    **{f"{kind}, caught up": elsewhere(kind, CaughtUpIndex) for kind in VECTOR_INDEXES},
 }
 
 
-@pytest.fixture(params=BACKENDS)
-def open_searcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SearcherFactory:
-    if request.param != "memory":
-        monkeypatch.setattr(memory, "BLOCK", 16)
-    return BACKENDS[request.param]
-
-
 @pytest.fixture(params=["sqlite file", "postgresql"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    store = open_store(DATABASES[request.param](request))
-    yield store
-    store.close()
+def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
+    gallery = open_gallery(DATABASES[request.param](request))
+    yield gallery
+    gallery.close()
+
+
+@pytest.fixture
+def store(gallery: Gallery) -> Store:
+    return gallery.store
+
+
+@pytest.fixture(params=SEARCHERS)
+def open_searcher(
+    request: pytest.FixtureRequest, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OpenSearcher]:
+    monkeypatch.setattr(projector, "_PAUSE", 0.01)
+    if request.param.startswith("memory, "):
+        monkeypatch.setattr(memory, "BLOCK", 16)
+    open_one = SEARCHERS[request.param](request)
+    opened: list[Searcher] = []
+
+    def open_and_keep(*arguments: Any) -> Searcher:
+        opened.append(open_one(gallery, *arguments))
+        return opened[-1]
+
+    yield open_and_keep
+    for searcher in opened:
+        searcher.close()
 
 
 def stored_vectors(store: Store, tenant: str) -> dict[int, NDArray[np.float32]]:
@@ -72,13 +129,13 @@ def assert_same(found: list[Neighbour], expected: list[Neighbour]) -> None:
 @pytest.mark.parametrize("metric", Metric)
 @pytest.mark.parametrize("k", [1, 3, 500])
 def test_nearest_is_what_measuring_every_sample_finds(
-    store: Store, open_searcher: SearcherFactory, metric: Metric, k: int
+    store: Store, open_searcher: OpenSearcher, metric: Metric, k: int
 ) -> None:
     store.upsert("t", [sample(str(i), 5 * vector) for i, vector in enumerate(vectors(300, 128, seed=1))])
     store.upsert("u", [sample(str(i), 5 * vector) for i, vector in enumerate(vectors(40, 128, seed=2))])
     for number in range(0, 300, 7):
         store.delete("t", str(number))
-    searcher = open_searcher(store, SPACE, metric)
+    searcher = open_searcher(SPACE, metric, 128)
     probes = 5 * vectors(20, 128, seed=3)
     for tenant in "tu":
         rows = stored_vectors(store, tenant)
@@ -87,8 +144,8 @@ def test_nearest_is_what_measuring_every_sample_finds(
     assert (searcher.size("t"), searcher.size("u"), searcher.size("v")) == (257, 40, 0)
 
 
-def test_nothing_to_find(store: Store, open_searcher: SearcherFactory) -> None:
-    searcher = open_searcher(store, SPACE, Metric.COSINE)
+def test_nothing_to_find(store: Store, open_searcher: OpenSearcher) -> None:
+    searcher = open_searcher(SPACE, Metric.COSINE)
     assert searcher.nearest("t", vectors(2)) == [[], []]
     assert (searcher.applied, searcher.size("t")) == (0, 0)
     store.upsert("t", samples("ab"))
@@ -100,10 +157,8 @@ def test_nothing_to_find(store: Store, open_searcher: SearcherFactory) -> None:
 
 
 @pytest.mark.parametrize("metric", Metric)
-def test_a_search_sees_what_was_committed_before_it(
-    store: Store, open_searcher: SearcherFactory, metric: Metric
-) -> None:
-    searcher = open_searcher(store, SPACE, metric)
+def test_a_search_sees_what_was_committed_before_it(store: Store, open_searcher: OpenSearcher, metric: Metric) -> None:
+    searcher = open_searcher(SPACE, metric)
     one, two = vectors(2)
     store.upsert("t", [sample("a", one)])
     key = key_of(store, "t", "a")
@@ -118,8 +173,8 @@ def test_a_search_sees_what_was_committed_before_it(
     assert searcher.nearest("t", one[np.newaxis]) == [[Neighbour(key, 0.0)]]
 
 
-def test_refreshing_is_idempotent_and_leaves_nothing_behind(store: Store, open_searcher: SearcherFactory) -> None:
-    searcher = open_searcher(store, SPACE, Metric.COSINE)
+def test_refreshing_is_idempotent_and_leaves_nothing_behind(store: Store, open_searcher: OpenSearcher) -> None:
+    searcher = open_searcher(SPACE, Metric.COSINE)
     store.upsert("t", samples("abc"))
     for _ in range(2):
         searcher.refresh()
@@ -129,10 +184,8 @@ def test_refreshing_is_idempotent_and_leaves_nothing_behind(store: Store, open_s
     assert (searcher.applied, searcher.size("t")) == (6, 0)
 
 
-def test_a_sample_that_moves_to_another_space_is_gone_from_this_one(
-    store: Store, open_searcher: SearcherFactory
-) -> None:
-    here, elsewhere = (open_searcher(store, space, Metric.COSINE) for space in (SPACE, OTHER_SPACE))
+def test_a_sample_that_moves_to_another_space_is_gone_from_this_one(store: Store, open_searcher: OpenSearcher) -> None:
+    here, elsewhere = open_searcher(SPACE, Metric.COSINE), open_searcher(OTHER_SPACE, Metric.COSINE, 4)
     store.upsert("t", samples("ab"))
     assert len(here.nearest("t", vectors(1), 9)[0]) == 2
     store.upsert("t", [sample("a", vectors(1, 4)[0], space=OTHER_SPACE)])
@@ -140,20 +193,20 @@ def test_a_sample_that_moves_to_another_space_is_gone_from_this_one(
     assert [n.key for n in elsewhere.nearest("t", vectors(1, 4), 9)[0]] == [key_of(store, "t", "a")]
 
 
-def test_ties_go_to_the_smaller_key(store: Store, open_searcher: SearcherFactory) -> None:
+def test_ties_go_to_the_smaller_key(store: Store, open_searcher: OpenSearcher) -> None:
     vector = vectors(1, 128)[0]
     others = vectors(300, 128, seed=4)
     store.upsert("t", [sample(str(i), vector if i % 50 == 17 else others[i]) for i in range(300)])
     store.upsert("t", [sample("17", others[17]), sample("17", vector)])  # now the last row, yet the smallest key
-    searcher = open_searcher(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    searcher = open_searcher(SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN, 128)
     expected = [Neighbour(key_of(store, "t", str(i)), 0.0) for i in range(17, 300, 50)]
     for k in (1, 2, 6):
         assert searcher.nearest("t", np.stack([vector, 3 * vector]), k)[0] == expected[:k]
 
 
-def test_unusable_probes(store: Store, open_searcher: SearcherFactory) -> None:
+def test_unusable_probes(store: Store, open_searcher: OpenSearcher) -> None:
     store.upsert("t", samples("ab"))
-    searcher = open_searcher(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    searcher = open_searcher(SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
     for dimensions in (7, 9):
         for tenant in "tu":
             with pytest.raises(SpaceMismatch):
@@ -163,29 +216,29 @@ def test_unusable_probes(store: Store, open_searcher: SearcherFactory) -> None:
             searcher.nearest("t", np.full((1, 8), value, np.float32))
     zero_and_other = np.stack([np.zeros(8, np.float32), vectors(1)[0]])
     assert [len(found) for found in searcher.nearest("t", zero_and_other, 2)] == [0, 2]
-    raw = open_searcher(store, SPACE, Metric.EUCLIDEAN)
+    raw = open_searcher(SPACE, Metric.EUCLIDEAN)
     assert [len(found) for found in raw.nearest("t", zero_and_other, 2)] == [2, 2]
 
 
 @pytest.mark.parametrize("metric", Metric)
-def test_extreme_lengths_are_compared(store: Store, open_searcher: SearcherFactory, metric: Metric) -> None:
+def test_extreme_lengths_are_compared(store: Store, open_searcher: OpenSearcher, metric: Metric) -> None:
     rows = [vector * scale for vector, scale in zip(vectors(4), (1e-20, 1e-3, 1e3, 1e17), strict=True)]
     rows = [row.astype(np.float32) for row in rows]
     store.upsert("t", [sample(str(i), row) for i, row in enumerate(rows)])
-    searcher = open_searcher(store, SPACE, metric)
+    searcher = open_searcher(SPACE, metric)
     for probe in rows:
         found = searcher.nearest("t", probe[np.newaxis], 4)[0]
         assert_same(found, brute_force(stored_vectors(store, "t"), probe, metric, 4))
         assert found[0].distance == 0.0
 
 
-def test_a_sample_that_is_replaced_all_the_time_is_always_found(store: Store, open_searcher: SearcherFactory) -> None:
+def test_a_sample_that_is_replaced_all_the_time_is_always_found(store: Store, open_searcher: OpenSearcher) -> None:
     """No search sees the sample missing, twice, or with a vector that it never had."""
     versions = vectors(40, 64, seed=6)
     store.upsert("t", [sample(f"other {i}", -versions[i]) for i in range(20)])
     store.upsert("t", [sample("a", versions[0])])
     key = key_of(store, "t", "a")
-    searcher = open_searcher(store, SPACE, Metric.COSINE)
+    searcher = open_searcher(SPACE, Metric.COSINE, 64)
     possible = np.array(
         [brute_force({key: version}, versions[0], Metric.COSINE, 1)[0].distance for version in versions]
     )

@@ -59,15 +59,17 @@ def test_people_are_enrolled_and_recognised_while_the_database_comes_and_goes(
             lambda: who(url, photos / "obama2.jpg"),
             lambda: requests.get(f"{url}/people", timeout=60),
             lambda: requests.delete(f"{url}/people/obama", timeout=60),
+            lambda: enrol(url, "biden", photos / "biden.jpg"),
+            lambda: requests.get(f"{url}/readyz", timeout=60),
         ):
             started = time.monotonic()
             answer = ask()
-            assert answer.status_code == 500, answer.text
-            assert "storage_failed" in answer.text and "The database cannot be reached." in answer.text
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), answer.text
+            assert "storage_unavailable" in answer.text and "The database cannot be reached." in answer.text
             assert time.monotonic() - started < 20
-        refused = enrol(url, "biden", photos / "biden.jpg")
-        assert "storage_failed" in refused.text or "database" in refused.text
+        assert requests.get(f"{url}/livez", timeout=60).status_code == 200
         running.start()
+        assert requests.get(f"{url}/readyz", timeout=60).status_code == 200
         for _ in range(4):
             assert names(who(url, photos / "obama3.jpg")) == ["obama"]
 

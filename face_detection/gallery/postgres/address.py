@@ -13,7 +13,7 @@ _ADVICE = (
 )
 
 
-def shown(url: str) -> str:
+def shown(url: str, setting: str = "DATABASE") -> str:
     """The address without password and options, for messages.
 
     Raises:
@@ -23,9 +23,9 @@ def shown(url: str) -> str:
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise SettingsError(f"DATABASE is no address of a PostgreSQL database: {_ADVICE}.") from None
+        raise SettingsError(f"{setting} is no address of a PostgreSQL database: {_ADVICE}.") from None
     user, host, port, name = (str(parts.get(part, "")) for part in ("user", "host", "port", "dbname"))
     ports = port.split(",") if port else []
     if not all(one.isdecimal() and 0 < int(one) < 65536 for one in ports) or "@" in f"{host}{name}":
-        raise SettingsError(f"DATABASE is no address of a PostgreSQL database: {_ADVICE}.")
+        raise SettingsError(f"{setting} is no address of a PostgreSQL database: {_ADVICE}.")
     return f"postgresql://{user}{'@' if user else ''}{host}{':' if port else ''}{port}/{name}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -21,7 +21,7 @@ from face_detection.gallery.postgres.address import shown
 from face_detection.gallery.postgres.failures import BUSY, translated, translation
 from face_detection.gallery.postgres.migrations import migrate
 from face_detection.gallery.postgres.session import Session
-from shared.errors import StartupError, StorageError
+from shared.errors import StartupError, StorageError, StorageUnavailable
 
 MAX_CONNECTIONS = 10
 """Most connections of one process."""
@@ -33,11 +33,15 @@ BUSY_TIMEOUT = 10.0
 class Connections:
     """Connections that are kept for the next use. Safe between threads."""
 
-    def __init__(self, database: str) -> None:
+    def __init__(
+        self, database: str, prepare: Callable[[Session], object] = migrate, setting: str = "DATABASE"
+    ) -> None:
         """Open and migrate a database.
 
         Args:
             database: its URL, as libpq reads it.
+            prepare: what brings it to the present schema, in a transaction.
+            setting: where the URL comes from, for messages.
 
         Raises:
             SettingsError: the URL cannot be understood.
@@ -49,17 +53,17 @@ class Connections:
         self._idle_lock = threading.Lock()
         self._idle: list[Session] = []
         self._closed = False
-        name = shown(database)
+        name = shown(database, setting)
         try:
             with Session.open(database, BUSY_TIMEOUT) as session:
                 session.be_patient()
                 with session.transaction():
                     session.execute("SET LOCAL lock_timeout = 0")
-                    migrate(session)
+                    prepare(session)
         except psycopg.Error as error:
-            raise StartupError(f"DATABASE={name} cannot be opened: {_one_line(error)}.") from error
+            raise StartupError(f"{setting}={name} cannot be opened: {_one_line(error)}.") from error
         except StartupError as error:
-            raise StartupError(f"DATABASE={name} cannot be opened: {error.message}") from error
+            raise StartupError(f"{setting}={name} cannot be opened: {error.message}") from error
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -69,7 +73,7 @@ class Connections:
             StorageError, InvalidRequest: see ``Store``.
         """
         if not self._places.acquire(timeout=BUSY_TIMEOUT):
-            raise StorageError(BUSY)
+            raise StorageUnavailable(BUSY)
         try:
             with translated():
                 connection = self._borrow()
@@ -100,7 +104,7 @@ class Connections:
         """
         # Those who wait for their turn within the process leave connections to those who read.
         if not self._write_lock.acquire(timeout=BUSY_TIMEOUT):
-            raise StorageError(BUSY)
+            raise StorageUnavailable(BUSY)
         try:
             with self.reading() as connection, connection.transaction():
                 connection.execute(sql.LOCK)

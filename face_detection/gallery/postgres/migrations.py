@@ -182,9 +182,38 @@ def add_events(connection: Connection[Any]) -> None:
     connection.execute("CREATE INDEX events_of_person ON events (person, number) WHERE person IS NOT NULL")
 
 
+def name_the_gallery(connection: Connection[Any]) -> None:
+    """A random name, by which whoever keeps copies of the samples elsewhere tells galleries apart."""
+    connection.execute('CREATE TABLE gallery (id text COLLATE "C" PRIMARY KEY)')
+    connection.execute("INSERT INTO gallery (id) VALUES (replace(gen_random_uuid()::text, '-', ''))")
+
+
+def count_requests(connection: Connection[Any]) -> None:
+    """A table of the requests that each limited API key has had lately, see ``rates``.
+
+    A row is written again and again: it stays in its page as long as that has room for another version.
+    """
+    connection.execute(
+        """
+        CREATE UNLOGGED TABLE recent_requests (
+            key text COLLATE "C" PRIMARY KEY REFERENCES keys (id) ON DELETE CASCADE,
+            second bigint NOT NULL,
+            counts integer[] NOT NULL
+        ) WITH (fillfactor = 50)
+        """
+    )
+
+
 Step = Callable[[Connection[Any]], None]
 
-STEPS: tuple[Step, ...] = (create_samples, add_tenants, give_people_several_samples, add_events)
+STEPS: tuple[Step, ...] = (
+    create_samples,
+    add_tenants,
+    give_people_several_samples,
+    add_events,
+    name_the_gallery,
+    count_requests,
+)
 
 _LOCK = 0x66616365
 """Of the advisory lock that processes which start together take turns with."""

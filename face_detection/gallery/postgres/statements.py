@@ -1,4 +1,4 @@
-"""The SQL of the store and of the event log in PostgreSQL. Whatever varies is a parameter."""
+"""The SQL of the store in PostgreSQL. Whatever varies is a parameter."""
 
 # ruff: noqa: S608 -- statements are put together from each other only
 
@@ -48,6 +48,8 @@ COUNT = "SELECT count(*) FROM samples WHERE tenant = %(tenant)s AND space IS NOT
 COUNT_SPACE = f"{COUNT} AND space = (SELECT number FROM spaces WHERE name = %(space)s)"
 
 LAST_CHANGE = "SELECT change FROM counter"
+
+IDENTITY = "SELECT id FROM gallery"
 
 # Whoever writes anything holds this row: transactions that write follow each other, and their changes are seen in
 # the order of their numbers.
@@ -208,32 +210,6 @@ ADD_SPACE = """
     INSERT INTO spaces (name, dimensions) VALUES (%(name)s, %(dimensions)s) RETURNING number, dimensions
 """
 
-ADD_EVENT = """
-    INSERT INTO events (tenant, number, at, kind, person, distance, api_key, device, latitude, longitude, crop)
-    SELECT %(tenant)s, 1 + coalesce((SELECT max(number) FROM events WHERE tenant = %(tenant)s), 0),
-        %(at)s::bigint, %(kind)s,
-        (SELECT key FROM people WHERE tenant = %(tenant)s AND id = %(person)s::text),
-        %(distance)s::float8, %(api_key)s, %(device)s::bigint,
-        %(latitude)s::float8, %(longitude)s::float8, %(crop)s::bytea
-    WHERE %(person)s::text IS NULL
-        OR EXISTS (SELECT 1 FROM people WHERE tenant = %(tenant)s AND id = %(person)s::text)
-"""
+TAKE_TURN = "SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0))"
 
-_EVENTS = """
-    SELECT number, at, kind, people.id, people.name, distance, api_key, device, latitude, longitude, crop IS NOT NULL
-    FROM events LEFT JOIN people ON people.key = events.person
-    WHERE number < %(before)s::bigint AND (%(kind)s::text IS NULL OR kind = %(kind)s::text)
-"""
-
-EVENTS = f"{_EVENTS} AND events.tenant = %(tenant)s ORDER BY number DESC LIMIT %(limit)s::bigint"
-
-EVENTS_OF_PERSON = f"""
-    {_EVENTS} AND events.person = (SELECT key FROM people WHERE tenant = %(tenant)s AND id = %(person)s)
-    ORDER BY number DESC LIMIT %(limit)s::bigint
-"""
-
-EVENT_CROP = """
-    SELECT crop FROM events WHERE tenant = %(tenant)s AND number = %(number)s::bigint AND crop IS NOT NULL
-"""
-
-PURGE_EVENTS = "DELETE FROM events WHERE tenant = %(tenant)s AND at < %(before)s::bigint"
+END_TURN = "SELECT pg_advisory_unlock(hashtextextended(%(name)s, 0))"

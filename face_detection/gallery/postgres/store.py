@@ -110,6 +110,10 @@ class PostgresStore:
         statement = sql.COUNT if space is None else sql.COUNT_SPACE
         return int(self._rows(statement, tenant=tenant, space=space)[0][0])
 
+    def identity(self) -> str:
+        """See ``Store``."""
+        return str(self._rows(sql.IDENTITY)[0][0])
+
     def last_change(self) -> int:
         """See ``Store``."""
         return int(self._rows(sql.LAST_CHANGE)[0][0])

@@ -1,15 +1,14 @@
-"""The directory in SQLite (see ``migrations`` for the schema)."""
+"""The directory in an SQL database, whichever it is."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from face_detection.gallery.connections import Connections
+from face_detection.gallery import directory_statements as sql
 from face_detection.gallery.directory import (
     DEFAULT_TENANT,
     MAX_ENTRIES,
@@ -24,63 +23,11 @@ from face_detection.gallery.directory import (
     check_name,
     check_tenant_id,
 )
+from face_detection.gallery.sql import Connection, Connections
 from shared.errors import Conflict, NotFound
 
-_TENANT = "SELECT id, name, settings, created_at FROM tenants WHERE id = ?"
-_TENANTS = "SELECT id, name, settings, created_at FROM tenants ORDER BY id"
-_ADD_TENANT = "INSERT OR IGNORE INTO tenants (id, name, settings, created_at) VALUES (?, ?, ?, ?)"
 
-_HAS_PEOPLE = "SELECT EXISTS (SELECT 1 FROM people WHERE tenant = ?)"
-_HAS_THE_ONLY_KEYS = """
-    SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = :tenant)
-        AND NOT EXISTS (SELECT 1 FROM keys WHERE tenant <> :tenant)
-"""
-_DELETE_TENANT = (
-    "DELETE FROM events WHERE tenant = ?",
-    "DELETE FROM devices WHERE tenant = ?",
-    "DELETE FROM sectors WHERE tenant = ?",
-    "DELETE FROM keys WHERE tenant = ?",
-    "DELETE FROM tenants WHERE id = ?",
-)
-
-_KEY = """
-    SELECT id, tenant, name, rights, created_at, requests_per_minute, max_samples, expires_at, revoked_at, salt, hash
-    FROM keys WHERE id = ?
-"""
-_KEYS = """
-    SELECT id, tenant, name, rights, created_at, requests_per_minute, max_samples, expires_at, revoked_at, salt, hash
-    FROM keys WHERE tenant = coalesce(?, tenant) ORDER BY created_at, id
-"""
-_ADD_KEY = """
-    INSERT INTO keys (
-        id, tenant, name, rights, created_at, requests_per_minute, max_samples, expires_at, revoked_at, salt, hash
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_ANY_KEY = "SELECT EXISTS (SELECT 1 FROM keys)"
-_ANY_KEY_OF = "SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = ?)"
-_COUNT_KEYS = "SELECT count(*) FROM keys WHERE tenant = ?"
-
-_SECTORS = "SELECT tenant, code, name FROM sectors WHERE tenant = ? ORDER BY code"
-_SECTOR = "SELECT tenant, code, name FROM sectors WHERE tenant = ? AND code = ?"
-_PUT_SECTOR = """
-    INSERT INTO sectors (tenant, code, name) VALUES (?, ?, ?)
-    ON CONFLICT (tenant, code) DO UPDATE SET name = excluded.name
-"""
-_IS_OCCUPIED = "SELECT EXISTS (SELECT 1 FROM devices WHERE tenant = ? AND sector = ?)"
-_DELETE_SECTOR = "DELETE FROM sectors WHERE tenant = ? AND code = ?"
-_COUNT_SECTORS = "SELECT count(*) FROM sectors WHERE tenant = ?"
-
-_DEVICES = "SELECT tenant, code, name, sector FROM devices WHERE tenant = ? ORDER BY code"
-_DEVICE = "SELECT tenant, code, name, sector FROM devices WHERE tenant = ? AND code = ?"
-_PUT_DEVICE = """
-    INSERT INTO devices (tenant, code, name, sector) VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant, code) DO UPDATE SET name = excluded.name, sector = excluded.sector
-"""
-_DELETE_DEVICE = "DELETE FROM devices WHERE tenant = ? AND code = ?"
-_COUNT_DEVICES = "SELECT count(*) FROM devices WHERE tenant = ?"
-
-
-class SQLiteDirectory:
+class SQLDirectory:
     """A ``Directory`` in the store's database."""
 
     def __init__(self, connections: Connections) -> None:
@@ -89,7 +36,7 @@ class SQLiteDirectory:
     def tenants(self) -> Sequence[Tenant]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
-            return [_tenant(*row) for row in connection.execute(_TENANTS).fetchall()]
+            return [_tenant(*row) for row in connection.execute(sql.TENANTS).fetchall()]
 
     def tenant(self, id: str) -> Tenant:
         """See ``Directory``."""
@@ -101,9 +48,9 @@ class SQLiteDirectory:
         check_tenant_id(id)
         check_name(name)
         tenant = Tenant(id, name, settings, datetime.now(UTC))
-        row = (id, name, json.dumps(asdict(settings)), _text(tenant.created_at))
+        row = {"id": id, "name": name, "settings": _json(settings), "created_at": _text(tenant.created_at)}
         with self._connections.writing() as connection:
-            if connection.execute(_ADD_TENANT, row).rowcount == 0:
+            if connection.execute(sql.ADD_TENANT, row).rowcount == 0:
                 raise Conflict("There is a company with this code already.")
         return tenant
 
@@ -114,8 +61,7 @@ class SQLiteDirectory:
         with self._connections.writing() as connection:
             old = _get_tenant(connection, id)
             new = replace(old, name=name or old.name, settings=replace(old.settings, **settings or {}))
-            row = (new.name, json.dumps(asdict(new.settings)), id)
-            connection.execute("UPDATE tenants SET name = ?, settings = ? WHERE id = ?", row)
+            connection.execute(sql.UPDATE_TENANT, {"id": id, "name": new.name, "settings": _json(new.settings)})
         return new
 
     def delete_tenant(self, id: str) -> None:
@@ -124,38 +70,42 @@ class SQLiteDirectory:
             _get_tenant(connection, id)
             if id == DEFAULT_TENANT:
                 raise Conflict("The default company cannot be deleted.")
-            if _number(connection, _HAS_PEOPLE, (id,)):
+            if _number(connection, sql.HAS_PEOPLE, tenant=id):
                 raise Conflict("The company still has people; delete them first.")
-            if _number(connection, _HAS_THE_ONLY_KEYS, {"tenant": id}):
+            if _number(connection, sql.HAS_THE_ONLY_KEYS, tenant=id):
                 raise Conflict("The company has the only API keys; create one of another company first.")
-            for statement in _DELETE_TENANT:
-                connection.execute(statement, (id,))
+            for statement in sql.DELETE_TENANT:
+                connection.execute(statement, {"tenant": id})
 
     def add_key(self, stored: StoredKey) -> None:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_tenant(connection, stored.key.tenant)
-            connection.execute(_ADD_KEY, _key_row(stored))
-            _check_count(connection, _COUNT_KEYS, stored.key.tenant)
+            connection.execute(sql.ADD_KEY, _key_row(stored))
+            _check_count(connection, sql.COUNT_KEYS, stored.key.tenant)
 
     def keys(self, tenant: str | None = None) -> Sequence[ApiKey]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
-            if tenant is not None:
+            if tenant is None:
+                rows = connection.execute(sql.KEYS).fetchall()
+            else:
                 _get_tenant(connection, tenant)
-            return [_stored_key(*row).key for row in connection.execute(_KEYS, (tenant,)).fetchall()]
+                rows = connection.execute(sql.KEYS_OF, {"tenant": tenant}).fetchall()
+        return [_stored_key(*row).key for row in rows]
 
     def find_key(self, id: str) -> StoredKey | None:
         """See ``Directory``."""
         with self._connections.reading() as connection:
-            rows = connection.execute(_KEY, (id,)).fetchall()
+            rows = connection.execute(sql.KEY, {"id": id}).fetchall()
         return _stored_key(*rows[0]) if rows else None
 
     def any_key(self, tenant: str | None = None) -> bool:
         """See ``Directory``."""
-        statement, row = (_ANY_KEY, ()) if tenant is None else (_ANY_KEY_OF, (tenant,))
         with self._connections.reading() as connection:
-            return _number(connection, statement, row) > 0
+            if tenant is None:
+                return _number(connection, sql.ANY_KEY) > 0
+            return _number(connection, sql.ANY_KEY_OF, tenant=tenant) > 0
 
     def replace_secret(self, tenant: str, id: str, salt: bytes, hash: bytes) -> ApiKey:
         """See ``Directory``."""
@@ -163,7 +113,7 @@ class SQLiteDirectory:
             key = _get_key(connection, tenant, id)
             if key.revoked_at:
                 raise Conflict("The key was revoked.")
-            connection.execute("UPDATE keys SET salt = ?, hash = ? WHERE id = ?", (salt, hash, id))
+            connection.execute(sql.REPLACE_SECRET, {"id": id, "salt": salt, "hash": hash})
         return key
 
     def revoke_key(self, tenant: str, id: str) -> ApiKey:
@@ -172,14 +122,14 @@ class SQLiteDirectory:
             key = _get_key(connection, tenant, id)
             if not key.revoked_at:
                 key = replace(key, revoked_at=datetime.now(UTC))
-                connection.execute("UPDATE keys SET revoked_at = ? WHERE id = ?", (_text(key.revoked_at), id))
+                connection.execute(sql.REVOKE, {"id": id, "revoked_at": _text(key.revoked_at)})
         return key
 
     def sectors(self, tenant: str) -> Sequence[Sector]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
             _get_tenant(connection, tenant)
-            return [Sector(*row) for row in connection.execute(_SECTORS, (tenant,)).fetchall()]
+            return [Sector(*row) for row in connection.execute(sql.SECTORS, {"tenant": tenant}).fetchall()]
 
     def sector(self, tenant: str, code: int) -> Sector:
         """See ``Directory``."""
@@ -190,22 +140,22 @@ class SQLiteDirectory:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_tenant(connection, sector.tenant)
-            connection.execute(_PUT_SECTOR, (sector.tenant, sector.code, sector.name))
-            _check_count(connection, _COUNT_SECTORS, sector.tenant)
+            connection.execute(sql.PUT_SECTOR, vars(sector))
+            _check_count(connection, sql.COUNT_SECTORS, sector.tenant)
 
     def delete_sector(self, tenant: str, code: int) -> None:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_sector(connection, tenant, code)
-            if _number(connection, _IS_OCCUPIED, (tenant, code)):
+            if _number(connection, sql.IS_OCCUPIED, tenant=tenant, code=code):
                 raise Conflict("Devices stand in this sector; assign them to another first.")
-            connection.execute(_DELETE_SECTOR, (tenant, code))
+            connection.execute(sql.DELETE_SECTOR, {"tenant": tenant, "code": code})
 
     def devices(self, tenant: str) -> Sequence[Device]:
         """See ``Directory``."""
         with self._connections.reading() as connection:
             _get_tenant(connection, tenant)
-            return [Device(*row) for row in connection.execute(_DEVICES, (tenant,)).fetchall()]
+            return [Device(*row) for row in connection.execute(sql.DEVICES, {"tenant": tenant}).fetchall()]
 
     def device(self, tenant: str, code: int) -> Device:
         """See ``Directory``."""
@@ -218,53 +168,53 @@ class SQLiteDirectory:
             _get_tenant(connection, device.tenant)
             if device.sector is not None:
                 _get_sector(connection, device.tenant, device.sector)
-            connection.execute(_PUT_DEVICE, (device.tenant, device.code, device.name, device.sector))
-            _check_count(connection, _COUNT_DEVICES, device.tenant)
+            connection.execute(sql.PUT_DEVICE, vars(device))
+            _check_count(connection, sql.COUNT_DEVICES, device.tenant)
 
     def delete_device(self, tenant: str, code: int) -> None:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_device(connection, tenant, code)
-            connection.execute(_DELETE_DEVICE, (tenant, code))
+            connection.execute(sql.DELETE_DEVICE, {"tenant": tenant, "code": code})
 
 
-def _get_tenant(connection: sqlite3.Connection, id: str) -> Tenant:
-    rows = connection.execute(_TENANT, (id,)).fetchall()
+def _get_tenant(connection: Connection, id: str) -> Tenant:
+    rows = connection.execute(sql.TENANT, {"id": id}).fetchall()
     if not rows:
         raise NotFound("There is no such company.")
     return _tenant(*rows[0])
 
 
-def _get_key(connection: sqlite3.Connection, tenant: str, id: str) -> ApiKey:
-    rows = connection.execute(_KEY, (id,)).fetchall()
+def _get_key(connection: Connection, tenant: str, id: str) -> ApiKey:
+    rows = connection.execute(sql.KEY, {"id": id}).fetchall()
     if not rows or rows[0][1] != tenant:
         raise NotFound("There is no such key.")
     return _stored_key(*rows[0]).key
 
 
-def _get_sector(connection: sqlite3.Connection, tenant: str, code: int) -> Sector:
+def _get_sector(connection: Connection, tenant: str, code: int) -> Sector:
     check_code(code)
-    rows = connection.execute(_SECTOR, (tenant, code)).fetchall()
+    rows = connection.execute(sql.SECTOR, {"tenant": tenant, "code": code}).fetchall()
     if not rows:
         raise NotFound("There is no such sector.")
     return Sector(*rows[0])
 
 
-def _get_device(connection: sqlite3.Connection, tenant: str, code: int) -> Device:
+def _get_device(connection: Connection, tenant: str, code: int) -> Device:
     check_code(code)
-    rows = connection.execute(_DEVICE, (tenant, code)).fetchall()
+    rows = connection.execute(sql.DEVICE, {"tenant": tenant, "code": code}).fetchall()
     if not rows:
         raise NotFound("There is no such device.")
     return Device(*rows[0])
 
 
-def _check_count(connection: sqlite3.Connection, statement: str, tenant: str) -> None:
-    if _number(connection, statement, (tenant,)) > MAX_ENTRIES:
+def _check_count(connection: Connection, statement: str, tenant: str) -> None:
+    if _number(connection, statement, tenant=tenant) > MAX_ENTRIES:
         raise Conflict(f"A company can have {MAX_ENTRIES} of these.")
 
 
-def _number(connection: sqlite3.Connection, statement: str, row: Sequence[Any] | Mapping[str, Any]) -> int:
-    return int(connection.execute(statement, row).fetchall()[0][0])
+def _number(connection: Connection, statement: str, **parameters: object) -> int:
+    return int(connection.execute(statement, parameters).fetchall()[0][0])
 
 
 def _tenant(id: str, name: str, settings: str, created_at: str) -> Tenant:
@@ -287,11 +237,14 @@ def _stored_key(id: str, tenant: str, name: str, rights: str, created_at: str, *
     return StoredKey(key, salt, hash)
 
 
-def _key_row(stored: StoredKey) -> tuple[Any, ...]:
+def _key_row(stored: StoredKey) -> dict[str, object]:
     key = stored.key
-    first = (key.id, key.tenant, key.name, json.dumps(sorted(key.rights)), _text(key.created_at))
-    limits = (key.requests_per_minute, key.max_samples, _text(key.expires_at), _text(key.revoked_at))
-    return (*first, *limits, stored.salt, stored.hash)
+    times = {name: _text(getattr(key, name)) for name in ("created_at", "expires_at", "revoked_at")}
+    return vars(key) | times | {"rights": json.dumps(sorted(key.rights)), "salt": stored.salt, "hash": stored.hash}
+
+
+def _json(settings: TenantSettings) -> str:
+    return json.dumps(asdict(settings))
 
 
 def _text(time: datetime | None) -> str | None:

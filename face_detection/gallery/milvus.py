@@ -1,0 +1,271 @@
+"""An index of vectors in Milvus (``SEARCH=milvus``).
+
+A row is a version of a sample: its primary key is the number of the change, so that a row never changes and it does
+not matter how often, in which order or by how many processes changes are applied. Applying writes the new rows first
+and removes the older ones of the same samples afterwards. A process that is behind may at most leave an outdated row
+until the next rebuild, which takes a candidate's place and misleads nobody: whoever searches reads its candidates from
+the database.
+
+How far the index is stands in rows of the same collection, written after the data, so that it comes and goes with
+them. They are versions too: primary key -n says that all changes up to n are there, and the furthest counts, so that
+nobody takes it back. What follows n is applied to a collection that is there, and to no other published meanwhile.
+
+What is relied upon in Milvus 2.4 and later, as documented:
+
+- An alias is moved atomically, and names one collection at a time.
+- ``Strong`` reads see all that was written before; ``Bounded`` ones all but the last five seconds (the server's
+  ``common.gracefulTime``, 5,000 ms unless changed), whichever replica answers.
+- An upsert of a primary key that is there leaves one row; a deletion of one that is not there does nothing.
+- A search has at most 16,384 rows (``MAX_ROWS``), ``ef`` at least as many as it asks for; a request 64 MB.
+- A filter on the partition key confines a search to the tenant's partition.
+
+An HNSW search with a filter may give fewer rows than there are, so that a tenant's rows are counted when it does.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face_detection.gallery import milvus_connection
+from face_detection.gallery.distances import prepare
+from face_detection.gallery.milvus_collections import LISTS, Collections, Layout
+from face_detection.gallery.milvus_connection import Connection, NoSuchCollection
+from face_detection.gallery.store import Change
+from face_detection.gallery.vectors import Candidates
+from shared.errors import SearchUnavailable
+from shared.models import Metric
+
+MAX_ROWS = 16_384
+
+_BATCH_ROWS = 4_000
+_BATCH_BYTES = 16 * 1024 * 1024
+
+_NOBODY = "*"
+"""Tenant of the rows that are positions; none can be called so (``TENANT_ID``)."""
+
+_NO_KEY = 0
+"""Their key; those of samples are at least 1."""
+
+_REPLACED = "The search index was replaced meanwhile."
+
+
+class MilvusIndex:
+    """A ``VectorIndex`` in Milvus. What is said of its kind and size goes for collections that are made afterwards."""
+
+    name = "milvus"
+    settling = 8.0
+    """Five seconds of bounded staleness, and what clocks and replicas may be apart."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        name: str,
+        dimensions: int,
+        space: str,
+        metric: Metric,
+        candidates: int,
+        index: Literal["hnsw", "ivf"] = "hnsw",
+        partitions: int = 64,
+        shards: int = 1,
+        replicas: int = 1,
+    ) -> None:
+        """Connect to Milvus; nothing is made there yet.
+
+        Args:
+            url, token: see ``Connection``.
+            name: 16 hexadecimal digits that tell embedding space, metric and gallery apart.
+            dimensions: of the vectors.
+            space: whose changes are applied; a change of another removes the sample.
+            metric: how vectors are compared.
+            candidates: rows that a search looks at closely: ``ef`` of HNSW, ``nprobe`` of IVF.
+            index, partitions, shards, replicas: see ``Layout``.
+
+        Raises:
+            StartupError, SearchUnavailable: see ``Connection``.
+        """
+        self._connection = Connection(url, token)
+        self._collections = Collections(self._connection, name, Layout(dimensions, index, partitions, shards, replicas))
+        self._dimensions = dimensions
+        self._space = space
+        self._metric = metric
+        self._candidates = candidates
+        self._index = index
+        self._closed = False
+        self._unpublished: str | None = None
+        self._searched: str | None = None
+        self._known = 0  # what position() or apply() said last
+
+    def position(self) -> int:
+        """See ``VectorIndex``."""
+        collection = self._current()
+        try:
+            position = 0 if collection is None else self._position(collection)
+        except NoSuchCollection as error:
+            raise SearchUnavailable(_REPLACED) from error
+        self._searched, self._known = collection, position
+        return position
+
+    def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
+        """See ``VectorIndex``. What the index has already by its position is skipped."""
+        collection = self._current()
+        if collection is None:
+            if since > 0:
+                raise SearchUnavailable(_REPLACED)
+            collection = self._collections.establish()
+        try:
+            positions = self._positions(collection)
+            present = max(positions, default=0)
+            if present < since:
+                raise SearchUnavailable(_REPLACED)
+            news = [change for change in changes if change.number > present]
+            rows = min(_BATCH_ROWS, max(1, _BATCH_BYTES // (4 * self._dimensions)))
+            for start in range(0, len(news), rows):
+                self._apply(collection, news[start : start + rows])
+            if position > present:
+                nowhere = np.zeros(self._dimensions, np.float32)
+                self._write(collection, [_row(-position, _NO_KEY, _NOBODY, nowhere)])
+                self._delete(collection, [-former for former in positions])
+        except NoSuchCollection as error:
+            raise SearchUnavailable(_REPLACED) from error
+        self._searched, self._known = collection, max(position, present)
+
+    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int) -> Candidates:
+        """See ``VectorIndex``."""
+        if not len(probes):
+            return Candidates([], [], exact=False)
+        try:
+            if self._searched is not None:
+                return self._search(self._searched, tenant, probes, k)
+        except NoSuchCollection:
+            pass
+        collection = self._current()
+        try:
+            position = 0 if collection is None else self._position(collection)
+            if position < self._known:  # who searches relies on finding here what it was told is here
+                raise SearchUnavailable(_REPLACED)
+            if collection is None:
+                return Candidates([[]] * len(probes), [True] * len(probes), exact=False)
+            found = self._search(collection, tenant, probes, k)
+        except NoSuchCollection as error:
+            raise SearchUnavailable(_REPLACED) from error
+        self._searched = collection
+        return found
+
+    def fresh(self) -> Self:
+        """See ``VectorIndex``. Collections that were never published are removed: one rebuild at a time may run."""
+        self._collections.drop_unpublished()
+        collection = self._collections.make()
+        index = copy.copy(self)
+        index._connection = self._connection.share()
+        index._unpublished = index._searched = collection
+        index._known = 0
+        index._closed = False
+        return index
+
+    def complete(self) -> None:
+        """See ``VectorIndex``. Milvus does so by itself."""
+
+    def publish(self) -> None:
+        """See ``VectorIndex``."""
+        assert self._unpublished is not None, "only what fresh() gave can be published"
+        former = self._collections.publish(self._unpublished)
+        self._unpublished = None
+        if former is not None:
+            self._collections.drop(former)
+
+    def drop(self) -> None:
+        """See ``VectorIndex``."""
+        if self._unpublished is not None:
+            self._collections.drop(self._unpublished)
+
+    def close(self) -> None:
+        """See ``VectorIndex``."""
+        if not self._closed:
+            self._closed = True
+            self._connection.close()
+
+    def _current(self) -> str | None:
+        return self._unpublished or self._collections.published()
+
+    def _apply(self, collection: str, changes: Sequence[Change]) -> None:
+        here = [change for change in changes if change.space == self._space and change.vector is not None]
+        if here:
+            vectors = prepare(np.stack([change.vector for change in here if change.vector is not None]), self._metric)
+            pairs = zip(here, vectors, strict=True)
+            self._write(collection, [_row(new.number, new.key, new.tenant, vector) for new, vector in pairs])
+        latest = {change.key: change.number for change in changes}
+        versions = self._query(collection, f"key in {list(latest)}", ["change", "key"])
+        for version in versions:
+            latest[version["key"]] = max(latest[version["key"]], version["change"])
+        outdated = [version["change"] for version in versions if version["change"] < latest[version["key"]]]
+        self._delete(collection, outdated)
+
+    def _write(self, collection: str, rows: list[dict[str, Any]]) -> None:
+        with self._connection.client() as client:
+            client.upsert(collection, rows, timeout=milvus_connection.WRITE_TIMEOUT)
+
+    def _delete(self, collection: str, numbers: list[int]) -> None:
+        if numbers:
+            with self._connection.client() as client:
+                client.delete(collection, ids=numbers, timeout=milvus_connection.WRITE_TIMEOUT)
+
+    def _position(self, collection: str) -> int:
+        return max(self._positions(collection), default=0)
+
+    def _positions(self, collection: str) -> list[int]:
+        rows = self._query(collection, f'tenant == "{_NOBODY}"', ["change"])
+        return [-row["change"] for row in rows]
+
+    def _query(self, collection: str, condition: str, fields: list[str], level: str = "Strong") -> list[dict[str, Any]]:
+        def query(client: Any) -> list[dict[str, Any]]:
+            rows: list[dict[str, Any]] = client.query(
+                collection,
+                filter=condition,
+                output_fields=fields,
+                consistency_level=level,
+                timeout=milvus_connection.READ_TIMEOUT,
+            )
+            return rows
+
+        return self._collections.read(collection, query)
+
+    def _search(self, collection: str, tenant: str, probes: NDArray[np.float32], k: int) -> Candidates:
+        limit = min(k, MAX_ROWS)
+        ours = f"tenant == {json.dumps(tenant, ensure_ascii=False)}"
+        hits = self._hits(collection, ours, probes, limit)
+        counted = 0  # beyond MAX_ROWS nobody can ask for more: what a search leaves out then cannot be had
+        if limit < MAX_ROWS and any(len(found) < limit for found in hits):
+            counted = int(self._query(collection, ours, ["count(*)"], "Bounded")[0]["count(*)"])
+        keys = [list(dict.fromkeys(int(hit["entity"]["key"]) for hit in found)) for found in hits]
+        return Candidates(keys, [len(found) < limit and len(found) >= counted for found in hits], exact=False)
+
+    def _hits(self, collection: str, condition: str, probes: NDArray[np.float32], limit: int) -> list[list[Any]]:
+        width = max(self._candidates, limit)
+        parameters = {"ef": width} if self._index == "hnsw" else {"nprobe": min(width, LISTS)}
+
+        def search(client: Any) -> list[list[Any]]:
+            found: list[list[Any]] = client.search(
+                collection,
+                data=list(probes),
+                anns_field="vector",
+                filter=condition,
+                limit=limit,
+                output_fields=["key"],
+                search_params={"metric_type": "L2", "params": parameters},
+                consistency_level="Bounded",
+                timeout=milvus_connection.READ_TIMEOUT,
+            )
+            return found
+
+        return self._collections.read(collection, search)
+
+
+def _row(change: int, key: int, tenant: str, vector: NDArray[np.float32]) -> dict[str, Any]:
+    return {"change": change, "key": key, "tenant": tenant, "vector": vector}

@@ -1,0 +1,35 @@
+"""What an index elsewhere does not have yet: the samples that the latest changes have touched, exactly, in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence, Set
+
+from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.store import Change, Store
+from shared.models import Metric
+
+
+class Overlay(MemoryIndex):
+    """The state of all samples that were changed after one change; whatever an index says of these is outdated."""
+
+    def __init__(self, store: Store, space: str, metric: Metric, base: int) -> None:
+        """An empty overlay; ``refresh`` or the first search fills it.
+
+        Args:
+            store, space, metric: see ``MemoryIndex``.
+            base: number of the last change that the index has.
+        """
+        super().__init__(store, space, metric, since=base)
+        self.base = base
+        self._touched: defaultdict[str, set[int]] = defaultdict(set)
+
+    def touched(self, tenant: str) -> Set[int]:
+        """Keys of a tenant's samples that were changed, deleted ones included."""
+        return self._touched.get(tenant, set())
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        # First, so that whoever reads these and then searches never misses a sample.
+        for change in changes:
+            self._touched[change.tenant].add(change.key)
+        super()._apply(changes)

@@ -1,0 +1,66 @@
+"""Requests counted in PostgreSQL, for all fronts together and by the clock of the database.
+
+A row has the counts of the 61 seconds up to the last request. The window is these whole seconds, so that never more
+requests than allowed pass within any 60 seconds; a request may wait up to a second longer than it would have to. The
+row is locked by whoever counts: two fronts cannot both take the last place.
+
+The table is unlogged: a transaction that touches nothing else writes no log and waits for no disk at its end. A crash
+of the database, or a standby that takes over, begins with empty counts.
+"""
+
+# ruff: noqa: S608 -- statements are put together from each other only
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from face_detection.gallery.postgres.connections import Connections
+
+# Seconds since the last request of the key. One that came earlier than the last one but is counted later belongs to
+# the same second; a clock that was set back further than the window begins anew.
+_PASSED = """
+    (CASE WHEN known.second > excluded.second + 60 THEN 61
+    ELSE least(greatest(excluded.second - known.second, 0), 61) END)::integer
+"""
+
+_HIT = f"""
+    INSERT INTO recent_requests AS known (key, second, counts)
+    VALUES (%(key)s, floor(extract(epoch FROM statement_timestamp()))::bigint, array_fill(0, ARRAY[60]) || 1)
+    ON CONFLICT (key) DO UPDATE SET
+        second = CASE WHEN {_PASSED} = 0 THEN known.second ELSE excluded.second END,
+        counts = CASE WHEN {_PASSED} = 0 THEN known.counts[:60] || (known.counts[61] + 1)
+            ELSE known.counts[{_PASSED} + 1 :] || array_fill(0, ARRAY[{_PASSED} - 1]) || 1 END
+    WHERE (SELECT coalesce(sum(count), 0) FROM unnest(known.counts[{_PASSED} + 1 :]) AS count) < %(most)s::bigint
+    RETURNING true
+"""
+
+_COUNTS = """
+    SELECT counts, extract(epoch FROM statement_timestamp())::float8 - second FROM recent_requests WHERE key = %(key)s
+"""
+
+
+class PostgresRateLimits:
+    """The ``RateLimits`` of all processes that use one PostgreSQL database."""
+
+    def __init__(self, connections: Connections) -> None:
+        """Counts in an open database, which whoever opened it closes."""
+        self._connections = connections
+
+    def hit(self, key: str, per_minute: int) -> float | None:
+        """See ``RateLimits``."""
+        # Not writing(): that takes turns with whoever changes the gallery.
+        with self._connections.reading() as connection:
+            if connection.execute(_HIT, {"key": key, "most": per_minute}).fetchall():
+                return None
+            rows = connection.execute(_COUNTS, {"key": key}).fetchall()
+        return max((_wait(counts, age, per_minute) for counts, age in rows), default=0.0)
+
+
+def _wait(counts: Sequence[int], age: float, per_minute: int) -> float:
+    """Seconds until fewer than ``per_minute`` requests are in the window, ``age`` seconds after its last one began."""
+    excess = sum(counts) - per_minute
+    leaving = 0
+    while excess >= 0:
+        excess -= counts[leaving]
+        leaving += 1
+    return max(0.0, leaving - age)

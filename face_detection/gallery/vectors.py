@@ -1,0 +1,90 @@
+"""What an index of vectors outside of the process promises: the part of a search that does not fit one machine.
+
+It holds copies of the prepared vectors of one embedding space (``distances.prepare``), compares them by their Euclidean
+distance, which orders all metrics alike, and records up to which change of the database it has them. Nothing in it is
+worth a backup: it can be made again from the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face_detection.gallery.store import Change
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What an index found.
+
+    Attributes:
+        keys: for each probe the keys of the samples that seem nearest, the nearest first, each key once. A few more
+            or less than asked for may be there.
+        exhausted: for each probe whether the index has no others of the tenant, so that asking for more is useless.
+        exact: whether every vector of the tenant was considered for every probe.
+    """
+
+    keys: Sequence[Sequence[int]]
+    exhausted: Sequence[bool]
+    exact: bool
+
+
+class VectorIndex(Protocol):
+    """Vectors of one embedding space. Blocks; safe between threads and processes.
+
+    Every method raises SearchUnavailable when the index cannot be reached or has failed.
+
+    Attributes:
+        name: what it is called in metrics and logs.
+        settling: seconds after which every search sees a change that was applied.
+    """
+
+    name: str
+    settling: float
+
+    def position(self) -> int:
+        """Number of the change up to which all changes have been applied; 0 when the index is new or was lost."""
+
+    def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
+        """Apply all changes after ``since`` and up to ``position``, then record the latter.
+
+        Whatever was applied before may come again, and several processes may apply the same changes at once. A search
+        meanwhile sees for each sample the former vector, the new one, or both, but never neither.
+
+        Args:
+            changes: in the order of their numbers; those of other spaces remove the sample.
+            since: number of the change after which they begin.
+            position: number of the last of all changes that are applied by then.
+
+        Raises:
+            SearchUnavailable: what was applied up to ``since`` is not there: the index was lost in between.
+        """
+
+    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int) -> Candidates:
+        """The samples of a tenant that seem nearest to each probe.
+
+        Args:
+            tenant: whose samples.
+            probes: (m, dimensions) float32, prepared.
+            k: how many per probe, at least 1. An index may have a limit of its own, at least 1,000, above which it
+                gives fewer.
+        """
+
+    def fresh(self) -> Self:
+        """A new and empty index for the same vectors, which nobody searches yet."""
+
+    def complete(self) -> None:
+        """Make whatever searches of a fresh index need to be fast; it may take hours, and changes can be applied on."""
+
+    def publish(self) -> None:
+        """Make this index the one that all processes search, and remove the former one."""
+
+    def drop(self) -> None:
+        """Remove this index, which was never published."""
+
+    def close(self) -> None:
+        """Close connections."""

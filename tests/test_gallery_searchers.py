@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.services import free_port
+from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.searchers import searchers, turn_of
+from shared.errors import SearchUnavailable, SettingsError
+from shared.models import Metric
+from shared.settings import FrontSettings
+from tests.gallery_samples import OTHER_SPACE, SPACE
+
+
+@pytest.fixture
+def gallery() -> Iterator[Gallery]:
+    gallery = open_gallery(":memory:")
+    yield gallery
+    gallery.close()
+
+
+def test_memory_is_the_default(gallery: Gallery) -> None:
+    searcher = searchers(FrontSettings(), gallery)(SPACE, 8, Metric.COSINE)
+    assert isinstance(searcher, MemoryIndex) and searcher.name == "memory"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"search": "pgvector"}, "SEARCH_URL=postgresql://"),
+        ({"search": "pgvector", "search_url": "http://127.0.0.1:19530"}, "SEARCH_URL=postgresql://"),
+        ({"search": "milvus"}, "SEARCH_URL=http://"),
+        ({"search": "milvus", "search_url": "127.0.0.1:19530"}, "SEARCH_URL=http://"),
+    ],
+)
+def test_an_index_elsewhere_needs_an_address(gallery: Gallery, settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        searchers(FrontSettings(**settings), gallery)
+
+
+@pytest.mark.parametrize(("search", "scheme"), [("pgvector", "postgresql://user:s3cret@"), ("milvus", "http://")])
+def test_an_index_that_is_not_there_is_unavailable(
+    gallery: Gallery, search: Any, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{scheme}127.0.0.1:{free_port()}"
+    open_searcher = searchers(FrontSettings(search=search, search_url=url, search_token="user:s3cret"), gallery)
+    with pytest.raises(SearchUnavailable) as caught:
+        open_searcher(SPACE, 8, Metric.COSINE)
+    assert "s3cret" not in caught.value.message + caplog.text
+
+
+def test_spaces_galleries_and_kinds_of_vectors_are_kept_apart(gallery: Gallery) -> None:
+    other = open_gallery(":memory:")
+    turns = {
+        turn_of(where, space, metric)
+        for where in (gallery, other)
+        for space in (SPACE, OTHER_SPACE)
+        for metric in (Metric.COSINE, Metric.EUCLIDEAN)
+    }
+    assert len(turns) == 8 and all(turn.startswith("search-") for turn in turns)
+    assert turn_of(gallery, SPACE, Metric.COSINE) == turn_of(gallery, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    other.close()
