@@ -15,10 +15,10 @@ test: programs $(VENV)/.installed-dev lint  ## Set everything up and run every c
 	$(BIN)/python -m pytest
 
 # program:package
-PROGRAMS := chromium:chromium chromedriver:chromium-driver npm:npm Xvfb:xvfb xdotool:xdotool
+PROGRAMS := chromium:chromium chromedriver:chromium-driver npm:npm Xvfb:xvfb xdotool:xdotool haproxy:haproxy
 
 programs:
-	@missing=; for pair in $(PROGRAMS); do \
+	@missing=; PATH=$$PATH:/usr/sbin; for pair in $(PROGRAMS); do \
 		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
@@ -55,7 +55,7 @@ $(VENV)/.installed: $(VENV)/.created requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-tensorflow.txt requirements-pytorch.txt requirements-approximate.txt requirements-postgres.txt requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-tensorflow.txt requirements-pytorch.txt requirements-approximate.txt requirements-postgres.txt requirements-milvus.txt requirements-dev.txt
 	@echo "Installing requirements-dev.txt ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@

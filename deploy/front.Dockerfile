@@ -10,8 +10,9 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 WORKDIR /service
 # For names that are drawn into pictures.
 RUN apt-get update && apt-get install --yes --no-install-recommends fonts-dejavu-core && rm -rf /var/lib/apt/lists/*
-COPY requirements.txt ./
-RUN pip install --no-cache-dir --requirement requirements.txt
+# With what DATABASE=postgresql://... and SEARCH=milvus need.
+COPY requirements.txt requirements-postgres.txt requirements-milvus.txt ./
+RUN pip install --no-cache-dir --requirement requirements-postgres.txt --requirement requirements-milvus.txt
 # The runtime of the page /offline; npm itself does not stay.
 RUN --mount=type=bind,source=face_detection/web/offline,target=/tmp/locked apt-get update \
     && apt-get install --yes --no-install-recommends npm \

@@ -14,12 +14,13 @@ import pytest
 import yaml
 
 from face_detection.app import OPERATIONS
+from face_detection.gallery import is_postgres
 from feature_extraction.app import create_app
 from shared.settings import ExtractionSettings, FrontSettings, Settings, is_loopback, split_bind
 from tests.conftest import ROOT
 
-NOT_OURS = re.compile(r"PYTHON\w+|HOME|NVIDIA_\w+")
-"""Variables for Python, the C library and the container runtime."""
+NOT_OURS = re.compile(r"PYTHON\w+|HOME|NVIDIA_\w+|PGPASSWORD")
+"""Variables for Python, the C library, the container runtime and the driver of PostgreSQL."""
 
 
 @dataclass
@@ -72,7 +73,12 @@ def read_stages(file: Path) -> dict[str, Stage]:
 
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ALL: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVICES = {name: service for name, service in ALL.items() if "build" in service}
+"""Those that run code of this project; the others are stock images."""
+
+BALANCER = ALL["balancer"]
+SCALED = {name for name, service in SERVICES.items() if service.get("profiles") == ["scale"]}
 
 
 @pytest.fixture(params=SERVICES)
@@ -122,9 +128,8 @@ def ignored(path: str) -> bool:
 
 
 def test_every_variable_is_a_setting(service: dict[str, Any], image: Stage, kind: type[Settings]) -> None:
-    named = {variable for variable in image.environment if not NOT_OURS.fullmatch(variable)}
-    known = {setting.upper() for setting in kind.model_fields}
-    assert named <= known and set(service["environment"]) <= known
+    named = {variable for variable in {*image.environment, *service["environment"]} if not NOT_OURS.fullmatch(variable)}
+    assert named <= {setting.upper() for setting in kind.model_fields}
 
 
 def test_the_service_may_bind_to_its_address(settings: Settings, bind: str) -> None:
@@ -136,6 +141,20 @@ def test_what_is_copied_is_there(image: Stage) -> None:
     assert "shared" in image.copied and "requirements.txt" in image.copied
     for path in image.copied:
         assert (ROOT / path).exists() and not ignored(path), path
+
+
+def test_what_is_installed_was_copied(image: Stage) -> None:
+    words = " ".join(image.commands).split()
+    installed = [words[at + 1] for at, word in enumerate(words) if word == "--requirement"]
+    named = [
+        line.split()[1] for path in installed for line in (ROOT / path).read_text().splitlines() if line[:3] == "-r "
+    ]
+    assert installed and {*installed, *named} <= set(image.copied)
+
+
+def test_the_front_has_the_drivers_of_all_that_its_settings_can_name() -> None:
+    (image,) = read_stages(ROOT / "deploy" / "front.Dockerfile").values()
+    assert {"requirements-postgres.txt", "requirements-milvus.txt"} <= set(image.copied)
 
 
 def test_only_code_and_requirements_reach_the_builder() -> None:
@@ -175,7 +194,7 @@ def test_the_service_runs_as_a_normal_user(image: Stage, service: dict[str, Any]
 
 def test_ports_are_published_to_this_machine_only(name: str, service: dict[str, Any], bind: str) -> None:
     ports = service.get("ports", [])
-    assert bool(ports) == name.startswith("front")
+    assert bool(ports) == (name.startswith("front") and name not in SCALED)
     for port in ports:
         address, _, inside = port.rpartition(":")
         assert is_loopback(address)
@@ -197,7 +216,7 @@ def test_the_health_check_asks_for_a_route_that_exists(image: Stage, kind: type[
 def test_what_lasts_lies_in_volumes(service: dict[str, Any], settings: Settings, image: Stage) -> None:
     mounts = dict(volume.removesuffix(":ro").split(":") for volume in service["volumes"])
     folders = {"weights": str(settings.deepface_home)}
-    if isinstance(settings, FrontSettings):
+    if isinstance(settings, FrontSettings) and not is_postgres(settings.database):
         folders["gallery"] = str(PurePosixPath(settings.database).parent)
     assert mounts == folders
     assert set(mounts) <= set(COMPOSE["volumes"])
@@ -210,21 +229,34 @@ def test_the_front_only_reads_the_weights(name: str, service: dict[str, Any]) ->
     assert ("weights:/weights:ro" in service["volumes"]) == name.startswith("front")
 
 
-def test_the_front_waits_for_the_extraction_service_that_it_asks(settings: Settings, service: dict[str, Any]) -> None:
+def test_a_service_waits_for_what_it_cannot_start_without(
+    name: str, settings: Settings, service: dict[str, Any]
+) -> None:
+    awaited = service.get("depends_on", {})
+    if name in SCALED:
+        # The first worker fetches the weights, which the others and the fronts read.
+        expected = {"extraction-1"} - {name} | ({"postgres"} if name.startswith("front") else set())
+    else:
+        expected = {str(urlsplit(settings.extraction_url).hostname)} if isinstance(settings, FrontSettings) else set()
+    assert awaited == {other: {"condition": "service_healthy"} for other in expected}
+    assert all(ALL[other].get("profiles") == service.get("profiles") for other in awaited)
+
+
+def test_the_front_asks_an_address_at_which_extraction_listens(settings: Settings) -> None:
     if not isinstance(settings, FrontSettings):
-        assert "depends_on" not in service
         return
     url = urlsplit(settings.extraction_url)
-    assert service["depends_on"] == {url.hostname: {"condition": "service_healthy"}}
-    asked = SERVICES[str(url.hostname)]
-    assert service.get("profiles") == asked.get("profiles")
-    port = read_stages(ROOT / asked["build"]["dockerfile"])[asked["build"]["target"]].environment["EXTRACTION_BIND"]
+    if url.hostname == "balancer":
+        assert split_bind(BALANCER["environment"]["EXTRACTION_BIND"])[1] == url.port
+        return
+    asked = SERVICES[str(url.hostname)]["build"]
+    port = read_stages(ROOT / asked["dockerfile"])[asked["target"]].environment["EXTRACTION_BIND"]
     assert split_bind(port)[1] == url.port
 
 
 def test_the_gpu_is_asked_for_only_in_its_profile(name: str, service: dict[str, Any], image: Stage) -> None:
     gpu = name == "extraction-gpu"
-    assert (service.get("profiles") == ["gpu"]) == name.endswith("-gpu")
+    assert service.get("profiles") == (["gpu"] if name.endswith("-gpu") else ["scale"] if name in SCALED else None)
     assert ("deploy" in service) == gpu == ("requirements-gpu.txt" in image.copied)
     assert (service["environment"].get("EXECUTION_PROVIDERS") == "cuda") == gpu
     if gpu:
