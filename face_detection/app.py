@@ -46,6 +46,7 @@ from face_detection.metrics import Metrics
 from face_detection.people import People
 from face_detection.pool import GalleryPool
 from face_detection.preparation import Preparation
+from face_detection.readiness import Readiness
 from face_detection.recognition import Recognition
 from shared.errors import ServiceError, SettingsError, StartupError
 from shared.images import ImageDecoder
@@ -77,7 +78,7 @@ _BOOT_ERROR = 3
 
 @dataclass(frozen=True)
 class Core:
-    """All that works without HTTP, over one database. ``recognition`` and ``people`` live in one event loop."""
+    """All that works without HTTP, over one database. What has coroutines lives in one event loop."""
 
     gallery: Gallery
     metrics: Metrics
@@ -87,6 +88,7 @@ class Core:
     extraction: ExtractionClient
     identifier: Identifier
     recognition: Recognition
+    readiness: Readiness
     people: People
 
     async def close(self) -> None:
@@ -124,8 +126,9 @@ def build_core(settings: FrontSettings) -> Core:
     recognition = Recognition(
         preparation, extraction, gallery.store, gallery.directory, identifier, journal, pool, settings, metrics
     )
+    readiness = Readiness(gallery.store, extraction, identifier, pool)
     people = People(gallery.store, gallery.events, pool)
-    return Core(gallery, metrics, pool, journal, preparation, extraction, identifier, recognition, people)
+    return Core(gallery, metrics, pool, journal, preparation, extraction, identifier, recognition, readiness, people)
 
 
 def create_app(settings: FrontSettings | None = None) -> web.Application:
@@ -153,6 +156,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     app[live.SESSIONS] = live.Sessions()
     app[offline.EXTRACTION] = core.extraction
     app[PEOPLE] = core.people
+    app[status.READINESS] = core.readiness
     app[dataset.FETCHER] = PictureFetcher(parse_hosts(settings.image_url_hosts), settings.max_image_bytes)
     app[ACCESS] = access
     app[DIRECTORY] = core.gallery.directory
@@ -191,7 +195,7 @@ def _run(core: Core) -> Callable[[web.Application], AsyncIterator[None]]:
     """What runs beside the requests, and how it ends: what is under way is finished, then everything is closed."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_warm_up(core.recognition)), asyncio.create_task(core.journal.run())]
+        tasks = [asyncio.create_task(_warm_up(core)), asyncio.create_task(core.journal.run())]
         yield
         for task in tasks:
             task.cancel()
@@ -203,15 +207,15 @@ def _run(core: Core) -> Callable[[web.Application], AsyncIterator[None]]:
     return run
 
 
-async def _warm_up(recognition: Recognition) -> None:
+async def _warm_up(core: Core) -> None:
     """Ask the extraction service until it answers, and load the index, before the first client has to wait for it."""
     while True:
         try:
-            await recognition.check_ready()
+            await core.readiness.check()
         except ServiceError as error:
             log.info("waiting: %s", error.message)
             await asyncio.sleep(1)
         else:
-            model = await recognition.model()
+            model = await core.extraction.model()
             log.info("ready", extra={"model": model.card.name, "engine": model.engine, "device": model.device})
             return

@@ -11,11 +11,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.decision import Rule, trust
+from face_detection.decision import Rule
 from face_detection.enrolment import Embedded, Enroller, Enrolment, Outcome
 from face_detection.extraction import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Directory
-from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.events import EventKind, Occasion
 from face_detection.gallery.store import Description, Sample, Store
 from face_detection.identification import Identifier, Recognised
@@ -23,6 +22,7 @@ from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.pool import GalleryPool
 from face_detection.preparation import Encoded, Preparation, jpeg, largest_face
+from face_detection.verification import Verification, compare
 from shared.errors import DeadlinePassed, NotFound, ServiceError
 from shared.geometry import Face
 from shared.images import Pixels
@@ -31,17 +31,6 @@ from shared.settings import FrontSettings
 T = TypeVar("T")
 
 ANONYMOUS = Occasion()
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Whether two pictures show the same person: ``distance`` < ``threshold``; ``trust`` is 0 to 100."""
-
-    same: bool
-    distance: float
-    threshold: float
-    trust: float
-    faces: Sequence[Face]
 
 
 @dataclass(frozen=True)
@@ -228,7 +217,7 @@ class Recognition:
                 *(self._preparation.prepare(picture, model.card.alignment, largest_face) for picture in (first, second))
             )
             embeddings = await self._embed(np.concatenate([one.crops, other.crops]), model)
-        return self._verification(model, embeddings, min_distance, [*one.chosen, *other.chosen])
+        return self._compare(model, embeddings, min_distance, [*one.chosen, *other.chosen])
 
     async def verify_person(
         self,
@@ -255,7 +244,7 @@ class Recognition:
             embedding = await self._embed(prepared.crops, model)
             settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
         own = settings.min_distance if min_distance is None else min_distance
-        result = self._verification(model, np.concatenate([embedding, vectors]), own, prepared.chosen)
+        result = self._compare(model, np.concatenate([embedding, vectors]), own, prepared.chosen)
         if result.same:
             self._metrics.matches.inc()
             crop = jpeg(prepared.crops[0]) if settings.keep_crops else None
@@ -295,29 +284,6 @@ class Recognition:
         """
         return await self._extraction.model()
 
-    async def check_ready(self) -> None:
-        """Return when database, index and extraction service are ready; raise what is in the way otherwise."""
-        await self._pool.run(self._store.last_change)  # not every searcher asks the database when nothing is searched
-        await self._extraction.check_ready()
-        model = await self._extraction.model()
-        await self._pool.run(lambda: self.identifier.refresh(model))
-
-    async def size(self, tenant: str) -> int:
-        """Samples of a tenant that searches see.
-
-        Raises:
-            StorageError: the database failed.
-        """
-        return await self._pool.run(lambda: self.identifier.size(tenant))
-
-    async def lag(self) -> int:
-        """Changes that the search index does not have yet.
-
-        Raises:
-            StorageError: the database failed.
-        """
-        return await self._pool.run(self.identifier.lag)
-
     async def close(self) -> None:
         """Finish what runs; store, journal and pool belong to whoever made them."""
         self._preparation.close()
@@ -337,15 +303,11 @@ class Recognition:
         with self._metrics.stage("embed"):
             return await self._extraction.embed(crops, model)
 
-    def _verification(
+    def _compare(
         self, model: ServedModel, embeddings: NDArray[np.float32], min_distance: float | None, faces: Sequence[Face]
     ) -> Verification:
-        """The first embedding against the nearest of the others."""
-        metric = self.identifier.metric(model)
         threshold = self.identifier.threshold(model) if min_distance is None else min_distance
-        rows = prepare(embeddings, metric)
-        distance = float(distances(rows[1:], rows[0], metric).min())
-        return Verification(distance < threshold, distance, threshold, trust(distance, threshold), faces)
+        return compare(embeddings, self.identifier.metric(model), threshold, faces)
 
     @asynccontextmanager
     async def _deadline(self, seconds: float) -> AsyncIterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas, status
-from face_detection.api.operations import RECOGNITION
+from face_detection.api.status import READINESS
 from face_detection.app import OPERATIONS
 from shared.errors import StorageUnavailable
 from tests.conftest import Front
+from tests.milvus_server import MilvusServer
 from tests.postgres_server import PostgresServer
 
 
@@ -61,7 +63,7 @@ async def test_not_ready_while_the_database_is_away(
             assert (await response.json())["error"]["code"] == "storage_unavailable"
         assert (await front.get("/livez")).status == 200
         with pytest.raises(StorageUnavailable):  # also where nobody has to be authenticated
-            await front.app[RECOGNITION].check_ready()
+            await front.app[READINESS].check()
     finally:
         await asyncio.to_thread(postgres.start)
     assert (await front.get("/readyz")).status == 200
@@ -193,3 +195,23 @@ async def test_unknown_addresses_and_methods(front: TestClient) -> None:
     assert (response.status, answer["code"]) == (405, "invalid_request")
     assert "POST" in response.headers["Allow"]
     assert (await front.get("/static/../app.py")).status == 404
+
+
+async def test_metrics_of_a_search_elsewhere(
+    start_front: Front, milvus: MilvusServer, photos: Path, data_uri: Callable[[Path], str]
+) -> None:
+    front = await start_front(search="milvus", search_url=milvus.url)
+    enrolment = [{"id": "a", "name": "A", "image": data_uri(photos / "obama.jpg")}]
+    assert (await (await front.post("/update-samples", json=enrolment)).json())["success"] == ["a"]
+    (face,) = await (await front.post("/face-recognition", json={"image": data_uri(photos / "obama2.jpg")})).json()
+    assert face["id"] == "a"
+    expected = {
+        'front_search_recall_checks_total{outcome="found"} 1.0',
+        'front_searches_total{kind="approximate",searcher="milvus"} 1.0',
+        "front_index_samples 1.0",
+        "front_search_lag_changes 0.0",  # once Milvus surely shows what it has
+    }
+    deadline = time.monotonic() + 60
+    while missing := expected - set((await (await front.get("/metrics")).text()).splitlines()):
+        assert time.monotonic() < deadline, missing
+        await asyncio.sleep(0.1)

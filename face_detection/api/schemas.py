@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from face_detection.api.bodies import validate
 from face_detection.enrolment import Enrolment
 from face_detection.identification import Recognised
-from face_detection.recognition import Verification
+from face_detection.verification import Verification
 from shared.geometry import Face
 
 _DISTANCE_DIGITS = 4

@@ -14,9 +14,12 @@ from face_detection.api.guard import authenticate
 from face_detection.api.middleware import METRICS
 from face_detection.api.operations import CALLER, RECOGNITION, Operation, json_response
 from face_detection.gallery.directory import Right
+from face_detection.readiness import Readiness
 from shared.errors import StorageError, Unauthorized
 
 TAG = "Operation"
+
+READINESS: web.AppKey[Readiness] = web.AppKey("readiness", Readiness)
 
 OPENAPI: web.AppKey[dict[str, object]] = web.AppKey("openapi", dict)
 
@@ -38,7 +41,8 @@ async def ready(request: web.Request) -> web.Response:
     """Database, index and extraction service are ready. How many samples a tenant has is told to its callers only."""
     caller = await _caller(request)
     recognition = request.app[RECOGNITION]
-    await recognition.check_ready()
+    readiness = request.app[READINESS]
+    await readiness.check()
     model = await recognition.model()
     answer = schemas.ReadyAnswer(
         status="ready",
@@ -47,7 +51,7 @@ async def ready(request: web.Request) -> web.Response:
         device=model.device,
         distance=recognition.identifier.metric(model),
         min_distance=recognition.identifier.threshold(model),
-        samples=await recognition.size(caller.tenant) if caller else None,
+        samples=await readiness.size(caller.tenant) if caller else None,
     )
     return json_response(answer.model_dump(mode="json", exclude_none=True))
 
@@ -62,10 +66,10 @@ async def _caller(request: web.Request) -> Caller | None:
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus metrics."""
     values = request.app[METRICS]
-    recognition = request.app[RECOGNITION]
+    readiness = request.app[READINESS]
     with suppress(StorageError):  # the rest is wanted most while the database is away
-        values.index_samples.set(await recognition.size(request[CALLER].tenant))
-        values.search_lag.set(await recognition.lag())
+        values.index_samples.set(await readiness.size(request[CALLER].tenant))
+        values.search_lag.set(await readiness.lag())
     return web.Response(body=values.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

@@ -66,7 +66,7 @@ class LocalService:
         """See ``Service.prepare``."""
         if self._own is not None:
             self._own.ensure_ready()
-        self._run(self._core.recognition.check_ready())
+        self._run(self._core.readiness.check())
 
     def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
         """See ``Service.enrol``."""
