@@ -83,8 +83,8 @@ def parts(
     if request.param == "milvus":
         milvus = request.getfixturevalue("milvus")
         settings["SEARCH_URL"] = milvus.url
-    # One core for each: three workers of two lanes would only get in each other's way.
-    settings |= {"COMPUTE_THREADS": "1", "CPU_THREADS": "1"}
+    # The fastest model, and one core for each: three workers of two lanes would only get in each other's way.
+    settings |= {"MODEL": "dlib", "COMPUTE_THREADS": "1", "CPU_THREADS": "1"}
     with Cluster(settings, tmp_path_factory.mktemp("cluster"), balanced=request.param == "memory") as cluster:
         yield Parts(cluster, postgres, milvus)
     postgres.drop(name)
@@ -108,8 +108,8 @@ class Client:
         return self._session.post(f"{url}/update-samples", json=body, timeout=60)
 
     def recognise(self, url: str, picture: str) -> requests.Response:
-        # The same picture is meant; two of the people resemble each other at 8.9.
-        return self._session.post(f"{url}/face-recognition", json={"image": picture, "min_distance": 4}, timeout=60)
+        # The same picture is meant, whoever else resembles it.
+        return self._session.post(f"{url}/face-recognition", json={"image": picture, "min_distance": 0.1}, timeout=60)
 
     def delete(self, url: str, id: str) -> requests.Response:
         return self._session.delete(f"{url}/people/{id}", timeout=60)
@@ -249,15 +249,13 @@ def test_a_worker_is_killed_and_comes_back(cluster: Cluster, portraits: list[str
 
 def test_a_front_is_killed_and_comes_back(cluster: Cluster, portraits: list[str]) -> None:
     def disturb() -> None:
-        for front in cluster.fronts:
-            kill(front)
-            time.sleep(2)
-            front.start()
-            front.wait_until_ready(60)
-            time.sleep(5)  # the balancer looks every two seconds
+        kill(cluster.fronts[0])
+        time.sleep(5)  # the balancer looks every two seconds
+        cluster.fronts[0].start()
+        cluster.fronts[0].wait_until_ready(60)
 
     load = mixed_load(cluster, portraits, disturb, 5)
-    assert len(load.errors) <= 2 * len(portraits)  # what was in hand
+    assert len(load.errors) <= len(portraits)  # what was in hand
 
 
 def test_postgresql_is_killed_and_comes_back(parts: Parts, cluster: Cluster, portraits: list[str]) -> None:
