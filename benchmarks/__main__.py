@@ -2,7 +2,7 @@
 
 Example:
     python -m benchmarks                 a few minutes
-    python -m benchmarks --full          with galleries of a million samples and approximate search
+    python -m benchmarks --full          with galleries of a million samples, approximate search and SEARCH's searchers
     python -m benchmarks pipeline start  only these
 """
 
@@ -31,9 +31,17 @@ QUICK = {
     "classic": [],
     "search": [],
     "databases": [],
+    "scale": [],
+    "scale_writes": [],
     "start": [],
 }
-FULL = {**QUICK, "approximate": [], "search": ["--full"], "memory": []}
+FULL = {
+    **QUICK,
+    "approximate": [],
+    "search": ["--full"],
+    "searchers": ["--samples", "10000", "100000", "1000000"],
+    "memory": [],
+}
 PACKAGES = (
     "numpy",
     "onnxruntime",

@@ -125,7 +125,8 @@ class Graphs:
             thread.join(0.5)
 
     def _make_one(self, session: Session, table: str, tenant: str, samples: int, concurrently: bool) -> None:
-        size = samples * (self._dimensions * (2 if self._half else 4) + 600)
+        # What does not fit goes to disk, which takes three times as long.
+        size = samples * (self._dimensions * (2 if self._half else 4) + 900)
         memory = min(max(size, _LEAST_MEMORY), _MOST_MEMORY)
         statement = sql.create_graph(table, tenant, self._dimensions, bool(self._half), concurrently)
         started = time.monotonic()
