@@ -10,72 +10,17 @@ from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.writing import Transaction
 from face_detection.gallery.rows import changes_of, entry_of, page_of, person_of, sample_of
-from face_detection.gallery.store import (
-    Change,
-    Description,
-    NewSample,
-    Page,
-    Person,
-    Sample,
-    Tombstone,
-    Vector,
-)
-from shared.errors import NotFound, QuotaExceeded
+from face_detection.gallery.sql_store import SQLStore
+from face_detection.gallery.store import Change, Page, Person, Sample, Tombstone
+from shared.errors import NotFound
 
 
-class PostgresStore:
+class PostgresStore(SQLStore):
     """A ``Store`` in one PostgreSQL database."""
 
     def __init__(self, connections: Connections) -> None:
         """A store on an open database; closing the store closes it."""
         self._connections = connections
-
-    def upsert(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> int:
-        """See ``Store``."""
-        if not samples:
-            return self.last_change()
-        with self._writing(tenant, quota) as transaction:
-            transaction.upsert(list({sample.id: sample for sample in samples}.values()))
-        return transaction.change
-
-    def add(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> Sequence[Sample]:
-        """See ``Store``."""
-        if not samples:
-            return []
-        with self._writing(tenant, quota) as transaction:
-            numbers = transaction.add(samples)
-            wanted = {"tenant": tenant, "numbers": numbers}
-            rows = transaction.connection.execute(sql.BY_NUMBERS, wanted, binary=True).fetchall()
-        return [sample_of(*row) for row in rows]
-
-    def replace(
-        self, tenant: str, number: int, space: str, vector: Vector, description: Description | None = None
-    ) -> None:
-        """See ``Store``."""
-        with self._writing(tenant) as transaction:
-            transaction.replace(number, space, vector)
-            if description is not None:
-                transaction.describe(transaction.owner(number), description)
-
-    def describe(self, tenant: str, id: str, description: Description) -> None:
-        """See ``Store``."""
-        with self._writing(tenant) as transaction:
-            transaction.describe(id, description)
-
-    def delete(self, tenant: str, id: str) -> bool:
-        """See ``Store``."""
-        with self._writing(tenant) as transaction:
-            return transaction.delete(id)
-
-    def delete_sample(self, tenant: str, number: int) -> bool:
-        """See ``Store``."""
-        with self._writing(tenant) as transaction:
-            return transaction.delete_sample(number)
-
-    def clear(self, tenant: str) -> int:
-        """See ``Store``."""
-        with self._writing(tenant) as transaction:
-            return transaction.clear()
 
     def get(self, tenant: str, id: str) -> Person:
         """See ``Store``."""
@@ -139,12 +84,10 @@ class PostgresStore:
         self._connections.close()
 
     @contextmanager
-    def _writing(self, tenant: str, quota: int | None = None) -> Iterator[Transaction]:
+    def _transaction(self, tenant: str) -> Iterator[Transaction]:
         with self._connections.writing() as connection:
             transaction = Transaction(connection, tenant)
             yield transaction
-            if quota is not None and transaction.samples() > quota:
-                raise QuotaExceeded(f"The gallery would have more than the {quota} samples that the API key allows.")
             transaction.finish()
 
     def _rows(self, statement: str, **values: object) -> list[tuple[Any, ...]]:

@@ -12,8 +12,8 @@ from psycopg import Cursor
 
 from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.session import Session
-from face_detection.gallery.rows import blob
-from face_detection.gallery.store import Description, NewSample, Vector
+from face_detection.gallery.rows import blob, sample_of
+from face_detection.gallery.store import Description, NewSample, Sample, Vector
 from shared.errors import NotFound, SpaceMismatch
 
 
@@ -22,7 +22,7 @@ class Transaction:
 
     def __init__(self, connection: Session, tenant: str) -> None:
         now = datetime.now(UTC)
-        self.connection = connection
+        self._connection = connection
         self.change: int
         ((self.change, self._number, last),) = connection.execute(sql.LAST, {"tenant": tenant}).fetchall()
         self._first_change = self.change
@@ -35,9 +35,16 @@ class Transaction:
         if self.change > self._first_change:
             self._execute(sql.COUNT_UP, change=self.change)
 
-    def samples(self) -> int:
-        """How many the tenant has by now."""
+    def count(self) -> int:
+        """How many samples the tenant has by now."""
         return int(self._execute(sql.COUNT)[0][0])
+
+    def numbered(self, numbers: Sequence[int]) -> list[Sample]:
+        """The samples with these numbers, which ascend, in order."""
+        rows = self._connection.execute(
+            sql.BY_NUMBERS, {"tenant": self._tenant, "numbers": list(numbers)}, binary=True
+        ).fetchall()
+        return [sample_of(*row) for row in rows]
 
     def upsert(self, samples: Sequence[NewSample]) -> None:
         """See ``Store.upsert``; the ids differ."""
@@ -108,7 +115,7 @@ class Transaction:
 
     def clear(self) -> int:
         """See ``Store.clear``."""
-        self.connection.be_patient()
+        self._connection.be_patient()
         count = self._advance(self._count(sql.BURY_TENANT))
         self._count(sql.CLEAR_EVENTS)
         self._count(sql.CLEAR_PEOPLE)
@@ -167,7 +174,7 @@ class Transaction:
 
     def _run(self, statement: str, values: dict[str, object]) -> Cursor[tuple[Any, ...]]:
         known = {"tenant": self._tenant, "now": self._now, "change": self.change, "revision": self._revision}
-        return self.connection.execute(statement, known | values)
+        return self._connection.execute(statement, known | values)
 
     def _advance(self, count: int) -> int:
         self.change += count
