@@ -1,47 +1,10 @@
-"""Servers that the benchmarks of scale run against, and what they occupy."""
+"""What servers occupy."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import psycopg
-
-from deploy.services import free_port
-
-
-class MilvusLite(NamedTuple):
-    """A running server."""
-
-    url: str
-    pid: int
-    data: Path
-
-
-@contextmanager
-def milvus_lite(folder: Path) -> Iterator[MilvusLite]:
-    """Milvus Lite as it comes, with its data below a folder.
-
-    Requests are worked on one after the other: it does not promise that writes at the same time are safe.
-    """
-    import grpc
-
-    port = free_port()
-    command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder / "milvus")]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--max-workers", "1"]
-    with (folder / "milvus.log").open("ab") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            grpc.channel_ready_future(channel).result(60)
-        yield MilvusLite(f"http://127.0.0.1:{port}", process.pid, folder / "milvus")
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -35,6 +35,7 @@ from face_detection.gallery.search import Searcher
 from face_detection.gallery.searchers import open_index, searchers
 from face_detection.gallery.store import NewSample
 from shared.settings import FrontSettings
+from tests.milvus_server import MilvusServer
 from tests.postgres_server import MISSING, PostgresServer, programs
 
 NAMES = ("memory", "pgvector", "milvus")
@@ -52,14 +53,13 @@ class Servers(NamedTuple):
 
     postgres: str
     milvus_url: str | None
-    milvus: scale_servers.MilvusLite | None
+    milvus: MilvusServer | None
 
 
 @contextmanager
 def servers(postgres: str | None, milvus: str | None, names: list[str]) -> Iterator[Servers]:
     """What the options name, or new ones."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if postgres is None:
             found = programs()
             if found is None:
@@ -67,7 +67,7 @@ def servers(postgres: str | None, milvus: str | None, names: list[str]) -> Itera
             postgres = stack.enter_context(PostgresServer(found)).database("benchmark")
         lite = None
         if milvus is None and "milvus" in names:
-            lite = stack.enter_context(scale_servers.milvus_lite(folder))
+            lite = stack.enter_context(MilvusServer(flush_bytes=None))
             milvus = lite.url
         yield Servers(postgres, milvus, lite)
 

@@ -7,18 +7,17 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import LiteralString
 
 import psycopg
 from psycopg.sql import SQL, Identifier
+
+from tests.server_process import ServerProcess
 
 MISSING = "needs a PostgreSQL server: pip install -r requirements-dev.txt (pgserver), or apt-get install postgresql"
 
@@ -40,27 +39,25 @@ def programs() -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
-class PostgresServer:
-    """A running server; ``stop``, ``kill`` and ``start`` take it down and bring it up again on the same port."""
+class PostgresServer(ServerProcess):
+    """A running PostgreSQL."""
+
+    shutdown = signal.SIGINT
 
     def __init__(self, programs: Path) -> None:
+        super().__init__("postgres")
         self._programs = programs
-        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-        self._data = self._folder / "data"
         # PostgreSQL refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user is not None:
             shutil.chown(self._folder, self._user)
         self._password = secrets.token_hex(8)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
         password_file = self._folder / "password"
         password_file.write_text(self._password)
         password_file.chmod(0o644)
         command = ["--username", _USER, "--auth", "scram-sha-256", "--pwfile", str(password_file), "--no-sync"]
         command += ["--encoding", "UTF8", "--locale", "C.UTF-8"]
-        self._run("initdb", "--pgdata", str(self._data), *command)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "--pgdata", str(self.data), *command)
         self.start()
 
     def url(self, name: str = "postgres") -> str:
@@ -86,7 +83,7 @@ class PostgresServer:
                 WHERE relkind IN ('r', 'i', 't') AND pg_relation_filepath(oid) LIKE 'base/%'
                 """
             ).fetchall()
-            folder = (self._data / rows[0][0]).parent
+            folder = (self.data / rows[0][0]).parent
         return b"".join(file.read_bytes() for file in sorted(folder.iterdir()))
 
     def _administer(self, statement: LiteralString, *names: str) -> None:
@@ -94,7 +91,7 @@ class PostgresServer:
             connection.execute(SQL(statement).format(*map(Identifier, names)))
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
+        """See ``ServerProcess``."""
         deadline = time.monotonic() + 60
         while not self._takes_connections():
             # After a kill -9 it refuses to start until the last process of its predecessor has gone.
@@ -104,7 +101,7 @@ class PostgresServer:
             time.sleep(0.05)
 
     def _launch(self) -> None:
-        command = [self._programs / "postgres", "-D", self._data, "-p", str(self.port), "-k", self._folder]
+        command = [self._programs / "postgres", "-D", self.data, "-p", str(self.port), "-k", self._folder]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "-h", "127.0.0.1"], user=self._user, stderr=log, start_new_session=True
@@ -117,20 +114,10 @@ class PostgresServer:
             return False
         return True
 
-    def stop(self) -> None:
-        """Shut it down as an administrator does; clients lose their connections."""
-        self._end(signal.SIGINT)
-
-    def kill(self) -> None:
-        """Take the postmaster away (kill -9); the processes of its connections follow by themselves."""
-        self._end(signal.SIGKILL)
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Halt it and the processes of its connections for a while."""
-        assert self._process is not None
-        pid = self._process.pid
-        group = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        group = [self.pid, *map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())]
         for process in group:
             os.kill(process, signal.SIGSTOP)
         try:
@@ -139,23 +126,8 @@ class PostgresServer:
             for process in group:
                 os.kill(process, signal.SIGCONT)
 
-    def _end(self, how: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(how)
-        self._process.wait(30)
-
     def _run(self, program: str, *arguments: str) -> None:
         result = subprocess.run(
             [self._programs / program, *arguments], user=self._user, capture_output=True, text=True, cwd=self._folder
         )
         assert result.returncode == 0, result.stderr
-
-    def __enter__(self) -> PostgresServer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.stop()
-        shutil.rmtree(self._folder)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,15 +87,7 @@ def _pgvector(request: pytest.FixtureRequest) -> Place:
             for (table,) in tables:
                 connection.execute(SQL("DROP TABLE {}").format(Identifier(table)))
 
-    @contextmanager
-    def killed() -> Iterator[None]:
-        server.kill()
-        try:
-            yield
-        finally:
-            server.start()
-
-    return Place(open, lose, killed)
+    return Place(open, lose, server.killed)
 
 
 def _milvus(request: pytest.FixtureRequest) -> Place:
@@ -141,15 +133,7 @@ def _milvus(request: pytest.FixtureRequest) -> Place:
         request.addfinalizer(index.close)
         return index
 
-    @contextmanager
-    def killed() -> Iterator[None]:
-        server.kill()
-        try:
-            yield
-        finally:
-            server.start()
-
-    return Place(open, lose, killed)
+    return Place(open, lose, server.killed)
 
 
 VECTOR_INDEXES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
