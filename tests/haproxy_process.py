@@ -8,8 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ import requests
 
 from deploy.services import free_port
 from tests.conftest import ROOT
+from tests.waiting import wait_until
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 
@@ -169,15 +169,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nothing: the tests look at ``seen``."""
-
-
-def wait_until(condition: Callable[[], bool], explain: Callable[[], str], seconds: float = 30) -> None:
-    """Wait until something is so.
-
-    Raises:
-        AssertionError: it was not in time; with the explanation.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -23,6 +22,7 @@ from face_detection.gallery.vectors import Candidates
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
+from tests.waiting import wait_until
 
 METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN
 TURN = "search-test"
@@ -144,13 +144,6 @@ def searcher(gallery: Gallery, server: Server) -> Iterator[Open]:
     yield open_one
     for one in opened:
         one.close()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +12,7 @@ from face_detection.gallery.search import Nearest, Neighbour
 from face_detection.gallery.store import Store
 from shared.models import Metric
 from tests.gallery_samples import OTHER_SPACE, SPACE, sample, samples, vectors
+from tests.waiting import wait_until
 
 METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN
 
@@ -37,19 +37,12 @@ def check(store: Store, outcomes: list[bool]) -> Iterator[RecallCheck]:
     check.close()
 
 
-def wait_for(outcomes: list[bool], count: int) -> None:
-    deadline = time.monotonic() + 20
-    while len(outcomes) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_right_and_wrong_answers_are_told_apart(store: Store, check: RecallCheck, outcomes: list[bool]) -> None:
     probes = vectors(4, seed=7)
     found = MemoryIndex(store, SPACE, METRIC).nearest("t", probes, 2)
     missed = Nearest([found[0], found[1][1:], [], found[3]], exact=False)
     check.note("t", probes, missed, store.last_change())
-    wait_for(outcomes, 4)
+    wait_until(lambda: len(outcomes) >= 4)
     assert outcomes == [True, False, False, True]
 
 
@@ -61,7 +54,7 @@ def test_only_samples_that_the_search_could_see_count(store: Store, check: Recal
     store.upsert("u", [sample("another tenant's", probe[0])])
     store.upsert("t", [sample("another space's", probe[0], space=OTHER_SPACE)])
     check.note("t", probe, Nearest(found, exact=False), last)
-    wait_for(outcomes, 1)
+    wait_until(lambda: len(outcomes) >= 1)
     assert outcomes == [True]
 
 
@@ -69,7 +62,7 @@ def test_answers_beyond_the_room_are_not_kept(store: Store, check: RecallCheck, 
     """Nor are zero probes, whose nearest sample is nobody's."""
     probes = np.concatenate([np.zeros((1, 8), np.float32), vectors(5 * MOST_ANSWERS, seed=9)])
     check.note("t", probes, Nearest([[Neighbour(1, 0.0)]] * len(probes), exact=False), store.last_change())
-    wait_for(outcomes, MOST_ANSWERS)
+    wait_until(lambda: len(outcomes) >= MOST_ANSWERS)
     check.close()
     assert outcomes == [True] * MOST_ANSWERS
 

@@ -17,7 +17,8 @@ import requests
 from shared.settings import ExtractionSettings, FrontSettings
 from tests import haproxy_process
 from tests.conftest import ROOT
-from tests.haproxy_process import CONFIGURATION, Backend, HAProxy, addresses, check, wait_until
+from tests.haproxy_process import CONFIGURATION, Backend, HAProxy, addresses, check
+from tests.waiting import wait_until
 
 IN_KUBERNETES = ROOT / "deploy" / "kubernetes" / "base" / "haproxy.cfg"
 

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from deploy.services import Service, free_port
-from tests.haproxy_process import HAProxy, wait_until
+from tests.haproxy_process import HAProxy
+from tests.waiting import wait_until
 
 
 class Cluster:
