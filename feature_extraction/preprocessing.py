@@ -44,5 +44,7 @@ def _prewhiten(pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> None:
     ``image.per_image_standardization``).
     """
     (mean,), (deviation,) = cv2.meanStdDev(pixels.reshape(-1, 1))
-    np.subtract(pixels, np.float32(mean.item()), out=target, dtype=np.float32)
-    target *= np.float32(1 / max(deviation.item(), 1 / np.sqrt(pixels.size)))
+    # A table of all 256 values is made in double precision: in single precision the mean's own rounding
+    # would show in crops of little contrast.
+    values = (np.arange(256) - mean.item()) / max(deviation.item(), 1 / np.sqrt(pixels.size))
+    cv2.LUT(pixels, values.astype(np.float32), dst=target)

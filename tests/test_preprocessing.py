@@ -46,7 +46,7 @@ def test_a_crop_does_not_depend_on_the_others(normalisation: Normalisation) -> N
 @pytest.mark.parametrize("colour", [0, 7, 255])
 def test_a_crop_of_one_colour_is_prewhitened_to_zeros(colour: int) -> None:
     crops = np.full((1, 160, 160, 3), colour, np.uint8)
-    np.testing.assert_array_equal(network_input(crops, Normalisation.PREWHITEN), 0)
+    np.testing.assert_allclose(network_input(crops, Normalisation.PREWHITEN), 0, atol=1e-9)
 
 
 def test_takes_crops_that_are_not_contiguous() -> None:
