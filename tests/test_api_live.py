@@ -340,9 +340,9 @@ async def test_limits(start_front: Front, walker: Callable[[int], bytes], monkey
         await socket.send_str(" " * 5000)
         assert await closed(socket) == 1009
     monkeypatch.setattr(live_conversation, "_CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(live_conversation, "IDLE_SECONDS", 0.3)
     async with session(front) as socket:
         assert (await ask(socket, walker(0)))["frame"] == 0
+        monkeypatch.setattr(live_conversation, "IDLE_SECONDS", 0.3)
         assert await closed(socket) == 4408
     assert front.app[GATE].pending == 0
 

@@ -142,18 +142,19 @@ async def cutting(url: str, most: int) -> AsyncIterator[str]:
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(asyncio.current_task())  # type: ignore[arg-type]
-        up_reader, up_writer = await asyncio.open_connection(there.hostname, there.port)
-        ways = (pass_on(reader, up_writer, math.inf), pass_on(up_reader, writer, most))
-        both = [asyncio.create_task(way) for way in ways]
+        ends, ways = [writer], []
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            up_reader, up_writer = await asyncio.open_connection(there.hostname, there.port)
+            ends.append(up_writer)
+            both = (pass_on(reader, up_writer, math.inf), pass_on(up_reader, writer, most))
+            ways = [asyncio.create_task(way) for way in both]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
-            for end in (writer, up_writer):
+            for end in ends:
                 end.transport.abort()
-                await asyncio.gather(end.wait_closed(), return_exceptions=True)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -25,6 +25,7 @@ from face_detection.extraction import ExtractionClient
 from face_detection.workers import State
 from feature_extraction.embedder import Embedder
 from shared import wire
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -204,11 +205,10 @@ async def test_clients_of_two_workers_see_nothing_of_the_end_of_one(
     async with asyncio.timeout(40):
         while client._workers.state(client._workers.all[0]) is not State.USABLE:
             await asyncio.sleep(0.1)
-    await asyncio.sleep(0.5)
+    await asyncio.to_thread(wait_until, lambda: metric(back.url, "extraction_crops_total") > 0)
     stop.set()
     await asyncio.gather(*clients)
     await client.close()
-    assert await asyncio.to_thread(metric, back.url, "extraction_crops_total") > 0
     assert {"usable": 2, "resting": 0, "refused": 0} in seen and seen[-1]["usable"] == 2
 
 
