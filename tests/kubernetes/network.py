@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.kubernetes_objects import Object
+from tests.kubernetes.objects import Object
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 import yaml
 
 from face_detection.app import OPERATIONS
@@ -13,31 +12,19 @@ from feature_extraction.app import create_app
 from feature_extraction.metrics import Metrics
 from shared.settings import ExtractionSettings, split_bind
 from tests.conftest import ROOT
-from tests.kubernetes_network import selects
-from tests.kubernetes_objects import (
+from tests.kubernetes.network import selects
+from tests.kubernetes.objects import (
     COMPONENT,
-    KINDS,
     Object,
     config_maps,
     containers,
     environment,
     image_environment,
     labels,
-    objects_of,
     of_kind,
     ours,
     workloads,
 )
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def objects(kind: str) -> list[Object]:
-    return objects_of(kind)
 
 
 def test_threads_are_as_many_as_the_cpus_asked_for(objects: list[Object]) -> None:

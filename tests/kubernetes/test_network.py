@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.kubernetes_network import Pod, may_connect
-from tests.kubernetes_objects import COMPONENT, KINDS, Object, labels, objects_of, of_kind, workloads
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def objects(kind: str) -> list[Object]:
-    return objects_of(kind)
+from tests.kubernetes.network import Pod, may_connect
+from tests.kubernetes.objects import COMPONENT, Object, labels, of_kind, workloads
 
 
 def network(objects: list[Object]) -> tuple[list[Object], dict[str, Pod]]:

@@ -14,9 +14,8 @@ import yaml
 from face_detection.app import VERSION
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import ROOT
-from tests.kubernetes_objects import (
+from tests.kubernetes.objects import (
     FOLDER,
-    KINDS,
     MISSING,
     SETTINGS,
     Object,
@@ -26,23 +25,12 @@ from tests.kubernetes_objects import (
     environment,
     image_environment,
     kustomize,
-    objects_of,
     of_kind,
     ours,
 )
 from tests.test_deploy import NOT_OURS
 
 SCHEMAS = "1.37"
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def objects(kind: str) -> list[Object]:
-    return objects_of(kind)
 
 
 def test_every_object_is_as_kubernetes_wants_it(objects: list[Object]) -> None:
