@@ -28,6 +28,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.RequestTooSlow: 408,
     errors.Conflict: 409,
     errors.ImageTooLarge: 413,
     errors.TooManyPixels: 413,

@@ -43,6 +43,11 @@ def post_worker_init(worker: Any) -> None:
     worker.wsgi.extensions["extraction"].load_in_background(lambda: os._exit(Arbiter.WORKER_BOOT_ERROR))
 
 
+def pre_request(worker: Any, request: Any) -> None:
+    """Wait for a front only so long: one that vanishes in the middle of its request or its answer holds a thread."""
+    request.unreader.sock.settimeout(settings.embed_timeout)
+
+
 def worker_exit(server: Any, worker: Any) -> None:
     """Answer whoever still waits."""
     application = getattr(worker, "wsgi", None)

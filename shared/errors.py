@@ -21,6 +21,7 @@ HTTP: each service maps the tree to statuses in one table of its own.
     ├── Conflict                   conflict
     │   └── SpaceMismatch          embedding_space_mismatch  embeddings that must not be compared
     ├── BodyTooLarge               body_too_large
+    ├── RequestTooSlow             request_too_slow          the body did not arrive in time
     ├── Overloaded                 overloaded                a bounded queue is full; has retry_after
     │   └── RateLimited            rate_limited              more requests than the API key allows
     ├── NotReady                   not_ready                 still loading; has retry_after
@@ -145,6 +146,12 @@ class BodyTooLarge(ServiceError):
     """The request body has more bytes than allowed."""
 
     code = "body_too_large"
+
+
+class RequestTooSlow(ServiceError):
+    """The request body did not arrive in time; nothing was changed."""
+
+    code = "request_too_slow"
 
 
 class Overloaded(ServiceError):

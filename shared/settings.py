@@ -193,7 +193,12 @@ class ExtractionSettings(Settings):
     max_queued_crops: int = Field(
         default=1024, gt=0, description="Crops that may wait; beyond it the answer is 429 with Retry-After."
     )
-    embed_timeout: float = Field(default=30.0, gt=0, description="Seconds within which a request's crops are embedded.")
+    embed_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds within which a request's crops are embedded; also the longest wait for a front that sends "
+        "or reads.",
+    )
     drain_seconds: float = Field(
         default=0.0,
         ge=0,
@@ -333,6 +338,12 @@ class FrontSettings(Settings):
         default=Path("build/web"),
         description="Folder with the files of onnxruntime-web that `/offline` runs; `python -m deploy.web_assets` "
         "fills it.",
+    )
+    body_timeout: float = Field(
+        default=20.0,
+        gt=0,
+        description="Seconds within which each MiB of a request body, or what is left of it, must arrive; beyond it "
+        "the answer is 408.",
     )
     request_timeout: float = Field(default=60.0, gt=0, description="Seconds within which a recognition must be done.")
     batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which a batch must be enrolled.")

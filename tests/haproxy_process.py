@@ -59,15 +59,18 @@ class HAProxy:
         fronts: addresses of the two fronts, host:port.
         workers: of the three extraction workers.
         log: file that gets what it writes.
+        configuration: that of the deployment, or one made of it.
     """
 
-    def __init__(self, fronts: Sequence[str], workers: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, fronts: Sequence[str], workers: Sequence[str], log: Path, configuration: Path = CONFIGURATION
+    ) -> None:
         variables = addresses(fronts, workers)
         self.fronts_url = f"http://{variables['FRONTS_BIND']}"
         self.extraction_url = f"http://{variables['EXTRACTION_BIND']}"
         self.log = log
         with log.open("ab") as opened:
-            command = [str(program()), "-f", str(CONFIGURATION)]
+            command = [str(program()), "-f", str(configuration)]
             self._process = subprocess.Popen(command, env=variables, stdout=opened, stderr=opened)
         wait_until(lambda: self._listens(), self.text)
 

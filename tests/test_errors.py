@@ -44,6 +44,7 @@ DESIGNED = {
     "Conflict": 409,
     "SpaceMismatch": 409,
     "BodyTooLarge": 413,
+    "RequestTooSlow": 408,
     "Overloaded": 429,
     "RateLimited": 429,
     "NotReady": 503,

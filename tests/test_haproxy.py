@@ -98,6 +98,8 @@ def test_the_timeouts_are_longer_than_those_of_the_services() -> None:
     front, extraction = FrontSettings(), ExtractionSettings()
     assert of_fronts > max(front.batch_timeout, front.request_timeout)
     assert of_workers > max(front.extraction_timeout, extraction.embed_timeout)
+    (client,) = re.findall(r"timeout client (\d+)s", text)
+    assert int(client) > front.body_timeout
     (stop,) = re.findall(r"hard-stop-after (\d+)s", text)
     assert int(stop) == math.ceil(extraction.embed_timeout)
 
@@ -170,6 +172,22 @@ def test_how_large_a_body_is_does_not_matter_here(balancer: HAProxy) -> None:
     size = 30 << 20
     response = requests.post(f"{balancer.fronts_url}/update-samples", data=b"x" * size, timeout=60)
     assert (response.status_code, response.text.split(" ")[1]) == (200, str(size))
+
+
+def test_a_head_that_does_not_end_is_refused_and_reaches_no_front(fronts: list[Backend], tmp_path: Path) -> None:
+    if haproxy_process.program() is None:
+        pytest.skip(haproxy_process.MISSING)
+    hasty = tmp_path / "haproxy.cfg"
+    text = CONFIGURATION.read_text()
+    assert text.count("timeout http-request 30s\n") == 1
+    hasty.write_text(text.replace("timeout http-request 30s\n", "timeout http-request 1s\n"))
+    own = [front.address for front in fronts]
+    with HAProxy(own, ["127.0.0.1:1"] * 3, tmp_path / "haproxy.log", hasty) as running:
+        address = ("127.0.0.1", urlsplit(running.fronts_url).port)
+        with socket.create_connection(address, timeout=30) as connection, connection.makefile("rb") as answer:
+            connection.sendall(b"POST /recognize HTTP/1.1\r\nHost: x\r\nX-Req")
+            assert answer.read().startswith(b"HTTP/1.1 408 ")
+    assert not any(path == "/recognize" for front in fronts for _, path, _ in front.seen)
 
 
 def test_a_live_session_goes_through(balancer: HAProxy) -> None:

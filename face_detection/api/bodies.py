@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -17,6 +17,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import TypeAdapter, ValidationError
 
+from face_detection.api.pace import arriving
 from shared.errors import BodyTooLarge, InvalidRequest
 from shared.settings import FrontSettings
 
@@ -35,16 +36,19 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 
     Raises:
         BodyTooLarge: more than ``limit`` bytes; found out before they are read when Content-Length tells.
+        RequestTooSlow: it did not arrive in time.
     """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
+    async with arriving(request.content, request.app[SETTINGS].body_timeout) as arrived:
+        async for chunk in request.content.iter_any():
+            arrived()
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            chunks.append(chunk)
     return b"".join(chunks)
 
 
@@ -53,7 +57,7 @@ async def read_json(request: web.Request, limit: int) -> Any:
 
     Raises:
         InvalidRequest: not JSON.
-        BodyTooLarge: see ``read_body``.
+        BodyTooLarge, RequestTooSlow: see ``read_body``.
     """
     return await parse_json(await read_body(request, limit))
 
@@ -74,7 +78,7 @@ async def read_urlencoded(request: web.Request, limit: int) -> list[tuple[str, s
 
     Raises:
         InvalidRequest: not a well-formed form.
-        BodyTooLarge: see ``read_body``.
+        BodyTooLarge, RequestTooSlow: see ``read_body``.
     """
     body = await read_body(request, limit)
     if len(body) > _BIG:
@@ -90,21 +94,23 @@ async def read_form(
     Raises:
         InvalidRequest: not a well-formed multipart body.
         BodyTooLarge: the form, a file or a field is too large.
+        RequestTooSlow: the form did not arrive in time.
     """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     parts: list[tuple[str, str | bytes]] = []
     room = limit
     try:
-        async for part in await request.multipart():
-            if not isinstance(part, BodyPartReader) or not part.name:
-                raise InvalidRequest("The form has a part without a name.")
-            if len(parts) >= _MAX_PARTS:
-                raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
-            is_file = part.filename is not None or part.headers.get("Content-Type", "").startswith("image/")
-            content = await _read_part(part, min(room, file_limit if is_file else field_limit))
-            room -= len(content)
-            parts.append((part.name, content if is_file else content.decode("utf-8")))
+        async with arriving(request.content, request.app[SETTINGS].body_timeout) as arrived:
+            async for part in await request.multipart():
+                if not isinstance(part, BodyPartReader) or not part.name:
+                    raise InvalidRequest("The form has a part without a name.")
+                if len(parts) >= _MAX_PARTS:
+                    raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
+                is_file = part.filename is not None or part.headers.get("Content-Type", "").startswith("image/")
+                content = await _read_part(part, min(room, file_limit if is_file else field_limit), arrived)
+                room -= len(content)
+                parts.append((part.name, content if is_file else content.decode("utf-8")))
     except (ValueError, AssertionError, RuntimeError, UnicodeDecodeError, HttpProcessingError) as error:
         # aiohttp's reader reports malformed parts with any of these.
         raise InvalidRequest("The multipart form is malformed.") from error
@@ -155,10 +161,11 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path.lstrip(".") or "body"
 
 
-async def _read_part(part: BodyPartReader, limit: int) -> bytes:
+async def _read_part(part: BodyPartReader, limit: int, arrived: Callable[[], None]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while chunk := await part.read_chunk(1 << 16):
+        arrived()
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)

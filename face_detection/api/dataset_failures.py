@@ -24,6 +24,7 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.RateLimited: 121,
     errors.InvalidRequest: 200,
     errors.BodyTooLarge: 201,
+    errors.RequestTooSlow: 202,
     errors.NotFound: 210,
     errors.Conflict: 220,
     errors.SpaceMismatch: 221,

@@ -17,6 +17,7 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.RequestTooSlow: 408,
     errors.Conflict: 409,
     errors.ImageTooLarge: 413,
     errors.TooManyPixels: 413,
@@ -58,7 +59,10 @@ def failure_response(
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return json_response(body, status, headers)
+    response = json_response(body, status, headers)
+    if isinstance(error, errors.RequestTooSlow):
+        response.force_close()  # the rest of the body may never come
+    return response
 
 
 def _word_originally(error: errors.ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:

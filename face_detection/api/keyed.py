@@ -107,7 +107,7 @@ async def _read_authorised(request: web.Request, right: Right, limit: int) -> di
     The key comes in the header or in the member ``API_KEY``.
 
     Raises:
-        InvalidRequest, BodyTooLarge: the body is malformed or too large.
+        InvalidRequest, BodyTooLarge, RequestTooSlow: the body is malformed, too large or too slow.
         Unauthorized, Forbidden, RateLimited, StorageError: see ``Access.authenticate`` and ``demand``.
     """
     header = key_text(request)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from face_detection.api import keyed_schemas as schemas
 from face_detection.api.bodies import SETTINGS, parse_json, validate
 from face_detection.api.operations import CALLER, RECOGNITION, occasion_of
+from face_detection.api.pace import leaving
 from face_detection.api.parts import read_parts
 from face_detection.enrolment import Enrolment
 from face_detection.preparation import Encoded
@@ -148,15 +149,10 @@ class _Training:
     async def _write(self, line: BaseModel, last: bool = False) -> None:
         """Write a line; a client that does not read for too long is cut off like one that is gone."""
         data = orjson.dumps(line.model_dump(mode="json", exclude_none=True)) + b"\n"
-        try:
-            async with asyncio.timeout(self._settings.request_timeout):
-                if not self.response.prepared:
-                    await self.response.prepare(self._request)
-                await (self.response.write_eof if last else self.response.write)(data)
-        except TimeoutError:
-            if self._request.transport is not None:
-                self._request.transport.abort()
-            raise ConnectionAbortedError from None
+        async with leaving(self._request, self._settings.request_timeout):
+            if not self.response.prepared:
+                await self.response.prepare(self._request)
+            await (self.response.write_eof if last else self.response.write)(data)
 
     async def _in_time(self, messages: Messages) -> AsyncIterator[schemas.StreamMessage | ServiceError]:
         seconds = self._settings.request_timeout

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.operations import CALLER, DIRECTORY, RECOGNITION, Operation, dump, json_response
+from face_detection.api.pace import leaving
 from face_detection.api.status import WEB
 from face_detection.extraction import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Right
@@ -198,8 +199,9 @@ async def recognition(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         try:
             async for chunk in file.chunks:
-                await response.write(chunk)
-        except ServiceError:
+                async with leaving(request, request.app[SETTINGS].request_timeout):
+                    await response.write(chunk)
+        except (ServiceError, ConnectionError):
             # The status has gone out already: a broken connection tells the client that the file is not complete.
             if request.transport is not None:
                 request.transport.abort()

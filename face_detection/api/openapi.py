@@ -91,7 +91,8 @@ def _responses(operation: Operation, components: dict[str, Any]) -> dict[str, An
     error = TypeAdapter(operation.failure.schema if operation.failure else schemas.ErrorAnswer)
     content = {"application/json": {"schema": _schema(error, components, "serialization")}}
     refusals = () if operation.right is None else (401, 403, 503)
-    for status in sorted({*operation.errors, *refusals, 429, 500}):
+    slow = () if operation.body is None else (408,)
+    for status in sorted({*operation.errors, *refusals, *slow, 429, 500}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     return responses
 

@@ -60,7 +60,8 @@ class Operation:
         picture_body: whether one bare picture is taken as well.
         stream_types: content types of a body that is read bit by bit, without a model; the answer is then NDJSON, of
             lines like ``answer``.
-        errors: statuses that it may answer with, beside 429, 500, and those of the check of ``right``.
+        errors: statuses that it may answer with, beside 429, 500, those of the check of ``right``, and 408 where there
+            is a ``body``.
         failure: how errors are worded; None for the service's own body.
     """
 

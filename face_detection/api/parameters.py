@@ -18,7 +18,7 @@ async def read_parameters(request: web.Request) -> dict[str, Any]:
 
     Raises:
         InvalidRequest: a parameter is given twice, or the body is malformed.
-        BodyTooLarge: see ``read_body``.
+        BodyTooLarge, RequestTooSlow: see ``read_body``.
     """
     given: list[tuple[str, Any]] = [*request.match_info.items(), *request.query.items()]
     if request.can_read_body:
