@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from psycopg.sql import SQL, Identifier
 
 from deploy.services import free_port
 from face_detection.cli import main
 from face_detection.gallery import open_gallery
-from face_detection.gallery.store import NewSample
+from face_detection.gallery.searchers import open_index
+from face_detection.gallery.store import Change, NewSample
+from face_detection.gallery.vectors import turn_to_apply
 from feature_extraction.embedder import Embedder
-from tests.gallery_samples import vectors
+from shared.models import Metric
+from shared.settings import FrontSettings
+from tests.gallery_samples import OTHER_SPACE, vectors
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def test_the_index_of_the_model_that_is_served_is_made_again(
     space = facenet.card.space(facenet.revision)
     gallery = open_gallery(postgres_url)
     for number, vector in enumerate(vectors(30, facenet.card.dimensions)):
-        gallery.store.upsert("t", [NewSample(str(number), "", None, space, vector)])
+        gallery.store.upsert("default", [NewSample(str(number), "", None, space, vector)])
     gallery.close()
     for _ in range(2):
         result = CliRunner().invoke(main, ["rebuild-search"], env=environment)
@@ -31,6 +36,51 @@ def test_the_index_of_the_model_that_is_served_is_made_again(
     with psycopg.connect(postgres_url) as connection:
         rows = connection.execute("SELECT count(*) FROM vector_indexes").fetchall()
     assert rows == [(1,)]
+
+
+def test_the_indexes_of_former_models_are_dropped(
+    environment: dict[str, str], postgres_url: str, facenet: Embedder
+) -> None:
+    space = facenet.card.space(facenet.revision)
+    gallery = open_gallery(postgres_url)
+    settings = FrontSettings(database=postgres_url, search="pgvector")
+    changes = [Change(1, "t", 1, OTHER_SPACE, vectors(1)[0])]
+    names = []
+    for former_space, metric in ((OTHER_SPACE, Metric.COSINE), (OTHER_SPACE, Metric.EUCLIDEAN)):
+        index = open_index(settings, gallery, former_space, 8, metric)
+        index.apply(changes, 0, 1)
+        index.fresh().close()
+        names.append(index.indexes.own)
+        index.close()
+
+    def drop() -> Result:
+        return CliRunner().invoke(main, ["rebuild-search", "--drop-former"], env=environment)
+
+    with gallery.turns.take(turn_to_apply(names[0])) as taken:
+        assert taken
+        result = drop()
+    assert result.exit_code == 1
+    assert result.stdout == f"Dropped the search index {names[1]}.\n"
+    assert result.stderr == f"Kept the search index {names[0]}: A service is bringing it up to date.\n"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        table = connection.execute(
+            "SELECT relname FROM pg_class WHERE relname ~ %s", (f"^vectors_{names[0]}_.{{16}}$",)
+        )
+        connection.execute(SQL("BEGIN; LOCK TABLE {}").format(Identifier(table.fetchall()[0][0])))
+        result = drop()
+        assert result.exit_code == 1 and result.stdout == ""
+        assert result.stderr == f"Kept the search index {names[0]}: The search index failed: The database is busy.\n"
+        connection.execute("ROLLBACK")
+        result = drop()
+        assert (result.exit_code, result.output) == (0, f"Dropped the search index {names[0]}.\n")
+        result = drop()
+        assert (result.exit_code, result.output) == (0, f"There is no search index but that of {space}.\n")
+        rows = connection.execute(
+            "SELECT relname FROM pg_class WHERE relname ~ '^vectors_.*' AND relkind = 'r'"
+        ).fetchall()
+        present = connection.execute("SELECT name, published FROM vector_indexes").fetchall()
+    assert len(rows) == len(present) == 1 and present[0][1]
+    gallery.close()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import numpy as np
 import psycopg
 import pytest
 
-from face_detection.gallery import open_store
 from face_detection.gallery.postgres import connections, pgvector_graphs
 from face_detection.gallery.postgres import pgvector_statements as sql
 from face_detection.gallery.postgres.pgvector import PgvectorIndex
@@ -24,6 +23,7 @@ from shared.errors import SearchUnavailable, SettingsError, StartupError
 from shared.models import Metric
 from tests.contracts.test_vector_indexes import UNIT, assert_nearest, deleted, keys_in, prepare, replay, stored
 from tests.contracts.vector_indexes import NAME, pgvector_database
+from tests.galleries import open_store
 from tests.gallery_samples import SPACE, samples, vectors
 from tests.postgres_server import PostgresServer
 
@@ -301,7 +301,7 @@ def test_processes_that_read_at_different_times_apply_at_once(url: str, open_ind
             assert early.position() == 550
             counts = "SELECT tenant, samples FROM vector_tenants ORDER BY tenant"
             assert query(url, counts) == [("t", 249), ("u", 100)]
-            change(url, "DROP TABLE vector_tenants, vector_indexes")
+            change(url, "DROP TABLE vector_removals, vector_tenants, vector_indexes")
 
 
 def test_changes_of_many_tenants_in_turn(url: str, open_index: Open) -> None:
@@ -319,7 +319,7 @@ def test_changes_of_many_tenants_in_turn(url: str, open_index: Open) -> None:
 def test_the_catalogue_is_lost_too(url: str, open_index: Open) -> None:
     index = open_index()
     replay(index, stored(vectors(20)))
-    change(url, "DROP TABLE vector_tenants, vector_indexes")
+    change(url, "DROP TABLE vector_removals, vector_tenants, vector_indexes")
     with pytest.raises(SearchUnavailable, match="made anew"):
         index.nearest("t", vectors(1), 1)
     with pytest.raises(SearchUnavailable, match="made anew"):
@@ -343,7 +343,8 @@ def test_a_gallery_and_its_index_in_one_database(postgres_url: str, open_index: 
 def test_another_database_is_not_made_a_gallery(url: str, open_index: Open) -> None:
     open_index()
     tables = query(url, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
-    assert {str(name).split("_0123")[0] for (name,) in tables} == {"vector_indexes", "vector_tenants", "vectors"}
+    own = {"vector_indexes", "vector_tenants", "vector_removals", "vectors"}
+    assert {str(name).split("_0123")[0] for (name,) in tables} == own
 
 
 def test_the_extension_has_to_be_created_by_an_administrator(
@@ -391,6 +392,8 @@ def test_addresses_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
         PgvectorIndex("postgresql://a:b@c@d/e", NAME, 8, SPACE, UNIT, 200, 0)
     with pytest.raises(StartupError, match="SEARCH_URL=postgresql://127.0.0.1:1/x cannot be opened"):
         PgvectorIndex("postgresql://127.0.0.1:1/x", NAME, 8, SPACE, UNIT, 200, 0)
+    with pytest.raises(StartupError, match="DATABASE=postgresql://127.0.0.1:1/x cannot be opened"):
+        PgvectorIndex("postgresql://127.0.0.1:1/x", NAME, 8, SPACE, UNIT, 200, 0, "DATABASE")
 
 
 def test_another_transaction_that_does_not_end(url: str, monkeypatch: pytest.MonkeyPatch, open_index: Open) -> None:

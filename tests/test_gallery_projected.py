@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import Gallery, open_gallery, projector
+from face_detection.gallery import Gallery, projector
 from face_detection.gallery.distances import prepare
 from face_detection.gallery.projected import ProjectedIndex
 from face_detection.gallery.projector import rebuild
 from face_detection.gallery.search import Neighbour
 from face_detection.gallery.store import Change
-from face_detection.gallery.vectors import Candidates
+from face_detection.gallery.vectors import Candidates, GalleryIndexes, IndexState
 from shared.errors import SearchUnavailable
 from shared.models import Metric
+from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
 from tests.waiting import wait_until
 
@@ -46,6 +47,24 @@ class Contents:
         self.position = 0
 
 
+class OnlyIndex:
+    """``GalleryIndexes`` of a gallery that never had another model."""
+
+    own = "test"
+
+    def states(self) -> Sequence[IndexState]:
+        return [IndexState(self.own, 0, leftovers=False)]
+
+    def remove(self, name: str, changes: Sequence[Change], position: int) -> None:
+        raise AssertionError(name)
+
+    def drop_leftovers(self, name: str) -> None:
+        raise AssertionError(name)
+
+    def drop(self, name: str) -> None:
+        raise AssertionError(name)
+
+
 class ScannedIndex:
     """A ``VectorIndex`` that measures every row, in whole numbers, and shows changes only after a while."""
 
@@ -53,6 +72,7 @@ class ScannedIndex:
 
     def __init__(self, server: Server, settling: float = 0.0, limit: int = 10_000) -> None:
         self.settling = settling
+        self.indexes: GalleryIndexes = OnlyIndex()
         self._server = server
         self._limit = limit
         self._own: Contents | None = None
@@ -343,6 +363,18 @@ def test_a_rebuild_that_fails_leaves_everything_as_it_was(gallery: Gallery, serv
         rebuild(gallery.store, gallery.turns, TURN, ScannedIndex(server), fail)
     assert server.published is before
     assert one.nearest("t", vectors(2), 2) == expected(gallery, vectors(2), 2)
+
+
+def test_one_process_rebuilds_at_a_time(gallery: Gallery, server: Server) -> None:
+    gallery.store.upsert("t", samples("ab"))
+
+    def again(applied: int, last: int) -> None:
+        with pytest.raises(SearchUnavailable, match="Another process"):
+            rebuild(gallery.store, gallery.turns, TURN, ScannedIndex(server))
+
+    for _ in range(2):
+        assert rebuild(gallery.store, gallery.turns, TURN, ScannedIndex(server), again) == 2
+    assert len(server.published.rows) == 2
 
 
 def test_random_changes_from_many_threads(gallery: Gallery, server: Server, searcher: Open) -> None:

@@ -9,6 +9,7 @@ from deploy.services import free_port
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.searchers import searchers, turn_of
+from face_detection.gallery.vectors import GALLERY_DIGITS
 from shared.errors import SearchUnavailable, SettingsError
 from shared.models import Metric
 from shared.settings import FrontSettings
@@ -52,6 +53,16 @@ def test_an_index_that_is_not_there_is_unavailable(
     assert "s3cret" not in caught.value.message + caplog.text
 
 
+@pytest.mark.parametrize("setting", ["DATABASE", "SEARCH_URL"])
+def test_the_setting_that_was_used_is_named(gallery: Gallery, setting: str, caplog: pytest.LogCaptureFixture) -> None:
+    url = f"postgresql://user:s3cret@127.0.0.1:{free_port()}/x"
+    open_searcher = searchers(FrontSettings(search="pgvector", **{setting.lower(): url}), gallery)
+    with pytest.raises(SearchUnavailable):
+        open_searcher(SPACE, 8, Metric.COSINE)
+    assert f"{setting}=postgresql://user@127.0.0.1" in caplog.text and "s3cret" not in caplog.text
+    assert ("SEARCH_URL" in caplog.text) == (setting == "SEARCH_URL")
+
+
 def test_spaces_galleries_and_kinds_of_vectors_are_kept_apart(gallery: Gallery) -> None:
     other = open_gallery(":memory:")
     turns = {
@@ -61,5 +72,6 @@ def test_spaces_galleries_and_kinds_of_vectors_are_kept_apart(gallery: Gallery) 
         for metric in (Metric.COSINE, Metric.EUCLIDEAN)
     }
     assert len(turns) == 8 and all(turn.startswith("search-") for turn in turns)
+    assert len({turn[: len("search-") + GALLERY_DIGITS] for turn in turns}) == 2
     assert turn_of(gallery, SPACE, Metric.COSINE) == turn_of(gallery, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
     other.close()

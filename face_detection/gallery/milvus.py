@@ -6,9 +6,8 @@ and removes the older ones of the same samples afterwards. A process that is beh
 until the next rebuild, which takes a candidate's place and misleads nobody: whoever searches reads its candidates from
 the database.
 
-How far the index is stands in rows of the same collection, written after the data, so that it comes and goes with
-them. They are versions too: primary key -n says that all changes up to n are there, and the furthest counts, so that
-nobody takes it back. What follows n is applied to a collection that is there, and to no other published meanwhile.
+How far the index is stands in rows of the same collection (``milvus_rows``), written after the data. What follows is
+applied to a collection that is there, and to no other published meanwhile.
 
 What is relied upon in Milvus 2.4 and later, as documented:
 
@@ -36,8 +35,10 @@ from face_detection.gallery import milvus_connection
 from face_detection.gallery.distances import prepare
 from face_detection.gallery.milvus_collections import LISTS, Collections, Layout
 from face_detection.gallery.milvus_connection import Connection, NoSuchCollection
+from face_detection.gallery.milvus_indexes import MilvusIndexes
+from face_detection.gallery.milvus_rows import POSITION, Rows
 from face_detection.gallery.store import Change
-from face_detection.gallery.vectors import Candidates
+from face_detection.gallery.vectors import Candidates, GalleryIndexes
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 
@@ -45,12 +46,6 @@ MAX_ROWS = 16_384
 
 _BATCH_ROWS = 4_000
 _BATCH_BYTES = 16 * 1024 * 1024
-
-_NOBODY = "*"
-"""Tenant of the rows that are positions; none can be called so (``TENANT_ID``)."""
-
-_NO_KEY = 0
-"""Their key; those of samples are at least 1."""
 
 _REPLACED = "The search index was replaced meanwhile."
 
@@ -80,7 +75,7 @@ class MilvusIndex:
 
         Args:
             url, token: see ``Connection``.
-            name: 16 hexadecimal digits that tell embedding space, metric and gallery apart.
+            name: hexadecimal digits that tell gallery, embedding space and metric apart.
             dimensions: of the vectors.
             space: whose changes are applied; a change of another removes the sample.
             metric: how vectors are compared.
@@ -91,7 +86,10 @@ class MilvusIndex:
             StartupError, SearchUnavailable: see ``Connection``.
         """
         self._connection = Connection(url, token)
-        self._collections = Collections(self._connection, name, Layout(dimensions, index, partitions, shards, replicas))
+        layout = Layout(dimensions, index, partitions, shards, replicas)
+        self._collections = Collections(self._connection, name, layout)
+        self._rows = Rows(self._connection, self._collections)
+        self.indexes: GalleryIndexes = MilvusIndexes(self._connection, name, layout)
         self._dimensions = dimensions
         self._space = space
         self._metric = metric
@@ -120,7 +118,7 @@ class MilvusIndex:
                 raise SearchUnavailable(_REPLACED)
             collection = self._collections.establish()
         try:
-            positions = self._positions(collection)
+            positions = self._rows.numbers(collection, POSITION)
             present = max(positions, default=0)
             if present < since:
                 raise SearchUnavailable(_REPLACED)
@@ -129,9 +127,7 @@ class MilvusIndex:
             for start in range(0, len(news), rows):
                 self._apply(collection, news[start : start + rows])
             if position > present:
-                nowhere = np.zeros(self._dimensions, np.float32)
-                self._write(collection, [_row(-position, _NO_KEY, _NOBODY, nowhere)])
-                self._delete(collection, [-former for former in positions])
+                self._rows.record(collection, POSITION, position, positions, self._dimensions)
         except NoSuchCollection as error:
             raise SearchUnavailable(_REPLACED) from error
         self._searched, self._known = collection, max(position, present)
@@ -175,7 +171,10 @@ class MilvusIndex:
     def publish(self) -> None:
         """See ``VectorIndex``."""
         assert self._unpublished is not None, "only what fresh() gave can be published"
-        former = self._collections.publish(self._unpublished)
+        try:
+            former = self._collections.publish(self._unpublished)
+        except NoSuchCollection as error:
+            raise SearchUnavailable(_REPLACED) from error
         self._unpublished = None
         if former is not None:
             self._collections.drop(former)
@@ -198,43 +197,11 @@ class MilvusIndex:
         here = [change for change in changes if change.space == self._space and change.vector is not None]
         if here:
             vectors = prepare(np.stack([change.vector for change in here if change.vector is not None]), self._metric)
-            pairs = zip(here, vectors, strict=True)
-            self._write(collection, [_row(new.number, new.key, new.tenant, vector) for new, vector in pairs])
-        latest = {change.key: change.number for change in changes}
-        versions = self._query(collection, f"key in {list(latest)}", ["change", "key"])
-        for version in versions:
-            latest[version["key"]] = max(latest[version["key"]], version["change"])
-        outdated = [version["change"] for version in versions if version["change"] < latest[version["key"]]]
-        self._delete(collection, outdated)
-
-    def _write(self, collection: str, rows: list[dict[str, Any]]) -> None:
-        with self._connection.client() as client:
-            client.upsert(collection, rows, timeout=milvus_connection.WRITE_TIMEOUT)
-
-    def _delete(self, collection: str, numbers: list[int]) -> None:
-        if numbers:
-            with self._connection.client() as client:
-                client.delete(collection, ids=numbers, timeout=milvus_connection.WRITE_TIMEOUT)
+            self._rows.put(collection, here, vectors)
+        self._rows.delete_outdated(collection, changes)
 
     def _position(self, collection: str) -> int:
-        return max(self._positions(collection), default=0)
-
-    def _positions(self, collection: str) -> list[int]:
-        rows = self._query(collection, f'tenant == "{_NOBODY}"', ["change"])
-        return [-row["change"] for row in rows]
-
-    def _query(self, collection: str, condition: str, fields: list[str], level: str = "Strong") -> list[dict[str, Any]]:
-        def query(client: Any) -> list[dict[str, Any]]:
-            rows: list[dict[str, Any]] = client.query(
-                collection,
-                filter=condition,
-                output_fields=fields,
-                consistency_level=level,
-                timeout=milvus_connection.READ_TIMEOUT,
-            )
-            return rows
-
-        return self._collections.read(collection, query)
+        return max(self._rows.numbers(collection, POSITION), default=0)
 
     def _search(self, collection: str, tenant: str, probes: NDArray[np.float32], k: int) -> Candidates:
         limit = min(k, MAX_ROWS)
@@ -242,7 +209,7 @@ class MilvusIndex:
         hits = self._hits(collection, ours, probes, limit)
         counted = 0  # beyond MAX_ROWS nobody can ask for more: what a search leaves out then cannot be had
         if limit < MAX_ROWS and any(len(found) < limit for found in hits):
-            counted = int(self._query(collection, ours, ["count(*)"], "Bounded")[0]["count(*)"])
+            counted = int(self._rows.query(collection, ours, ["count(*)"], "Bounded")[0]["count(*)"])
         keys = [list(dict.fromkeys(int(hit["entity"]["key"]) for hit in found)) for found in hits]
         return Candidates(keys, [len(found) < limit and len(found) >= counted for found in hits], exact=False)
 
@@ -265,7 +232,3 @@ class MilvusIndex:
             return found
 
         return self._collections.read(collection, search)
-
-
-def _row(change: int, key: int, tenant: str, vector: NDArray[np.float32]) -> dict[str, Any]:
-    return {"change": change, "key": key, "tenant": tenant, "vector": vector}

@@ -161,9 +161,28 @@ class Collections:
 
     def drop_unpublished(self) -> None:
         """Remove what killed processes left behind. One rebuild at a time may run, or it loses its collection."""
-        with self._connection.client() as client:
-            collections = client.list_collections(timeout=milvus_connection.READ_TIMEOUT)
+        present = self._present()
         published = self.published()  # afterwards, so that none that is listed has been published since
-        for collection in collections:
-            if collection.startswith(f"{self._alias}_") and collection != published:
+        for collection in present:
+            if collection != published:
                 self.drop(collection)
+
+    def drop_all(self) -> None:
+        """Remove every collection, and the alias before."""
+        try:
+            with self._connection.client() as client:
+                client.drop_alias(self._alias, timeout=milvus_connection.WRITE_TIMEOUT)
+        except NoSuchCollection:
+            pass
+        for collection in self._present():
+            self.drop(collection)
+
+    def _present(self) -> list[str]:
+        return [one for one in listed(self._connection) if one.startswith(f"{self._alias}_")]
+
+
+def listed(connection: Connection) -> list[str]:
+    """Names of all collections, whosever they are; raises SearchUnavailable when Milvus fails."""
+    with connection.client() as client:
+        collections: list[str] = client.list_collections(timeout=milvus_connection.READ_TIMEOUT)
+        return collections

@@ -12,10 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from face_detection.gallery.former import FormerIndexes
 from face_detection.gallery.overlay import Overlay
 from face_detection.gallery.store import Store
 from face_detection.gallery.turns import Turns
-from face_detection.gallery.vectors import VectorIndex
+from face_detection.gallery.vectors import VectorIndex, turn_to_rebuild
 from shared.errors import SearchUnavailable, ServiceError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Projector:
         self._index = index
         self._open_overlay = open_overlay
         self._most_overlaid = most_overlaid
+        self._former = FormerIndexes(store, turns, index)
         self._overlay: Overlay | None = None
         self._seen: deque[tuple[float, int]] = deque()  # positions of the index, and when each was seen first
         self._settled = 0
@@ -102,6 +104,8 @@ class Projector:
                 if self._look(self._index.position()):
                     self._apply()
                 pause, self._trouble = _PAUSE, ""
+                self._looked.set()
+                self._former.look()
             except ServiceError as error:
                 if not self._trouble:
                     log.warning("the search index does not follow the database: %s", error.message)
@@ -163,6 +167,7 @@ class Projector:
                 self._index.apply(changes, since, position)
                 self._look(position)
                 self._looked.set()
+                self._former.look()
 
 
 def rebuild(
@@ -178,8 +183,16 @@ def rebuild(
         The number of the last change that it has.
 
     Raises:
-        SearchUnavailable, StorageError: the index or the database failed; the present index stays.
+        SearchUnavailable, StorageError: the index or the database failed, or another process is doing the same; the
+            present index stays.
     """
+    with turns.take(turn_to_rebuild(turn)) as taken:
+        if not taken:
+            raise SearchUnavailable("Another process is making the search index again.")
+        return _rebuild(store, turns, turn, index, progress)
+
+
+def _rebuild(store: Store, turns: Turns, turn: str, index: VectorIndex, progress: Callable[[int, int], None]) -> int:
     fresh = index.fresh()
     try:
         position = _load(store, fresh, 0, progress)

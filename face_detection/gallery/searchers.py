@@ -11,7 +11,7 @@ from face_detection.gallery.distances import compares_directions
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.projected import ProjectedIndex
 from face_detection.gallery.search import OpenSearcher, Searcher
-from face_detection.gallery.vectors import VectorIndex
+from face_detection.gallery.vectors import GALLERY_DIGITS, VectorIndex, turn_to_apply
 from shared.errors import SearchUnavailable, SettingsError, StartupError
 from shared.models import Metric
 from shared.settings import FrontSettings
@@ -75,6 +75,7 @@ def open_index(settings: FrontSettings, gallery: Gallery, space: str, dimensions
             metric,
             settings.search_candidates,
             settings.search_exact_below,
+            "SEARCH_URL" if settings.search_url else "DATABASE",
         )
     from face_detection.gallery.milvus import MilvusIndex
 
@@ -95,10 +96,13 @@ def open_index(settings: FrontSettings, gallery: Gallery, space: str, dimensions
 
 def turn_of(gallery: Gallery, space: str, metric: Metric) -> str:
     """Name of the turn to bring the index for an embedding space up to date."""
-    return f"search-{_name(gallery, space, metric)}"
+    return turn_to_apply(_name(gallery, space, metric))
 
 
 def _name(gallery: Gallery, space: str, metric: Metric) -> str:
-    """16 hexadecimal digits. The vectors are the same for all metrics that compare directions."""
+    """Digits of the gallery, and as many more. The vectors are the same for all metrics that compare directions."""
     vectors = "directions" if compares_directions(metric) else "raw"
-    return hashlib.blake2b("\0".join((gallery.store.identity(), space, vectors)).encode(), digest_size=8).hexdigest()
+    return "".join(
+        hashlib.blake2b(text.encode(), digest_size=GALLERY_DIGITS // 2).hexdigest()
+        for text in (gallery.store.identity(), f"{space}\0{vectors}")
+    )

@@ -3,6 +3,9 @@
 It holds copies of the prepared vectors of one embedding space (``distances.prepare``), compares them by their Euclidean
 distance, which orders all metrics alike, and records up to which change of the database it has them. Nothing in it is
 worth a backup: it can be made again from the database.
+
+A gallery has one index for each embedding space that it has been used with. Each is brought up to date by the processes
+that use its space; when nobody does any more, the others see to it that nobody who was deleted stays in it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.gallery.store import Change
+
+GALLERY_DIGITS = 10
+"""Digits of an index's name that are the same in all indexes of a gallery."""
+
+
+def turn_to_apply(name: str) -> str:
+    """Name of the turn to bring an index up to date."""
+    return f"search-{name}"
+
+
+def turn_to_rebuild(turn: str) -> str:
+    """Name of the turn to make an index again, by that of the turn to bring it up to date."""
+    return f"{turn}-rebuild"
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,56 @@ class Candidates:
     exact: bool
 
 
+@dataclass(frozen=True)
+class IndexState:
+    """An index of a gallery as it is found.
+
+    Attributes:
+        name: hexadecimal digits, of which the first ``GALLERY_DIGITS`` are the gallery's.
+        reached: number of the change up to which nothing is in it that was deleted or replaced; None when there is
+            nothing that could be searched.
+        leftovers: whether it has parts that are not published: a rebuild makes them, or a killed one has left them.
+    """
+
+    name: str
+    reached: int | None
+    leftovers: bool
+
+
+class GalleryIndexes(Protocol):
+    """The indexes of one gallery, of all embedding spaces. Blocks; safe between threads and processes.
+
+    Every method raises SearchUnavailable when the place of the indexes cannot be reached or has failed.
+
+    Attributes:
+        own: name of the index that this process searches.
+    """
+
+    own: str
+
+    def states(self) -> Sequence[IndexState]:
+        """All of them."""
+
+    def remove(self, name: str, changes: Sequence[Change], position: int) -> None:
+        """Remove the former vectors of all samples that were deleted or replaced, then record the position.
+
+        How far the index is for those who search it stays as it is: they apply the same changes in their turn. The
+        caller has the turn to apply changes to the index (``turn_to_apply``), in which it read them: who has it
+        writes nothing that was removed meanwhile.
+
+        Args:
+            name: of the index; nothing happens when there is none.
+            changes: all after what the index has reached, in the order of their numbers.
+            position: number of the last of all changes up to which it is free of what was removed then.
+        """
+
+    def drop_leftovers(self, name: str) -> None:
+        """Remove what is not published of an index; the caller has the turn to rebuild it (``turn_to_rebuild``)."""
+
+    def drop(self, name: str) -> None:
+        """Remove an index; nothing happens when there is none. Who still uses it finds it lost."""
+
+
 class VectorIndex(Protocol):
     """Vectors of one embedding space. Blocks; safe between threads and processes.
 
@@ -41,10 +107,12 @@ class VectorIndex(Protocol):
     Attributes:
         name: what it is called in metrics and logs.
         settling: seconds after which every search sees a change that was applied.
+        indexes: this one and those of other embedding spaces.
     """
 
     name: str
     settling: float
+    indexes: GalleryIndexes
 
     def position(self) -> int:
         """Number of the change up to which all changes have been applied; 0 when the index is new or was lost."""

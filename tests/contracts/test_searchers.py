@@ -7,22 +7,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import Gallery, memory, open_gallery, projector
+from face_detection.gallery import Gallery, former, memory, projector
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.projected import ProjectedIndex
 from face_detection.gallery.search import Nearest, Neighbour, Searcher
 from face_detection.gallery.store import Store
+from face_detection.gallery.vectors import turn_to_apply
 from shared.errors import InvalidRequest, SpaceMismatch
 from shared.models import Metric
 from tests.contracts.databases import DATABASES
 from tests.contracts.vector_indexes import VECTOR_INDEXES
+from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
+from tests.waiting import wait_until
 
 OpenSearcher = Callable[..., Searcher]
 """Opens a searcher for a gallery, an embedding space, a metric and, where they are not 8, dimensions."""
@@ -53,6 +57,11 @@ class CaughtUpIndex(ProjectedIndex):
         return super().nearest(tenant, probes, k)
 
 
+def name_of(space: str, metric: Metric) -> str:
+    """What an index elsewhere is called, as one of the same gallery as those of other spaces."""
+    return "0123456789" + hashlib.blake2b(f"{space} {metric}".encode(), digest_size=5).hexdigest()
+
+
 def in_memory(index: Callable[[Store, str, Metric], Searcher]) -> Callable[[pytest.FixtureRequest], OpenSearcher]:
     return lambda request: lambda gallery, space, metric, dimensions=8: index(gallery.store, space, metric)
 
@@ -64,7 +73,7 @@ def elsewhere(kind: str, searcher: type[ProjectedIndex]) -> Callable[[pytest.Fix
         place = VECTOR_INDEXES[kind](request)
 
         def open_one(gallery: Gallery, space: str, metric: Metric, dimensions: int = 8) -> Searcher:
-            name = hashlib.blake2b(f"{space} {metric}".encode(), digest_size=8).hexdigest()
+            name = name_of(space, metric)
             index = place.open(name, dimensions, space, metric)
             return searcher(gallery.store, gallery.turns, f"search-{name}", index, space, dimensions, metric, 1_000_000)
 
@@ -191,6 +200,50 @@ def test_a_sample_that_moves_to_another_space_is_gone_from_this_one(store: Store
     store.upsert("t", [sample("a", vectors(1, 4)[0], space=OTHER_SPACE)])
     assert [n.key for n in here.nearest("t", vectors(1), 9)[0]] == [key_of(store, "t", "b")]
     assert [n.key for n in elsewhere.nearest("t", vectors(1, 4), 9)[0]] == [key_of(store, "t", "a")]
+
+
+@pytest.mark.parametrize("kind", VECTOR_INDEXES)
+def test_who_is_deleted_leaves_the_index_of_a_former_model(
+    kind: str, gallery: Gallery, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector, "_PAUSE", 0.01)
+    monkeypatch.setattr(former, "_PAUSE", 0.01)
+    monkeypatch.setattr(former, "_REST", 0.05)
+    place = VECTOR_INDEXES[kind](request)
+    names = {space: name_of(space, Metric.COSINE) for space in (SPACE, OTHER_SPACE)}
+
+    def opened(space: str, dimensions: int) -> closing[ProjectedIndex]:
+        index = place.open(names[space], dimensions, space, Metric.COSINE)
+        turn = turn_to_apply(names[space])
+        return closing(
+            ProjectedIndex(gallery.store, gallery.turns, turn, index, space, dimensions, Metric.COSINE, 1_000_000)
+        )
+
+    store = gallery.store
+    store.upsert("t", samples("abcdef"))
+    keys = {id: key_of(store, "t", id) for id in "abcdef"}
+    with opened(SPACE, 8):
+        wait_until(lambda: place.keys(names[SPACE]) == set(keys.values()))
+    store.delete("t", "a")  # while nobody serves
+    with opened(OTHER_SPACE, 4) as other:
+        wait_until(lambda: place.keys(names[SPACE]) == {keys[id] for id in "bcdef"})
+        store.delete("t", "b")
+        store.upsert("t", [sample("c", vectors(1, 4)[0], space=OTHER_SPACE)])
+        store.upsert("t", [sample("d", vectors(1, seed=7)[0])])
+        wait_until(lambda: place.keys(names[SPACE]) == {keys[id] for id in "ef"})
+        wait_until(lambda: place.keys(names[OTHER_SPACE]) == {key_of(store, "t", "c")})
+        # Fronts with either model at once.
+        with opened(SPACE, 8) as former_one:
+            near = former_one.nearest("t", vectors(1, seed=7), 9)[0]
+            assert {one.key for one in near} == {key_of(store, "t", id) for id in "def"}
+            assert near[0] == Neighbour(key_of(store, "t", "d"), 0.0)
+            wait_until(lambda: place.keys(names[SPACE]) == {key_of(store, "t", id) for id in "def"})
+            for id in "ce":
+                store.delete("t", id)
+            wait_until(lambda: place.keys(names[OTHER_SPACE]) == set())
+            wait_until(lambda: place.keys(names[SPACE]) == {key_of(store, "t", id) for id in "df"})
+            assert other.nearest("t", vectors(1, 4), 9) == [[]]
+            assert len(former_one.nearest("t", vectors(1), 9)[0]) == 2
 
 
 def test_ties_go_to_the_smaller_key(store: Store, open_searcher: OpenSearcher) -> None:

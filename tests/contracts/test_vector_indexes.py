@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.store import Change
-from face_detection.gallery.vectors import Candidates, VectorIndex
+from face_detection.gallery.vectors import Candidates, IndexState, VectorIndex
 from shared.errors import SearchUnavailable
 from shared.models import Metric
-from tests.contracts.vector_indexes import VECTOR_INDEXES, Place
+from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place
 from tests.gallery_samples import OTHER_SPACE, SPACE, vectors
 
 UNIT = Metric.TENFOLD_UNIT_EUCLIDEAN
@@ -369,6 +369,101 @@ def test_a_loss_that_nobody_noticed_leaves_no_gap(place: Place) -> None:
     assert keys_in(index) == keys_in(other) == set(range(1, 21))
 
 
+def states(index: VectorIndex) -> dict[str, IndexState]:
+    return {state.name: state for state in index.indexes.states()}
+
+
+def test_what_is_removed_leaves_the_indexes_of_other_spaces(place: Place) -> None:
+    rows = vectors(20)
+    former, present = place.open(FORMER), place.open(NAME, 4, OTHER_SPACE)
+    replay(former, stored(rows))
+    replay(present, [Change(21, "t", 21, OTHER_SPACE, rows[0, :4])])
+    changes = [
+        deleted(22, 2),
+        Change(23, "t", 3, OTHER_SPACE, vectors(1, 4)[0]),
+        Change(24, "t", 4, SPACE, rows[1]),  # by somebody who works with the former model, and is gone since
+        deleted(25, 99),
+    ]
+    assert states(present)[FORMER] == IndexState(FORMER, 20, leftovers=False)
+    for _ in range(2):
+        present.indexes.remove(FORMER, changes, 25)
+        time.sleep(former.settling)
+        assert place.keys(FORMER) == keys_in(former) == {1, *range(5, 21)}
+        assert former.position() == 20  # who comes back to it misses nothing
+        assert states(present)[FORMER].reached == 25
+    assert place.keys(NAME) == {21}
+    assert present.position() == 21
+    replay(former, [*changes, Change(26, "t", 26, SPACE, rows[2])])
+    assert place.keys(FORMER) == keys_in(former) == {1, 4, *range(5, 21), 26}
+    assert states(former) == states(present)
+    assert states(present)[FORMER].reached == 26
+
+
+def test_who_removes_and_is_behind_removes_nothing_that_is_newer(place: Place) -> None:
+    rows = vectors(6)
+    former, present = place.open(FORMER), place.open(NAME, 4, OTHER_SPACE)
+    replay(former, stored(rows[:3]))
+    late = [deleted(4, 2), Change(5, "t", 3, OTHER_SPACE, vectors(1, 4)[0])]
+    replay(former, [deleted(4, 2), Change(6, "t", 3, SPACE, rows[4])])
+    present.indexes.remove(FORMER, late, 5)
+    time.sleep(former.settling)
+    assert place.keys(FORMER) == keys_in(former) == {1, 3}
+    assert former.nearest("t", prepare(rows[4:5], UNIT), 1).keys[0][0] == 3
+    assert (former.position(), states(present)[FORMER].reached) == (6, 6)
+
+
+def test_removals_of_more_than_one_statement_takes(place: Place) -> None:
+    former, present = place.open(FORMER), place.open(NAME, 4, OTHER_SPACE)
+    replay(former, stored(vectors(2500)) + stored(vectors(10), "u", first=2501), batch=4000)
+    present.indexes.remove(FORMER, [deleted(3000 + key, key) for key in range(1, 2481)], 5480)
+    time.sleep(former.settling)
+    assert place.keys(FORMER) == set(range(2481, 2511))
+    assert (keys_in(former), keys_in(former, "u")) == (set(range(2481, 2501)), set(range(2501, 2511)))
+
+
+def test_an_index_of_another_space_is_dropped_and_can_come_back(place: Place) -> None:
+    changes = stored(vectors(9))
+    former, present = place.open(FORMER), place.open(NAME, 4, OTHER_SPACE)
+    stranger = place.open("ffffffffff000000")
+    for index in (former, stranger):
+        replay(index, changes)
+    replay(present, [Change(21, "t", 21, OTHER_SPACE, vectors(1, 4)[0])])
+    assert states(present).keys() == {NAME, FORMER}
+    former.fresh().close()
+    present.indexes.drop(FORMER)
+    present.indexes.drop("0123456789999999")
+    present.indexes.remove(FORMER, changes, 9)
+    assert states(present).keys() == {NAME}
+    assert (place.keys(FORMER), place.keys(NAME)) == (set(), {21})
+    assert keys_in(stranger) == place.keys("ffffffffff000000") == set(range(1, 10))
+    assert states(stranger).keys() == {"ffffffffff000000"}
+    assert former.position() == 0
+    replay(former, changes)
+    assert keys_in(former) == set(range(1, 10))
+
+
+def test_what_killed_rebuilds_left_is_dropped(place: Place, fresh_of: Fresh) -> None:
+    changes = stored(vectors(20))
+    former, present = place.open(FORMER), place.open(NAME, 4, OTHER_SPACE)
+    replay(present, [Change(21, "t", 21, OTHER_SPACE, vectors(1, 4)[0])])
+    replay(former, changes[:10])
+    fresh = fresh_of(former)
+    replay(fresh, changes)
+    assert place.keys(FORMER) == set(range(1, 21))
+    assert [states(present)[name].leftovers for name in (NAME, FORMER)] == [False, True]
+    present.indexes.drop_leftovers(NAME)
+    assert place.keys(FORMER) == set(range(1, 21))
+    present.indexes.drop_leftovers(FORMER)
+    assert place.keys(FORMER) == keys_in(former) == set(range(1, 11))
+    assert former.position() == 10
+    assert not any(state.leftovers for state in states(present).values())
+    with pytest.raises(SearchUnavailable):
+        fresh.apply(changes, 20, 21)
+    with pytest.raises(SearchUnavailable):
+        fresh.publish()
+    assert keys_in(former) == set(range(1, 11))
+
+
 @pytest.mark.parametrize("metric", Metric)
 @pytest.mark.parametrize("exact_below", [0, 20_000])
 def test_extreme_lengths_are_candidates(place: Place, metric: Metric, exact_below: int) -> None:
@@ -476,6 +571,9 @@ def test_a_server_that_is_away_or_dies(place: Place) -> None:
                 index.position,
                 lambda: other.nearest("t", vectors(1, 128), 1),
                 other.fresh,
+                other.indexes.states,
+                lambda: other.indexes.remove(NAME, changes, 6000),
+                lambda: other.indexes.drop(FORMER),
             ):
                 with pytest.raises(SearchUnavailable):
                     use()

@@ -19,6 +19,8 @@ from tests.milvus_server import MilvusServer
 from tests.postgres_server import PostgresServer
 
 NAME = "0123456789abcdef"
+FORMER = "0123456789fedcba"
+"""Another index of the same gallery."""
 
 
 class Open(Protocol):
@@ -41,11 +43,13 @@ class Place:
     Attributes:
         open: see ``Open``.
         lose: deletes the data of every index behind its back, as a disk or an administrator does.
+        keys: of all samples of which anything is stored for an index of that name, in parts that are not published too.
         killed: kill -9 of the server, which is back at the end of the context; None where it is no process.
     """
 
     open: Open
     lose: Callable[[], None]
+    keys: Callable[[str], set[int]]
     killed: Callable[[], AbstractContextManager[None]] | None = None
 
 
@@ -87,7 +91,15 @@ def _pgvector(request: pytest.FixtureRequest) -> Place:
             for (table,) in tables:
                 connection.execute(SQL("DROP TABLE {}").format(Identifier(table)))
 
-    return Place(open, lose, server.killed)
+    def keys(name: str) -> set[int]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            tables = connection.execute(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND starts_with(relname, %s)", (f"vectors_{name}_",)
+            ).fetchall()
+            found = [connection.execute(SQL("SELECT key FROM {}").format(Identifier(table))) for (table,) in tables]
+            return {key for cursor in found for (key,) in cursor.fetchall()}
+
+    return Place(open, lose, keys, server.killed)
 
 
 def _milvus(request: pytest.FixtureRequest) -> Place:
@@ -133,7 +145,20 @@ def _milvus(request: pytest.FixtureRequest) -> Place:
         request.addfinalizer(index.close)
         return index
 
-    return Place(open, lose, server.killed)
+    def keys(name: str) -> set[int]:
+        found: set[int] = set()
+
+        def read(client: MilvusClient) -> None:
+            client.use_database(database)
+            for collection in client.list_collections():
+                if collection.startswith(f"faces_{name}_"):
+                    rows = client.query(collection, filter="key > 0", output_fields=["key"], consistency_level="Strong")
+                    found.update(row["key"] for row in rows)
+
+        administer(read)
+        return found
+
+    return Place(open, lose, keys, server.killed)
 
 
 VECTOR_INDEXES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {

@@ -22,10 +22,11 @@ from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.pgvector_catalogue import Catalogue, Generation
 from face_detection.gallery.postgres.pgvector_extension import Version, ensure_extension
 from face_detection.gallery.postgres.pgvector_graphs import Graphs
+from face_detection.gallery.postgres.pgvector_indexes import PgvectorIndexes, translated
 from face_detection.gallery.postgres.session import Session
 from face_detection.gallery.store import Change
-from face_detection.gallery.vectors import Candidates
-from shared.errors import SearchUnavailable, StartupError, StorageError
+from face_detection.gallery.vectors import Candidates, GalleryIndexes
+from shared.errors import SearchUnavailable, StartupError
 from shared.models import Metric
 
 MAX_VISITED = 1000
@@ -55,24 +56,33 @@ class PgvectorIndex:
     settling = 0.0
 
     def __init__(
-        self, url: str, name: str, dimensions: int, space: str, metric: Metric, candidates: int, exact_below: int
+        self,
+        url: str,
+        name: str,
+        dimensions: int,
+        space: str,
+        metric: Metric,
+        candidates: int,
+        exact_below: int,
+        setting: str = "SEARCH_URL",
     ) -> None:
         """Open an index; it is made if it does not exist.
 
         Args:
             url: of the PostgreSQL database.
-            name: 16 hexadecimal digits, which tell gallery, embedding space and metric apart.
+            name: at most 20 hexadecimal digits, which tell gallery, embedding space and metric apart.
             dimensions: of the vectors.
             space: the embedding space whose samples it has.
             metric: how they are compared.
             candidates: samples that HNSW looks at closely for each probe, at most ``MAX_VISITED``.
             exact_below: a tenant with fewer samples is searched exactly.
+            setting: where the URL comes from, for messages.
 
         Raises:
             SettingsError: the URL cannot be understood.
             StartupError: the database cannot be used, or does not have pgvector.
         """
-        self._same = (url, name, dimensions, space, metric, candidates, exact_below)
+        self._same = (url, name, dimensions, space, metric, candidates, exact_below, setting)
         self._dimensions = dimensions
         self._space = space
         self._metric = metric
@@ -87,7 +97,8 @@ class PgvectorIndex:
             self._version = ensure_extension(session)
             self._known = self._catalogue.create(session)
 
-        self._connections = Connections(url, prepare_database, "SEARCH_URL")
+        self._connections = Connections(url, prepare_database, setting)
+        self.indexes: GalleryIndexes = PgvectorIndexes(self._connections, name)
         self._half = self._version.graph(dimensions, compares_directions(metric))
         self._graphs = Graphs(self._connections, self._catalogue, dimensions, self._half, exact_below)
 
@@ -175,12 +186,12 @@ class PgvectorIndex:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        with _translated(), self._connections.reading() as session:
+        with translated(), self._connections.reading() as session:
             yield session
 
     @contextmanager
     def _patient(self) -> Iterator[Session]:
-        with _translated(), self._connections.patient() as session:
+        with translated(), self._connections.patient() as session:
             session.execute("SET lock_timeout = 0")
             yield session
 
@@ -263,13 +274,3 @@ class PgvectorIndex:
         if [row[0] for row in still.fetchall()] != [generation]:
             return None
         return [[row[0] for row in cursor.fetchall()] for cursor in cursors]
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except SearchUnavailable:
-        raise
-    except StorageError as error:
-        raise SearchUnavailable(f"The search index failed: {error.message}") from error

@@ -25,7 +25,7 @@ class Catalogue:
     """The generations of one index; every method works in the session that it is given.
 
     Args:
-        name: of the index, 16 hexadecimal digits.
+        name: of the index, at most 20 hexadecimal digits.
         dimensions: of its vectors.
     """
 
@@ -66,7 +66,7 @@ class Catalogue:
 
     def create(self, session: Session) -> Generation:
         """The same within the caller's transaction, where others wait who do it too."""
-        self._take_turn(session)
+        take_turn(session)
         session.execute(sql.CREATE_CATALOGUE)
         known = self.published(session)
         if known is None:
@@ -78,7 +78,7 @@ class Catalogue:
         """A new generation that nobody searches, instead of any that was left over."""
         self.ensure(session)
         with session.transaction():
-            self._take_turn(session)
+            take_turn(session)
             session.execute(sql.REMOVE_UNPUBLISHED, (self._name,))
             new = self._add(session, published=False)
         self.sweep(session)
@@ -87,7 +87,7 @@ class Catalogue:
     def publish(self, session: Session, generation: str) -> bool:
         """Make a generation the one that is searched; whether it was still there."""
         with session.transaction():
-            self._take_turn(session)
+            take_turn(session)
             # Whoever applies changes to the former one ends first.
             session.execute(sql.REMOVE_PUBLISHED, (self._name,))
             published = session.execute(sql.PUBLISH, (generation,)).rowcount == 1
@@ -103,13 +103,7 @@ class Catalogue:
 
     def sweep(self, session: Session) -> None:
         """Drop the tables of generations that are gone, but for those that somebody is still building an index of."""
-        for (table,) in session.execute(sql.ORPHANS, {"name": self._name}).fetchall():
-            try:
-                with session.transaction():
-                    session.execute("SET LOCAL lock_timeout = '500ms'")
-                    session.execute(sql.drop_table(table))
-            except psycopg.errors.LockNotAvailable:
-                continue  # the next sweep drops it
+        sweep(session, self._name)
 
     def _add(self, session: Session, published: bool) -> Generation:
         generation = secrets.token_hex(8)
@@ -117,6 +111,18 @@ class Catalogue:
         session.execute(sql.create_table(self.table(generation), self._dimensions))
         return Generation(generation, 0)
 
-    @staticmethod
-    def _take_turn(session: Session) -> None:
-        session.execute("SELECT pg_advisory_xact_lock(%s::bigint)", (_LOCK,))
+
+def take_turn(session: Session) -> None:
+    """Wait for the turn to add or remove generations, which lasts until the transaction ends."""
+    session.execute("SELECT pg_advisory_xact_lock(%s::bigint)", (_LOCK,))
+
+
+def sweep(session: Session, name: str) -> None:
+    """Drop the tables of an index that are not in the catalogue, but for those that somebody is still working on."""
+    for (table,) in session.execute(sql.ORPHANS, {"name": name}).fetchall():
+        try:
+            with session.transaction():
+                session.execute("SET LOCAL lock_timeout = '500ms'")
+                session.execute(sql.drop_table(table))
+        except psycopg.errors.LockNotAvailable:
+            continue  # the next sweep drops it

@@ -29,6 +29,10 @@ CREATE_CATALOGUE = """
         samples bigint NOT NULL,
         PRIMARY KEY (generation, tenant)
     );
+    CREATE TABLE IF NOT EXISTS vector_removals (
+        generation text COLLATE "C" PRIMARY KEY REFERENCES vector_indexes ON DELETE CASCADE,
+        position bigint NOT NULL
+    );
 """
 
 # A row whose table is gone is an index that was lost.
@@ -63,6 +67,31 @@ ORPHANS = """
         )
 """
 """Tables of generations that are no longer in the catalogue."""
+
+STATES = """
+    WITH tables AS (
+        SELECT relname, split_part(relname, '_', 2) AS name, split_part(relname, '_', 3) AS generation FROM pg_class
+        WHERE relkind = 'r' AND pg_table_is_visible(pg_class.oid) AND starts_with(relname, 'vectors_' || %s)
+    )
+    SELECT name, max(greatest(indexes.position, removals.position)) FILTER (WHERE published),
+        bool_or(published IS NOT TRUE)
+    FROM tables LEFT JOIN vector_indexes AS indexes USING (name, generation)
+        LEFT JOIN vector_removals AS removals USING (generation)
+    GROUP BY name
+"""
+"""The indexes of a gallery by what they are called, as in ``IndexState``."""
+
+RECORD_REMOVALS = """
+    INSERT INTO vector_removals (generation, position) VALUES (%s, %s)
+    ON CONFLICT (generation) DO UPDATE SET position = greatest(vector_removals.position, excluded.position)
+"""
+
+TABLES = """
+    SELECT relname FROM pg_class
+    WHERE relkind = 'r' AND pg_table_is_visible(pg_class.oid) AND starts_with(relname, 'vectors_' || %s || '_')
+"""
+
+REMOVE_ALL = "DELETE FROM vector_indexes WHERE name = %s"
 
 COUNT = """
     INSERT INTO vector_tenants (generation, tenant, samples)
