@@ -41,7 +41,7 @@ from tests.postgres_server import MISSING, PostgresServer, programs
 NAMES = ("memory", "pgvector", "milvus")
 CANDIDATES = (100, 200, 400, 1000)
 BATCH = 1000
-TENANT = "t"
+TENANT = "default"
 _TOLERANCE = 1e-5
 _WARM = 50
 _LONGEST = 20.0

@@ -8,16 +8,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient
+from numpy.typing import NDArray
 
-from face_detection.api.operations import ACCESS
+from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE
 from face_detection.app import OPERATIONS
 from face_detection.gallery import open_gallery
-from face_detection.gallery.directory import MAX_INTEGER, Right
+from face_detection.gallery.directory import MAX_INTEGER, Right, TenantSettings
+from feature_extraction.embedder import Embedder
 from shared.errors import SettingsError
-from shared.settings import FrontSettings
-from tests.conftest import Front
+from shared.settings import ExtractionSettings, FrontSettings
+from tests.conftest import Front, ServeExtraction
 
 DEFAULTS = {"min_distance": None, "rule": "nearest", "neighbours": 5, "keep_crops": False, "event_days": None}
 
@@ -214,6 +217,49 @@ async def test_tenants_do_not_see_one_another(
     await chief("DELETE", "/clear-samples")
     await operator("DELETE", "/companies/1042")
     await chief("GET", "/people", status=401)
+
+
+class Interrupted:
+    """The real model; while it computes, something happens."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._embedder, name)
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.meanwhile()
+        return self._embedder.embed(crops)
+
+
+async def test_nobody_is_enrolled_in_a_company_that_is_deleted_meanwhile(
+    start_front: Front,
+    serve_extraction: ServeExtraction,
+    extraction_settings: ExtractionSettings,
+    facenet: Embedder,
+    photos: Path,
+    data_uri: Callable[[Path | bytes], str],
+) -> None:
+    embedder = Interrupted(facenet)
+    front = await start_front(extraction_url=serve_extraction(extraction_settings, embedder))
+    access, directory = front.app[ACCESS], front.app[DIRECTORY]
+    access.create_key("default", "op", [Right.ADMIN])
+    image = data_uri(photos / "obama.jpg")
+    for path, body in [
+        ("/update-samples", [{"id": "a", "name": "A", "image": image}]),
+        ("/people/a/photos", {"images": [image]}),
+        ("/face", {"image": image, "unique_args": {}}),
+    ]:
+        directory.create_tenant("1042", "Acme", TenantSettings(keep_crops=True))
+        _, text = access.create_key("1042", "reception", [Right.ENROL])
+        embedder.meanwhile = lambda: directory.delete_tenant("1042")
+        response = await front.post(path, json=body, headers={"X-API-Key": text})
+        assert (response.status, "There is no such company." in await response.text()) == (404, True)
+    directory.create_tenant("1042", "Another", TenantSettings())
+    people = front.app[PEOPLE]
+    assert await people.count("1042") == len(await people.events("1042", 10, None, None, None)) == 0
 
 
 async def test_every_operation_asks_for_its_right(operator: Api) -> None:

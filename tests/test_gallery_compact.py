@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import memory, open_store
+from face_detection.gallery import memory
 from face_detection.gallery.compact import Block, Probes, Products, Shortlist
 from face_detection.gallery.distances import prepare
 from face_detection.gallery.memory import MemoryIndex
 from shared.models import Metric
+from tests.galleries import open_store
 from tests.gallery_samples import SPACE, brute_force, sample, vectors
 
 NOBODY = np.empty(0, np.intp)

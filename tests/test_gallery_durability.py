@@ -16,20 +16,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from face_detection.gallery import open_gallery, open_store
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.store import NewSample
 from shared.models import Metric
 from tests.conftest import ROOT
+from tests.galleries import open_gallery, open_store
 from tests.gallery_samples import SPACE, ids_of, vectors
 
 BATCH = 50
 
 WRITER = f"""
 import sys
-from face_detection.gallery import open_gallery, open_store
-from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from tests.galleries import open_store
 from tests.gallery_samples import samples
 
 store = open_store(sys.argv[1])
@@ -44,8 +43,7 @@ while True:
 
 APPENDER = """
 import sys
-from face_detection.gallery import open_gallery, open_store
-from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from tests.galleries import open_store
 from tests.gallery_samples import samples
 
 store = open_store(sys.argv[1])

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import memory, open_store, snapshot
+from face_detection.gallery import memory, snapshot
 from face_detection.gallery.distances import prepare
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.store import Change, Store
 from shared.errors import StorageError
 from shared.models import Metric
+from tests.galleries import open_store
 from tests.gallery_samples import SPACE, brute_force, sample, vectors
 
 

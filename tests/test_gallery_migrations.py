@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from face_detection.gallery import migrations, open_gallery, open_store
+from face_detection.gallery import migrations, open_gallery
 from face_detection.gallery.store import Person
 from shared.errors import StartupError
+from tests.galleries import open_store
 from tests.gallery_samples import SPACE, ids_of, samples, vectors
 
 
@@ -70,7 +71,7 @@ def test_samples_of_the_first_release_become_people(tmp_path: Path, monkeypatch:
     path = tmp_path / "gallery.db"
     with monkeypatch.context() as first_release:
         first_release.setattr(migrations, "STEPS", migrations.STEPS[:1])
-        open_store(str(path)).close()
+        open_gallery(str(path)).close()
     row = "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     vector = vectors(1)[0]
     with closing(sqlite3.connect(path)) as connection, connection:

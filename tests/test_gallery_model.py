@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numpy.typing import NDArray
 
-from face_detection.gallery import open_store
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.store import Change
 from shared.models import Metric
+from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, ids_of, key_of, sample
 
 TENANTS = ("t", "u", "v")

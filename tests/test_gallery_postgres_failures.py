@@ -14,7 +14,6 @@ import numpy as np
 import psycopg
 import pytest
 
-from face_detection.gallery import open_gallery, open_store
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.postgres import connections, session
@@ -23,6 +22,7 @@ from face_detection.gallery.store import NewSample, Store
 from shared.errors import StartupError, StorageError, StorageUnavailable
 from shared.models import Metric
 from tests import test_gallery_durability as durability
+from tests.galleries import open_gallery, open_store
 from tests.gallery_samples import SPACE, ids_of, samples, vectors
 from tests.postgres_server import PostgresServer
 

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 
 from face_detection.access import Access
-from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right
 from face_detection.gallery.store import Store
 from shared.errors import QuotaExceeded, RateLimited, StorageUnavailable
 from tests.conftest import Front
+from tests.galleries import open_gallery
 from tests.gallery_samples import samples
 from tests.postgres_server import PostgresServer
 

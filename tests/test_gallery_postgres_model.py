@@ -8,10 +8,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from face_detection.gallery import open_store
 from face_detection.gallery.memory import MemoryIndex
 from shared.models import Metric
 from tests import test_gallery_model
+from tests.galleries import open_store
 from tests.gallery_samples import SPACE
 from tests.postgres_server import TEMPLATE, PostgresServer
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from face_detection.gallery import open_store
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.recall import MOST_ANSWERS, RecallCheck
 from face_detection.gallery.search import Nearest, Neighbour
 from face_detection.gallery.store import Store
 from shared.models import Metric
+from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, sample, samples, vectors
 from tests.waiting import wait_until
 

@@ -72,6 +72,16 @@ async def test_old_events_are_purged(gallery: Gallery, journal: Journal) -> None
     assert count(gallery, "long") == 1
 
 
+async def test_what_waits_for_a_tenant_that_is_deleted_is_dropped_alone(gallery: Gallery, journal: Journal) -> None:
+    for tenant in ("long", "default"):
+        journal.note(tenant, EventKind.UNKNOWN, None, None, Occasion(), b"jpeg")
+    gallery.store.clear("long")
+    gallery.directory.delete_tenant("long")
+    await journal.flush()
+    gallery.directory.create_tenant("long", "another", TenantSettings())
+    assert [count(gallery, tenant) for tenant in ("default", "long")] == [1, 0]
+
+
 async def test_what_waits_is_written_at_the_end(gallery: Gallery, journal: Journal) -> None:
     journal.note("default", EventKind.UNKNOWN, None, None, Occasion())
     await journal.close()

@@ -17,11 +17,12 @@ from aiohttp.test_utils import TestClient
 
 from face_detection.api import dataset
 from face_detection.api.operations import ACCESS, DIRECTORY, RECOGNITION
-from face_detection.gallery import open_store, sqlite_writing
+from face_detection.gallery import sqlite_writing
 from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.gallery.store import Description, NewSample, Sample, Store
 from shared.errors import NotFound
 from tests.conftest import Front
+from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, sample, vectors
 
 IDS = [f"p{i}" for i in range(6)]
@@ -292,9 +293,9 @@ async def test_what_belongs_to_another_model_is_not_there(front: TestClient, sto
 async def test_other_tenants_are_not_seen(front: TestClient, store: Store, space: str, front_settings: Any) -> None:
     store.upsert("default", [sample("a", vectors(1, 128)[0], space=space)])
     access = front.app[ACCESS]
-    front.app[DIRECTORY].create_tenant("t", "T", TenantSettings(min_distance=7.25))
-    store.upsert("t", [sample("b", vectors(1, 128)[0], space=space)])
-    _, key = access.create_key("t", "k", [Right.ENROL])
+    front.app[DIRECTORY].create_tenant("1042", "T", TenantSettings(min_distance=7.25))
+    store.upsert("1042", [sample("b", vectors(1, 128)[0], space=space)])
+    _, key = access.create_key("1042", "k", [Right.ENROL])
     response = await front.get("/faces/sync", headers={"X-API-Key": key})
     (entry,) = await response.json()
     assert (entry["faceId"], entry["personId"], response.headers["X-Threshold"]) == (1, "b", "7.25")

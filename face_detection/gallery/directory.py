@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from shared.errors import InvalidRequest
 
 DEFAULT_TENANT = "default"
+UNKNOWN_TENANT = "There is no such company."
 
 MAX_ENTRIES = 10_000
 """Most keys, most sectors and most devices of one tenant; lists are answered whole."""
@@ -230,7 +231,7 @@ class Directory(Protocol):
         """
 
     def delete_tenant(self, id: str) -> None:
-        """Delete a tenant with its keys, sectors, devices and events.
+        """Delete a tenant with its keys, sectors, devices and events; nothing is stored for it afterwards.
 
         Raises:
             Conflict: it still has people, it has the installation's only keys, or it is the default one.

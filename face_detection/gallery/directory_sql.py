@@ -12,6 +12,7 @@ from face_detection.gallery import directory_statements as sql
 from face_detection.gallery.directory import (
     DEFAULT_TENANT,
     MAX_ENTRIES,
+    UNKNOWN_TENANT,
     ApiKey,
     Device,
     Right,
@@ -181,7 +182,7 @@ class SQLDirectory:
 def _get_tenant(connection: Connection, id: str) -> Tenant:
     rows = connection.execute(sql.TENANT, {"id": id}).fetchall()
     if not rows:
-        raise NotFound("There is no such company.")
+        raise NotFound(UNKNOWN_TENANT)
     return _tenant(*rows[0])
 
 

@@ -74,7 +74,7 @@ class EventLog(Protocol):
     def append(self, events: Sequence[tuple[str, NewEvent]]) -> None:
         """Log events of tenants in one transaction.
 
-        Those of people who are gone are dropped, as if they had been deleted with them.
+        Those of people and of tenants who are gone are dropped, as if they had been deleted with them.
         """
 
     def page(

@@ -17,7 +17,9 @@ ADD = """
     SELECT :tenant, 1 + coalesce((SELECT max(number) FROM events WHERE tenant = :tenant), 0), :at, :kind,
         (SELECT key FROM people WHERE tenant = :tenant AND id = :person),
         :distance, :api_key, :device, :latitude, :longitude, :crop
-    WHERE CAST(:person AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM people WHERE tenant = :tenant AND id = :person)
+    WHERE EXISTS (SELECT 1 FROM tenants WHERE id = :tenant) AND (
+        CAST(:person AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM people WHERE tenant = :tenant AND id = :person)
+    )
 """
 
 _EVENTS = """

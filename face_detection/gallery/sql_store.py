@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from face_detection.gallery.directory import UNKNOWN_TENANT
 from face_detection.gallery.store import Description, NewSample, Sample, Vector
-from shared.errors import QuotaExceeded
+from shared.errors import NotFound, QuotaExceeded
 
 
 class Transaction(Protocol):
@@ -16,9 +17,11 @@ class Transaction(Protocol):
 
     Attributes:
         change: number of the last change.
+        has_tenant: whether the directory knows the tenant, who then stays until the end of the transaction.
     """
 
     change: int
+    has_tenant: bool
 
     def count(self) -> int:
         """How many samples the tenant has by now."""
@@ -108,7 +111,10 @@ class SQLStore(ABC):
 
     @contextmanager
     def _writing(self, tenant: str, quota: int | None) -> Iterator[Transaction]:
+        """A transaction that adds something, which nobody would own if there were no tenant."""
         with self._transaction(tenant) as transaction:
+            if not transaction.has_tenant:  # it may have been deleted since the request was let in
+                raise NotFound(UNKNOWN_TENANT)
             yield transaction
             if quota is not None and transaction.count() > quota:
                 raise QuotaExceeded(f"The gallery would have more than the {quota} samples that the API key allows.")

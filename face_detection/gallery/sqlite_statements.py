@@ -50,6 +50,8 @@ LAST_CHANGE = "SELECT coalesce(max(change), 0) FROM samples"
 
 IDENTITY = "SELECT id FROM gallery"
 
+HAS_TENANT = "SELECT EXISTS (SELECT 1 FROM tenants WHERE id = ?)"
+
 LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM samples WHERE tenant = ?"
 
 LAST_REVISION = "SELECT coalesce(max(revision), 0) FROM samples WHERE tenant = ?"

@@ -21,6 +21,7 @@ class Transaction:
         now = datetime.now(UTC)
         self._connection = connection
         self.change = number_of(connection, sql.LAST_CHANGE)
+        self.has_tenant = bool(number_of(connection, sql.HAS_TENANT, tenant))
         self._tenant = tenant
         self._now = now.isoformat(timespec="milliseconds")
         self._number = number_of(connection, sql.LAST_NUMBER, tenant)

@@ -201,6 +201,7 @@ class Store(Protocol):
             The number of the last change.
 
         Raises:
+            NotFound: the directory knows no such tenant, as when it was deleted a moment ago.
             SpaceMismatch: a vector has not the dimensions that its space has in this database.
             QuotaExceeded: see ``quota``.
         """
@@ -212,7 +213,7 @@ class Store(Protocol):
         theirs.
 
         Raises:
-            SpaceMismatch, QuotaExceeded: see ``upsert``.
+            NotFound, SpaceMismatch, QuotaExceeded: see ``upsert``.
         """
 
     def replace(
@@ -264,10 +265,7 @@ class Store(Protocol):
     def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
         """At most ``limit`` (≥ 1) people whose ids come after ``after``; None starts at the first.
 
-        Args:
-            tenant: whose people.
-            limit, after: see above.
-            text: only those with it in their id or name; ASCII letters match in either case.
+        With ``text`` only those who have it in their id or name; ASCII letters match in either case.
         """
 
     def count(self, tenant: str, space: str | None = None) -> int:

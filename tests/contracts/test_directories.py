@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -27,6 +30,7 @@ from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from shared.errors import Conflict, InvalidRequest, NotFound, StorageError
 from tests.contracts.databases import DATABASES
 from tests.gallery_samples import sample
+from tests.waiting import wait_until
 
 HOSTILE = "'; DROP TABLE tenants--"
 
@@ -321,6 +325,79 @@ def test_a_tenant_cannot_have_any_number_of_things(directory: Directory, monkeyp
     directory.put_sector(Sector("1042", 2, "renamed"))
     directory.put_device(Device("default", 1, "of another"))
     assert len(directory.keys()) == len(directory.sectors("1042")) == len(directory.devices("1042")) == 2
+
+
+class Writer(threading.Thread):
+    """Writes for a tenant again and again, whether it exists or not, and counts what becomes of it.
+
+    It pauses for several times as long as it writes, so that whoever deletes the tenant gets a turn.
+    """
+
+    def __init__(self, write: Callable[[], object], stop: threading.Event) -> None:
+        super().__init__()
+        self._write = write
+        self._stop_now = stop
+        self.stored = self.refused = 0
+
+    def run(self) -> None:
+        took = 0.0
+        while not self._stop_now.wait(random.uniform(0, 12) * took):
+            started = time.monotonic()
+            try:
+                self._write()
+                self.stored += 1
+            except NotFound:
+                self.refused += 1
+            took = time.monotonic() - started
+
+
+def wait_for_calls(writers: Sequence[Writer], calls: int, count: Callable[[Writer], int]) -> None:
+    """Wait until each writer counts so many more."""
+    wanted = [count(writer) + calls for writer in writers]
+    wait_until(lambda: all(count(writer) >= least for writer, least in zip(writers, wanted, strict=True)))
+
+
+def delete_whoever_is_there(gallery: Gallery, tenant: str) -> None:
+    """Delete a tenant that is being written to."""
+    while True:
+        gallery.store.clear(tenant)
+        with suppress(Conflict):  # somebody was stored since
+            return gallery.directory.delete_tenant(tenant)
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_nothing_is_left_of_deleted_tenants_that_others_write_to(kind: str, request: pytest.FixtureRequest) -> None:
+    """What was let in before the deletion is stored before it, or not at all."""
+    database = DATABASES[kind](request)
+    gallery = open_gallery(database)
+    others = [gallery if database == ":memory:" else open_gallery(database) for _ in range(2)]
+    events = [("7", NewEvent(1, EventKind.RECOGNISED, person, None, Occasion(), b"jpeg")) for person in (None, "a")]
+    stop = threading.Event()
+    writers = [
+        Writer(lambda: others[0].store.upsert("7", [sample("a")]), stop),
+        Writer(lambda: others[1].store.add("7", [sample("a"), sample("b")]), stop),
+        Writer(lambda: others[0].events.append(events), stop),
+        Writer(lambda: others[1].events.append(events), stop),
+    ]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(10):
+            gallery.directory.create_tenant("7", "Seven", TenantSettings())
+            wait_for_calls(writers, 2, lambda writer: writer.stored)
+            assert gallery.store.count("7") > 0 and len(gallery.events.page("7", 1)) == 1
+            delete_whoever_is_there(gallery, "7")
+            # The first call may have been done before the deletion; the second one was not.
+            wait_for_calls(writers, 2, lambda writer: writer.stored + writer.refused)
+            assert list(gallery.store.page("7", 1).people) == list(gallery.events.page("7", 1)) == []
+            assert gallery.store.count("7") == 0
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+        for one in {*others, gallery}:
+            one.close()
+    assert [writer.refused > 0 for writer in writers] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("kind", ["sqlite file", "postgresql"])

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery import Gallery
+from face_detection.gallery.directory import TenantSettings
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from shared.errors import InvalidRequest, NotFound, StorageError
 from tests.contracts.databases import DATABASES
+from tests.galleries import open_gallery
 from tests.gallery_samples import samples
 
 HERE = Occasion("key", 7, -3.7, 38.5)
@@ -75,6 +77,18 @@ def test_events_of_people_who_are_gone_are_dropped(gallery: Gallery) -> None:
     gallery.store.delete("t", "a")
     gallery.events.append([("t", seen("a")), ("t", seen("b"))])
     assert [event.person for event in gallery.events.page("t", 10)] == ["b"]
+
+
+def test_events_of_tenants_who_are_gone_are_dropped(gallery: Gallery) -> None:
+    gallery.events.append([("v", seen(None))])
+    gallery.directory.delete_tenant("v")
+    gone = [("v", seen(None, 2, b"jpeg")), ("v", seen("a", 2)), ("nobody", seen(None, 2))]
+    gallery.events.append([*gone, ("t", seen("a", 3)), *gone, ("u", seen("a", 4))])
+    assert [event.at for tenant in "tu" for event in gallery.events.page(tenant, 10)] == [3, 4]
+    gallery.directory.create_tenant("v", "V", TenantSettings())
+    assert list(gallery.events.page("v", 10)) == list(gallery.events.page("nobody", 10)) == []
+    gallery.events.append([("v", seen(None, 5))])
+    assert [event.at for event in gallery.events.page("v", 10)] == [5]
 
 
 def test_purging(gallery: Gallery) -> None:

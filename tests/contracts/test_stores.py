@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from face_detection.gallery import open_store
 from face_detection.gallery.store import Description, Sample, Store, Tombstone
 from shared.errors import InvalidRequest, NotFound, QuotaExceeded, SpaceMismatch, StorageError
 from tests.contracts.databases import DATABASES
+from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, ids_of, sample, samples, vectors
 
 
@@ -298,6 +298,19 @@ def test_a_refused_batch_changes_nothing(store: Store) -> None:
     assert ids_of(store, "t") == ["a"]
     assert store.last_change() == 1
     store.upsert("t", [sample("c", vectors(1, 3)[0], space=OTHER_SPACE)])
+
+
+def test_nobody_is_stored_for_a_tenant_that_does_not_exist(store: Store) -> None:
+    for call in (
+        lambda: store.upsert("nobody", samples("a")),
+        lambda: store.upsert("nobody", samples("a"), quota=0),
+        lambda: store.add("nobody", samples("ab")),
+        lambda: store.add("T", samples("a")),
+    ):
+        with pytest.raises(NotFound, match=r"^There is no such company\.$"):
+            call()
+    assert (store.last_change(), store.count("nobody"), list(store.page("nobody", 1).people)) == (0, 0, [])
+    store.upsert("t", [sample("a", vectors(1, 3)[0])])  # no dimensions were taken down for the space either
 
 
 def test_text_that_is_not_unicode_is_refused(store: Store) -> None:

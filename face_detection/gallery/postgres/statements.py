@@ -70,7 +70,8 @@ PUT_TENANT = """
 LAST = """
     SELECT counter.change,
         coalesce((SELECT max(number) FROM samples WHERE tenant = %(tenant)s), 0),
-        coalesce((SELECT max(revision) FROM samples WHERE tenant = %(tenant)s), 0)
+        coalesce((SELECT max(revision) FROM samples WHERE tenant = %(tenant)s), 0),
+        EXISTS (SELECT 1 FROM tenants WHERE id = %(tenant)s)
     FROM counter
 """
 

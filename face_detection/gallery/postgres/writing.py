@@ -24,7 +24,10 @@ class Transaction:
         now = datetime.now(UTC)
         self._connection = connection
         self.change: int
-        ((self.change, self._number, last),) = connection.execute(sql.LAST, {"tenant": tenant}).fetchall()
+        self.has_tenant: bool
+        ((self.change, self._number, last, self.has_tenant),) = connection.execute(
+            sql.LAST, {"tenant": tenant}
+        ).fetchall()
         self._first_change = self.change
         self._tenant = tenant
         self._now = now.isoformat(timespec="milliseconds")
