@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from face_detection.gallery.directory import DEFAULT_TENANT, ApiKey, Directory, Right, StoredKey
+from face_detection.gallery.directory import DEFAULT_TENANT, UNKNOWN_TENANT, ApiKey, Directory, Right, StoredKey
 from face_detection.gallery.rates import ProcessRateLimits, RateLimits
 from shared.errors import Forbidden, InvalidRequest, NotFound, RateLimited, Unauthorized
 
@@ -37,7 +37,6 @@ _ANONYMOUS = frozenset({Right.RECOGNISE, Right.ENROL})
 
 _NEEDS_KEY = "This needs an API key."
 _NOT_VALID = "The API key is not valid."
-_NO_COMPANY = "There is no such company."
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class Access:
             if caller.tenant == tenant:
                 return caller
             if not caller.operator:
-                raise NotFound(_NO_COMPANY)
+                raise NotFound(UNKNOWN_TENANT)
             self._directory.tenant(tenant)
             return replace(caller, tenant=tenant)
         if not self._directory.any_key():

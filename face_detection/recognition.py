@@ -111,6 +111,7 @@ class Recognition:
             What became of each enrolment, in order.
 
         Raises:
+            NotFound: there is no such tenant, or it was deleted meanwhile.
             ExtractionError, Overloaded, StorageError, QuotaExceeded, DeadlinePassed: nothing was stored.
         """
         async with self._deadline(self._settings.batch_timeout):

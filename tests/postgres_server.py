@@ -18,6 +18,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from tests.server_process import ServerProcess
+from tests.waiting import wait_until
 
 MISSING = "needs a PostgreSQL server: pip install -r requirements-dev.txt (pgserver), or apt-get install postgresql"
 
@@ -100,6 +101,15 @@ class PostgresServer(ServerProcess):
             assert time.monotonic() < deadline, (self._folder / "log").read_text()[-2000:]
             time.sleep(0.05)
 
+    def kill(self) -> None:
+        """See ``ServerProcess``. The processes of its connections answer until they notice, which is waited for."""
+        children = self._children()
+        super().kill()
+        wait_until(lambda: not any(map(_runs, children)))
+
+    def _children(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
     def _launch(self) -> None:
         command = [self._programs / "postgres", "-D", self.data, "-p", str(self.port), "-k", self._folder]
         with (self._folder / "log").open("ab") as log:
@@ -117,7 +127,7 @@ class PostgresServer(ServerProcess):
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Halt it and the processes of its connections for a while."""
-        group = [self.pid, *map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())]
+        group = [self.pid, *self._children()]
         for process in group:
             os.kill(process, signal.SIGSTOP)
         try:
@@ -131,3 +141,10 @@ class PostgresServer(ServerProcess):
             [self._programs / program, *arguments], user=self._user, capture_output=True, text=True, cwd=self._folder
         )
         assert result.returncode == 0, result.stderr
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -13,10 +13,11 @@ import pytest
 from aiohttp.test_utils import TestClient
 from numpy.typing import NDArray
 
+from face_detection.api.company_request_schemas import AppCode, Status
 from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE
 from face_detection.app import OPERATIONS
 from face_detection.gallery import open_gallery
-from face_detection.gallery.directory import MAX_INTEGER, Right, TenantSettings
+from face_detection.gallery.directory import MAX_INTEGER, Device, Right, Sector, TenantSettings
 from feature_extraction.embedder import Embedder
 from shared.errors import SettingsError
 from shared.settings import ExtractionSettings, FrontSettings
@@ -247,16 +248,22 @@ async def test_nobody_is_enrolled_in_a_company_that_is_deleted_meanwhile(
     access, directory = front.app[ACCESS], front.app[DIRECTORY]
     access.create_key("default", "op", [Right.ADMIN])
     image = data_uri(photos / "obama.jpg")
-    for path, body in [
-        ("/update-samples", [{"id": "a", "name": "A", "image": image}]),
-        ("/people/a/photos", {"images": [image]}),
-        ("/face", {"image": image, "unique_args": {}}),
+    registration = {"companyCode": 1042, "captureDeviceCode": 1, "appCode": AppCode.REGISTER, "typeImage": 2}
+    registration |= {"keyPerson": 5, "imageValidate": image.partition(",")[2]}
+    for path, body, expected in [
+        ("/update-samples", [{"id": "a", "name": "A", "image": image}], (404, "There is no such company.")),
+        ("/people/a/photos", {"images": [image]}, (404, "There is no such company.")),
+        ("/face", {"image": image, "unique_args": {}}, (404, "There is no such company.")),
+        ("/companies/recognition", registration, (200, f'"status":{Status.COMPANY_NOT_REGISTERED:d}')),
     ]:
         directory.create_tenant("1042", "Acme", TenantSettings(keep_crops=True))
+        directory.put_sector(Sector("1042", 1, "Ground floor"))
+        directory.put_device(Device("1042", 1, "Front door", 1))
         _, text = access.create_key("1042", "reception", [Right.ENROL])
         embedder.meanwhile = lambda: directory.delete_tenant("1042")
         response = await front.post(path, json=body, headers={"X-API-Key": text})
-        assert (response.status, "There is no such company." in await response.text()) == (404, True)
+        status, said = expected
+        assert (response.status, said in await response.text()) == (status, True)
     directory.create_tenant("1042", "Another", TenantSettings())
     people = front.app[PEOPLE]
     assert await people.count("1042") == len(await people.events("1042", 10, None, None, None)) == 0

@@ -16,7 +16,7 @@ from face_detection.api import company_schemas as schemas
 from face_detection.api.bodies import read_json, validate
 from face_detection.api.operations import CALLER, DIRECTORY, Handler, Operation, dump, json_response
 from face_detection.api.schemas import SuccessAnswer, parse_number
-from face_detection.gallery.directory import Device, Right, Sector, TenantSettings
+from face_detection.gallery.directory import UNKNOWN_TENANT, Device, Right, Sector, TenantSettings
 from shared.errors import NotFound
 
 _COMPANY = TypeAdapter(schemas.CompanyRequest)
@@ -37,7 +37,7 @@ def company_of(request: web.Request) -> str:
     """
     caller, company = request[CALLER], request.match_info["company"]
     if not caller.operator and caller.tenant != company:
-        raise NotFound("There is no such company.")
+        raise NotFound(UNKNOWN_TENANT)
     return company
 
 

@@ -93,7 +93,10 @@ async def recognise_in_company(request: web.Request) -> web.Response:
         demand(caller, right)
     await _check_device(request, caller.tenant, wanted.capture_device_code)
     occasion = Occasion(caller.key, wanted.capture_device_code, wanted.latitude, wanted.longitude)
-    status, person = await _work(request, wanted, caller, occasion)
+    try:
+        status, person = await _work(request, wanted, caller, occasion)
+    except NotFound:  # deleted meanwhile
+        raise _Refused(Status.COMPANY_NOT_REGISTERED) from None
     return json_response(_answer(status, person))
 
 

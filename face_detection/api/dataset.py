@@ -179,7 +179,7 @@ OPERATIONS = (
         body=_CREATE,
         form=True,
         picture_body=True,
-        errors=_PICTURE_ERRORS,
+        errors=(*_PICTURE_ERRORS, 404),
         failure=DATASET,
     ),
     Operation(

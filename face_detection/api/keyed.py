@@ -180,7 +180,7 @@ OPERATIONS = (
             body=schemas.TRAINING,
             form=True,
             urlencoded=True,
-            errors=(400, 401, 403, 413, 422, 502, 503, 504),
+            errors=(400, 401, 403, 404, 413, 422, 502, 503, 504),
             failure=schemas.KEYED,
         )
         for path in ("/train/", "/train")

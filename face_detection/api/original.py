@@ -121,7 +121,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.UpdateAnswer),
         body=_SAMPLES,
         form=True,
-        errors=(400, 413, 502, 503, 504),
+        errors=(400, 404, 413, 502, 503, 504),
         failure=ORIGINAL,
     ),
     Operation("GET", "/face-recognition", "Whether the service runs", running, TAG, right=None),

@@ -200,7 +200,7 @@ OPERATIONS = (
         answer=TypeAdapter(AddedPhotos),
         body=_PHOTOS,
         form=True,
-        errors=(400, 413, 502, 503, 504),
+        errors=(400, 404, 413, 502, 503, 504),
     ),
     Operation(
         "DELETE",

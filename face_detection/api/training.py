@@ -185,7 +185,7 @@ OPERATIONS: tuple[Operation, ...] = (
         train,
         TrainAnswer,
         Right.ENROL,
-        (400, 413, 415, 422, 502, 503, 504),
+        (400, 404, 413, 415, 422, 502, 503, 504),
         body=_TRAIN_JSON,
         form=True,
     ),
