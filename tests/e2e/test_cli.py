@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import pytest
+import requests
 
 from deploy.services import Services
 from face_detection.cli import archive
@@ -22,6 +23,7 @@ from face_detection.cli.service import Record
 from face_detection.gallery import open_store
 from tests.conftest import ROOT
 from tests.gallery_samples import vectors
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -154,8 +156,7 @@ def test_an_interrupted_enrolment_leaves_whole_photos(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    while not run(environment, "people", "list", "--url", url):
-        assert process.poll() is None
+    wait_until(lambda: bool(requests.get(f"{url}/people", timeout=10).json()["people"]))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 1

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """An extraction worker with one thread, which waits for its client no longer than a second."""
     bind = f"127.0.0.1:{free_port()}"
-    own = {"EXTRACTION_BIND": bind, "EXTRACTION_THREADS": "1", "EMBED_TIMEOUT": "1", "COMPUTE_THREADS": "1"}
+    own = {"EXTRACTION_BIND": bind, "EXTRACTION_THREADS": "1", "EMBED_TIMEOUT": "3", "COMPUTE_THREADS": "1"}
     service = Service("feature_extraction", bind, environment | own, tmp_path_factory.mktemp("worker") / "log")
     service.start()
     service.wait_until_ready(120)
