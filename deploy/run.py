@@ -62,8 +62,7 @@ def _check_free(bind: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise StartupError(
-                f"Cannot bind to {bind}: {error.strerror}. Choose another address with FRONT_BIND, or with "
-                "EXTRACTION_BIND and EXTRACTION_URL."
+                f"Cannot bind to {bind}: {error.strerror}. Choose another address with FRONT_BIND or EXTRACTION_BIND."
             ) from error
 
 

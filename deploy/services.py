@@ -43,7 +43,8 @@ class Service:
     def __init__(self, package: str, bind: str, environment: Mapping[str, str], log: Path | None = None) -> None:
         self.package = package
         host, port = split_bind(bind)
-        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        self.url = f"http://{reachable}:{port}"
         self._environment = dict(environment)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,7 +110,7 @@ class Services:
     """The extraction service and the front, started and stopped together.
 
     Args:
-        environment: the settings of both.
+        environment: the settings of both. The front uses this extraction service unless EXTRACTION_URL is among them.
         logs: folder for their logs; None leaves them on this process's standard error.
 
     Raises:
@@ -123,7 +124,8 @@ class Services:
         self.extraction = Service(
             "feature_extraction", extraction.extraction_bind, environment, logs and logs / "extraction.log"
         )
-        self.front = Service("face_detection", front.front_bind, environment, logs and logs / "front.log")
+        own = {"EXTRACTION_URL": self.extraction.url}
+        self.front = Service("face_detection", front.front_bind, own | environment, logs and logs / "front.log")
 
     @classmethod
     def on_free_ports(cls, environment: Mapping[str, str], folder: Path) -> Self:

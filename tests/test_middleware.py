@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,6 +15,7 @@ from face_detection.api.bodies import SETTINGS, read_body
 from face_detection.api.failures import ORIGINAL
 from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
 from face_detection.metrics import Metrics
+from shared.errors import ExtractionUnavailable, StorageError
 from shared.settings import FrontSettings
 
 RELEASE: web.AppKey[asyncio.Event] = web.AppKey("release", asyncio.Event)
@@ -32,6 +34,14 @@ async def fail(request: web.Request) -> web.Response:
     raise ZeroDivisionError("secret")
 
 
+async def away(request: web.Request) -> web.Response:
+    raise ExtractionUnavailable("It is away.") from ConnectionRefusedError(111, "refused")
+
+
+async def broken(request: web.Request) -> web.Response:
+    raise StorageError("It is broken.") from ZeroDivisionError("secret")
+
+
 @pytest_asyncio.fixture
 async def client() -> AsyncIterator[TestClient]:
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
@@ -47,6 +57,9 @@ async def client() -> AsyncIterator[TestClient]:
     app.router.add_get("/livez", fail)
     app.router.add_get("/fail", fail)
     app.router.add_get("/plain", fail)
+    app.router.add_get("/away", away)
+    app.router.add_get("/readyz", away)
+    app.router.add_get("/broken", broken)
     async with TestClient(TestServer(app)) as client:
         yield client
         app[RELEASE].set()
@@ -92,3 +105,26 @@ async def test_no_traceback_reaches_a_client(client: TestClient, path: str) -> N
     assert "internal" in text and "Internal error." in text
     assert "secret" not in text and "Traceback" not in text
     assert client.app[GATE].pending == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "level", "cause", "traceback"),
+    [
+        ("/away", 503, logging.WARNING, "ConnectionRefusedError: [Errno 111] refused", False),
+        ("/readyz", 503, logging.DEBUG, "ConnectionRefusedError: [Errno 111] refused", False),
+        ("/broken", 500, logging.WARNING, "ZeroDivisionError: secret", True),
+    ],
+)
+async def test_what_the_log_says_of_a_failure(
+    client: TestClient,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    status: int,
+    level: int,
+    cause: str,
+    traceback: bool,
+) -> None:
+    caplog.set_level(logging.DEBUG, "face_detection.api.middleware")
+    assert (await client.get(path)).status == status
+    (record,) = [record for record in caplog.records if record.getMessage().startswith("request failed")]
+    assert (record.levelno, vars(record)["cause"], bool(record.exc_info)) == (level, cause, traceback)

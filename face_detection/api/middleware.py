@@ -73,7 +73,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except errors.ServiceError as error:
         response = failure_response(error, identity, form)
         if response.status >= 500:
-            log.warning("request failed: %s", error.message, extra={"code": error.code}, exc_info=error.__cause__)
+            _log_failure(request, error, response.status)
         return response
     except web.HTTPException as error:
         known: errors.ServiceError
@@ -90,6 +90,19 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:
         log.exception("unexpected error")
         return failure_response(errors.ServiceError("Internal error."), identity, form)
+
+
+def _log_failure(request: web.Request, error: errors.ServiceError, status: int) -> None:
+    cause = error.__cause__
+    known = {"code": error.code} | ({"cause": f"{type(cause).__name__}: {cause}"} if cause else {})
+    log.log(
+        logging.DEBUG if request.path in _PROBES else logging.WARNING,  # probes come again and again
+        "request failed: %s",
+        error.message,
+        extra=known,
+        # That something is away or too slow says enough without a traceback.
+        exc_info=None if status in (503, 504) else cause,
+    )
 
 
 @web.middleware

@@ -176,11 +176,9 @@ def run(environment: dict[str, str], module: str = "deploy.run") -> subprocess.C
 
 @pytest.fixture
 def own_ports(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    extraction, front = free_port(), free_port()
     return environment | {
-        "EXTRACTION_BIND": f"127.0.0.1:{extraction}",
-        "EXTRACTION_URL": f"http://127.0.0.1:{extraction}",
-        "FRONT_BIND": f"127.0.0.1:{front}",
+        "EXTRACTION_BIND": f"127.0.0.1:{free_port()}",
+        "FRONT_BIND": f"127.0.0.1:{free_port()}",
         "DATABASE": str(tmp_path / "gallery.db"),
     }
 
