@@ -45,6 +45,11 @@ function remove(shot) {
   summarise();
 }
 
+function takeChosen() {
+  add(byId("photos").files);
+  byId("photos").value = "";
+}
+
 function summarise() {
   const [known, all] = [...shots].map((shot) => shot.counts).reduce(([k, n], [a, b]) => [k + a, n + b], [0, 0]);
   byId("shots-head").hidden = shots.size === 0;
@@ -62,10 +67,8 @@ threshold.addEventListener("change", () => {
   if (shots.size) telling = setTimeout(() => announce(byId("shots-summary").textContent), 500);
 });
 
-byId("photos").onchange = (event) => {
-  add(event.target.files);
-  event.target.value = "";
-};
+byId("photos").onchange = takeChosen;
+if (byId("photos").files.length) takeChosen(); // chosen before this was loaded
 byId("take-photo").onclick = async () => {
   const photo = await takePhoto();
   if (photo) add([photo]);

@@ -24,6 +24,12 @@ T = TypeVar("T")
 
 INSTALL = "The tests of the web console need Chromium: apt-get install chromium chromium-driver"
 
+_SETTLED = """
+const main = document.querySelector("main[aria-busy=false]");
+const tab = document.querySelector(".tabs a[aria-current=page]");
+return main !== null && (!location.hash || !tab?.hash || tab.hash === location.hash);
+"""
+
 _DROP = """
 const [kind, target, files] = arguments, data = new DataTransfer();
 for (const [name, text] of files) {
@@ -92,8 +98,13 @@ class Browser:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the page that is shown works."""
-        self.until(lambda: self.all("main[aria-busy=false]"))
+        """Wait until the page that is shown works, and is the one that the address names."""
+        self.until(lambda: self.script(_SETTLED))
+
+    def turn_to(self, tab: str) -> None:
+        """Go to another page of the console."""
+        self.click(".tabs a", tab)
+        self.settle()
 
     def until(self, condition: Callable[[], T | None], seconds: float = 30) -> T:
         """The first true value of a condition; one that the page replaces meanwhile is looked at again."""

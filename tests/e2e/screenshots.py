@@ -112,7 +112,7 @@ def _take_all(url: str, photos: Path, film: Path, name: str, dark: bool, size: t
     time.sleep(0.5)
     take("enrol", whole=False)
     browser.click("#name-dialog [data-close]")
-    browser.click(".tabs a", "Status")
+    browser.turn_to("Status")
     picture = (photos / "obama.jpg").read_bytes()
     for _ in range(16):
         headers = {"Content-Type": "image/jpeg"}

@@ -91,9 +91,9 @@ def test_the_threshold_of_the_session(live: Browser) -> None:
 
 
 def test_leaving_the_page_switches_the_camera_off(live: Browser) -> None:
-    live.click(".tabs a", "People")
+    live.turn_to("People")
     live.one("#people button")
-    live.click(".tabs a", "Live")
+    live.turn_to("Live")
     live.one("#live-start")
 
 

@@ -167,7 +167,7 @@ def test_names_are_text_and_never_markup(people: Browser, url: str, photos: Path
     people.click("#people button")
     assert people.one("#person-title").text == name
     people.click("#person-dialog [data-close]")
-    people.click(".tabs a", "Recognise")
+    people.turn_to("Recognise")
     people.choose("#photos", photos / "obama2.jpg")
     people.until(lambda: name in people.text(".found"))
     assert not people.all("#people b, .found b, img[src=x]")

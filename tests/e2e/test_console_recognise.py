@@ -68,6 +68,16 @@ def test_boxes_and_names_are_drawn_over_the_picture(gallery: str, photos: Path, 
         np.testing.assert_allclose(places(browser)[0], expected, atol=0.02 * max(expected))
 
 
+def test_a_photo_chosen_before_the_page_works_is_not_lost(
+    gallery: str, photos: Path, open_browser: OpenBrowser
+) -> None:
+    browser = open_browser()
+    browser.open(f"{gallery}/#people")
+    browser.choose("#photos", photos / "obama2.jpg")
+    browser.turn_to("Recognise")
+    summary(browser, "1 photo, 1 face, 1 named")
+
+
 def test_the_threshold_names_anew_without_asking_again(gallery: str, photos: Path, open_browser: OpenBrowser) -> None:
     browser = open_browser()
     browser.open(gallery)
