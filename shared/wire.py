@@ -7,6 +7,7 @@ its own dtype and shape. Pickled objects are never read.
 from __future__ import annotations
 
 import io
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ SPACE_HEADER = "X-Embedding-Space"
 REQUEST_ID_HEADER = "X-Request-ID"
 
 _MAX_NPY_HEADER = 1024
+
+_parsing = threading.Lock()
+"""NumPy reads a header with ``ast``, which fails now and then when two threads use it at once: CPython counts the depth
+of recursion for all of them together (python/cpython#106905)."""
 
 
 def encode_array(array: NDArray[Any]) -> bytes:
@@ -45,12 +50,13 @@ def decode_array(data: bytes, *, dtype: DTypeLike, shape: tuple[int | None, ...]
     stream = io.BytesIO(data)
     try:
         version = npy.read_magic(stream)
-        if version == (1, 0):
-            actual, fortran, found = npy.read_array_header_1_0(stream, max_header_size=_MAX_NPY_HEADER)
-        elif version == (2, 0):
-            actual, fortran, found = npy.read_array_header_2_0(stream, max_header_size=_MAX_NPY_HEADER)
-        else:
-            raise ValueError("unknown version of the .npy format")
+        with _parsing:
+            if version == (1, 0):
+                actual, fortran, found = npy.read_array_header_1_0(stream, max_header_size=_MAX_NPY_HEADER)
+            elif version == (2, 0):
+                actual, fortran, found = npy.read_array_header_2_0(stream, max_header_size=_MAX_NPY_HEADER)
+            else:
+                raise ValueError("unknown version of the .npy format")
     except Exception as error:  # the header parser raises whatever its tokenizer does: SyntaxError, UnicodeError, …
         raise InvalidRequest("The body is not an .npy array.") from error
     if found != np.dtype(dtype) or found.hasobject:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import gc
 import io
 import struct
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -144,6 +148,33 @@ def test_a_damaged_file_is_an_array_or_an_invalid_request(position: int, value: 
     except InvalidRequest:
         return
     assert found.dtype == np.uint8 and found.size == 6
+
+
+@pytest.fixture
+def busy_collector() -> Iterator[None]:
+    """Collections of garbage that let other threads run, as those do that are counted for metrics."""
+    threshold = gc.get_threshold()
+
+    def let_others_run(phase: str, info: dict[str, int]) -> None:
+        sum(range(300))
+
+    gc.callbacks.append(let_others_run)
+    gc.set_threshold(50)
+    yield
+    gc.set_threshold(*threshold)
+    gc.callbacks.remove(let_others_run)
+
+
+def test_threads_do_not_disturb_one_another(busy_collector: None) -> None:
+    data = wire.encode_array(np.zeros((2, 4, 4, 3), np.uint8))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda _: wire.decode_array(data, dtype=np.uint8, shape=(2, 4, 4, 3)), range(18_000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(found) == 18_000
 
 
 def test_the_body_of_an_error() -> None:
