@@ -315,10 +315,12 @@ def test_a_front_that_was_halted_is_not_behind(cluster: Cluster, portraits: list
     for person in (0, 1):
         assert client.enrol(here, f"old-{person}", portraits[person]).json()["success"]
         assert ids_in(client.recognise(halted, portraits[person])) == [f"old-{person}"]
+    time.sleep(2)  # its events are written by then: halted in a transaction it would hold up all who write
     with ThreadPoolExecutor() as pool, paused(cluster.fronts[1]):
         waiting = [pool.submit(Client().recognise, halted, portraits[person]) for person in (0, 1, 2)]
         time.sleep(1)
-        assert client.delete(here, "old-0").status_code == 200
+        deleted = client.delete(here, "old-0")
+        assert deleted.status_code == 200, deleted.text
         assert client.enrol(here, "old-1", portraits[3]).json()["success"]
         assert client.enrol(here, "new-2", portraits[2]).json()["success"]
         time.sleep(14)  # by now the balancer has taken it out
