@@ -28,9 +28,10 @@ from face_detection.api import (
     training,
 )
 from face_detection.api.bodies import SETTINGS
+from face_detection.api.gate import GATE, Gate
 from face_detection.api.guard import guarded
 from face_detection.api.live_conversation import LIVE
-from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
+from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES, STREAMS
 from face_detection.api.openapi import describe
 from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, RECOGNITION, Operation
 from face_detection.detection import YuNet

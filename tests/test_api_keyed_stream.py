@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from face_detection.api.gate import GATE
 from face_detection.api.keyed_schemas import StreamedPhoto, StreamSummary
-from face_detection.api.middleware import GATE
 from face_detection.api.operations import ACCESS
 from face_detection.api.parts import read_parts
 from face_detection.app import create_app

@@ -17,8 +17,8 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient
 
 from face_detection.api import live, live_conversation
+from face_detection.api.gate import GATE
 from face_detection.api.live_messages import LIVE_ANSWER
-from face_detection.api.middleware import GATE
 from face_detection.api.operations import ACCESS, DIRECTORY
 from face_detection.gallery.directory import Device, Right, Sector
 from tests.conftest import Front

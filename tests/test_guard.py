@@ -12,8 +12,9 @@ from multidict import CIMultiDict
 
 from face_detection.access import Access
 from face_detection.api.bodies import SETTINGS
+from face_detection.api.gate import GATE, Gate
 from face_detection.api.guard import caller_for_company, guarded
-from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
+from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES, STREAMS
 from face_detection.api.operations import ACCESS, CALLER, Operation
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import Right, TenantSettings

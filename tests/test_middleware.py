@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,12 +12,16 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from face_detection.api.bodies import SETTINGS, read_body
+from face_detection.api.bodies import SETTINGS, read_body, read_form
 from face_detection.api.failures import ORIGINAL
-from face_detection.api.middleware import FAILURES, GATE, METRICS, MIDDLEWARES, STREAMS, Gate
+from face_detection.api.gate import GATE, Gate
+from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES, STREAMS
 from face_detection.metrics import Metrics
 from shared.errors import ExtractionUnavailable, StorageError
 from shared.settings import FrontSettings
+
+FORM = "multipart/form-data; boundary=x"
+BEGIN, END = b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\n', b"\r\n--x--\r\n"
 
 RELEASE: web.AppKey[asyncio.Event] = web.AppKey("release", asyncio.Event)
 
@@ -28,6 +33,10 @@ async def wait(request: web.Request) -> web.Response:
 
 async def read(request: web.Request) -> web.Response:
     return web.Response(text=str(len(await read_body(request, 100))))
+
+
+async def form(request: web.Request) -> web.Response:
+    return web.json_response([name for name, _ in await read_form(request, 1000, 1000)])
 
 
 async def fail(request: web.Request) -> web.Response:
@@ -54,6 +63,7 @@ async def client() -> AsyncIterator[TestClient]:
     app.router.add_get("/wait", wait)
     app.router.add_post("/wait", wait)
     app.router.add_post("/read", read)
+    app.router.add_post("/form", form)
     app.router.add_get("/livez", fail)
     app.router.add_get("/fail", fail)
     app.router.add_get("/plain", fail)
@@ -90,6 +100,30 @@ async def test_too_many_bytes_are_refused_at_once(client: TestClient) -> None:
     assert (await client.post("/read", data=b"x" * 20)).status == 200
     client.app[RELEASE].set()
     await waiting
+
+
+async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
+    """A body whose length is not announced."""
+    for start in range(0, len(data), 10):
+        yield data[start : start + 10]
+
+
+async def test_bodies_count_as_they_turn_out(client: TestClient) -> None:
+    waiting = asyncio.create_task(client.post("/wait", data=b"x" * 30))
+    await pending(client, 1)
+    for size, status in ((20, 200), (30, 429)):
+        data = b"x" * size
+        for path, body, headers in (
+            ("/read", in_chunks(data), {}),
+            ("/read", zlib.compress(data), {"Content-Encoding": "deflate"}),
+            ("/form", in_chunks(BEGIN + data + END), {"Content-Type": FORM}),
+        ):
+            assert (await client.post(path, data=body, headers=headers)).status == status
+            assert client.app[GATE].bytes == 30
+    client.app[RELEASE].set()
+    await waiting
+    assert await (await client.post("/read", data=in_chunks(b"x" * 90))).text() == "90"
+    assert client.app[GATE].bytes == 0
 
 
 async def test_a_single_large_request_is_let_in(client: TestClient) -> None:

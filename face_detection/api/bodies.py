@@ -17,6 +17,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import TypeAdapter, ValidationError
 
+from face_detection.api.gate import PLACE
 from face_detection.api.pace import arriving
 from shared.errors import BodyTooLarge, InvalidRequest
 from shared.settings import FrontSettings
@@ -36,6 +37,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 
     Raises:
         BodyTooLarge: more than ``limit`` bytes; found out before they are read when Content-Length tells.
+        Overloaded: it is larger than announced, and there is no room for it.
         RequestTooSlow: it did not arrive in time.
     """
     if (request.content_length or 0) > limit:
@@ -48,6 +50,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             size += len(chunk)
             if size > limit:
                 raise _too_large(limit)
+            request[PLACE].hold(size)
             chunks.append(chunk)
     return b"".join(chunks)
 
@@ -57,7 +60,7 @@ async def read_json(request: web.Request, limit: int) -> Any:
 
     Raises:
         InvalidRequest: not JSON.
-        BodyTooLarge, RequestTooSlow: see ``read_body``.
+        BodyTooLarge, Overloaded, RequestTooSlow: see ``read_body``.
     """
     return await parse_json(await read_body(request, limit))
 
@@ -78,7 +81,7 @@ async def read_urlencoded(request: web.Request, limit: int) -> list[tuple[str, s
 
     Raises:
         InvalidRequest: not a well-formed form.
-        BodyTooLarge, RequestTooSlow: see ``read_body``.
+        BodyTooLarge, Overloaded, RequestTooSlow: see ``read_body``.
     """
     body = await read_body(request, limit)
     if len(body) > _BIG:
@@ -94,21 +97,29 @@ async def read_form(
     Raises:
         InvalidRequest: not a well-formed multipart body.
         BodyTooLarge: the form, a file or a field is too large.
+        Overloaded: see ``read_body``.
         RequestTooSlow: the form did not arrive in time.
     """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     parts: list[tuple[str, str | bytes]] = []
-    room = limit
+    room, held = limit, 0
     try:
         async with arriving(request.content, request.app[SETTINGS].body_timeout) as arrived:
+
+            def read(size: int) -> None:
+                nonlocal held
+                held += size
+                arrived()
+                request[PLACE].hold(held)
+
             async for part in await request.multipart():
                 if not isinstance(part, BodyPartReader) or not part.name:
                     raise InvalidRequest("The form has a part without a name.")
                 if len(parts) >= _MAX_PARTS:
                     raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
                 is_file = part.filename is not None or part.headers.get("Content-Type", "").startswith("image/")
-                content = await _read_part(part, min(room, file_limit if is_file else field_limit), arrived)
+                content = await _read_part(part, min(room, file_limit if is_file else field_limit), read)
                 room -= len(content)
                 parts.append((part.name, content if is_file else content.decode("utf-8")))
     except (ValueError, AssertionError, RuntimeError, UnicodeDecodeError, HttpProcessingError) as error:
@@ -161,14 +172,14 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path.lstrip(".") or "body"
 
 
-async def _read_part(part: BodyPartReader, limit: int, arrived: Callable[[], None]) -> bytes:
+async def _read_part(part: BodyPartReader, limit: int, read: Callable[[int], None]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while chunk := await part.read_chunk(1 << 16):
-        arrived()
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        read(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 

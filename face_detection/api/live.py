@@ -11,10 +11,10 @@ from aiohttp import WSCloseCode, web
 
 from face_detection.access import Caller, demand
 from face_detection.api.bodies import SETTINGS
+from face_detection.api.gate import GATE
 from face_detection.api.guard import key_text
 from face_detection.api.live_conversation import Conversation, authenticate
 from face_detection.api.live_messages import LIVE_ANSWER
-from face_detection.api.middleware import GATE
 from face_detection.api.operations import Operation
 from face_detection.gallery.directory import Right
 from shared.errors import Forbidden, InvalidRequest, Overloaded, Unauthorized

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.failures import failure_response
+from face_detection.api.gate import GATE, PLACE, Place
 from face_detection.api.operations import FailureForm
 from face_detection.metrics import Metrics
 from shared import errors, logs, wire
@@ -124,11 +125,10 @@ async def bound_load(request: web.Request, handler: Handler) -> web.StreamRespon
     if request.path in _PROBES:
         return await handler(request)
     gate, settings = request.app[GATE], request.app[SETTINGS]
-    size = 0
-    if request.can_read_body:
-        size = settings.max_body_bytes if request.content_length is None else request.content_length
-        if route_of(request) in request.app[STREAMS]:
-            size = min(size, settings.max_image_bytes * 3 // 2)  # base64 needs four bytes for three
+    size = request.content_length or 0
+    if route_of(request) in request.app[STREAMS]:
+        one_picture = settings.max_image_bytes * 3 // 2  # base64 needs four bytes for three
+        size = one_picture if request.content_length is None else min(size, one_picture)
     # A single request is let in whatever it announces: its own limit is checked where it is read.
     if gate.pending and (
         gate.pending >= settings.max_pending_requests or gate.bytes + size > settings.max_pending_bytes
@@ -136,24 +136,15 @@ async def bound_load(request: web.Request, handler: Handler) -> web.StreamRespon
         raise errors.Overloaded("Too many requests are being worked on.")
     gate.pending += 1
     gate.bytes += size
+    place = request[PLACE] = Place(gate, size, settings.max_pending_bytes)
     request.app[METRICS].pending.set(gate.pending)
     try:
         return await handler(request)
     finally:
         gate.pending -= 1
-        gate.bytes -= size
+        gate.bytes -= place.size
         request.app[METRICS].pending.set(gate.pending)
 
-
-class Gate:
-    """Counts the requests that are being worked on, and the bytes of their bodies."""
-
-    def __init__(self) -> None:
-        self.pending = 0
-        self.bytes = 0
-
-
-GATE: web.AppKey[Gate] = web.AppKey("gate", Gate)
 
 MIDDLEWARES = (observe, answer_errors, refuse_other_sites, bound_load)
 """From the outside in."""
