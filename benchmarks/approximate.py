@@ -42,6 +42,7 @@ from benchmarks.search import (
 )
 from face_detection.gallery import open_store
 from face_detection.gallery.approximate import Codes
+from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.memory import MemoryIndex
 
@@ -198,7 +199,7 @@ def ours(folder: Path) -> None:
     searchers = {False: MemoryIndex(store, SPACE, METRIC, approximate_above=1), True: MemoryIndex(store, SPACE, METRIC)}
     for searcher in searchers.values():
         searcher.refresh()
-    while searchers[False].nearest("default", rows[:1]).exact:
+    while searchers[False].nearest(DEFAULT_TENANT, rows[:1]).exact:
         time.sleep(0.1)
     nearest = load(folder, "nearest")
     taken: dict[bool, list[float]] = {exact: [] for exact in searchers}
@@ -208,7 +209,7 @@ def ours(folder: Path) -> None:
             for exact, searcher in searchers.items():
                 for number in turn:
                     started = time.perf_counter()
-                    found = searcher.nearest("default", probes[number : number + 1])
+                    found = searcher.nearest(DEFAULT_TENANT, probes[number : number + 1])
                     taken[exact].append(time.perf_counter() - started)
                     right[exact][kind] += int(found[0][0].key - 1 == nearest[kind][number])
     shares = {exact: {kind: count / PROBES for kind, count in counts.items()} for exact, counts in right.items()}
@@ -217,8 +218,8 @@ def ours(folder: Path) -> None:
     for size in (4, 16):
         wanted = load(folder, "probes")[KINDS[0]][:size]
         contestants = {
-            "exact": partial(searchers[True].nearest, "default", wanted),
-            "approximate": partial(searchers[False].nearest, "default", wanted),
+            "exact": partial(searchers[True].nearest, DEFAULT_TENANT, wanted),
+            "approximate": partial(searchers[False].nearest, DEFAULT_TENANT, wanted),
         }
         medians = take_turns(contestants, 2)
         print(

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from face_detection.gallery import open_gallery
+from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.store import NewSample, Store
 from shared.models import Metric
@@ -54,7 +55,7 @@ def storing(store: Store, samples: int, dimensions: int) -> float:
     for first in range(0, samples, BATCH):
         new = batch(first, BATCH, dimensions)
         started = time.perf_counter()
-        store.upsert("default", new)
+        store.upsert(DEFAULT_TENANT, new)
         taken += time.perf_counter() - started
     return taken
 
@@ -65,16 +66,16 @@ def measure(store: Store, samples: int, dimensions: int) -> Iterator[tuple[str, 
     again = min(samples, 10_000)
     yield f"store {again:,} of them again", f"{again / storing(store, again, dimensions):,.0f} /s"
     one = iter(batch(samples, 200, dimensions))
-    yield "store one person", f"{milliseconds(lambda: store.upsert('default', [next(one)]), 200):.2f} ms"
+    yield "store one person", f"{milliseconds(lambda: store.upsert(DEFAULT_TENANT, [next(one)]), 200):.2f} ms"
     yield "ask for the last change", f"{milliseconds(store.last_change, 2000) * 1000:.0f} µs"
-    key = store.samples("default", "7")[0].key
-    yield "get one sample", f"{milliseconds(lambda: store.by_keys('t', [key]), 1000) * 1000:.0f} µs"
-    yield "a page of 100 people", f"{milliseconds(lambda: store.page('default', 100, '5'), 200):.2f} ms"
+    key = store.samples(DEFAULT_TENANT, "7")[0].key
+    yield "get one sample", f"{milliseconds(lambda: store.by_keys(DEFAULT_TENANT, [key]), 1000) * 1000:.0f} µs"
+    yield "a page of 100 people", f"{milliseconds(lambda: store.page(DEFAULT_TENANT, 100, '5'), 200):.2f} ms"
     started = time.perf_counter()
     index = MemoryIndex(store, SPACE, Metric.EUCLIDEAN)
     index.refresh()
-    assert index.size("default") == samples + 200
-    yield f"load {index.size('default'):,} samples into memory", f"{time.perf_counter() - started:.2f} s"
+    assert index.size(DEFAULT_TENANT) == samples + 200
+    yield f"load {index.size(DEFAULT_TENANT):,} samples into memory", f"{time.perf_counter() - started:.2f} s"
 
 
 @contextmanager

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.gallery import open_store
+from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.distances import prepare
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.store import NewSample
@@ -67,7 +68,7 @@ def fill(database: str, rows: Vectors) -> None:
     store = open_store(database)
     for start in range(0, len(rows), 20_000):
         part = enumerate(rows[start : start + 20_000], start)
-        store.upsert("default", [NewSample(f"id {n}", f"name {n}", {"number": n}, SPACE, row) for n, row in part])
+        store.upsert(DEFAULT_TENANT, [NewSample(f"id {n}", f"name {n}", {"number": n}, SPACE, row) for n, row in part])
     store.close()
 
 
@@ -137,7 +138,7 @@ def exact(count: int, dimensions: int, seconds: float, libraries: dict[str, Any]
                 "float32 product, split over the cores": lambda w=wanted: split(pool, rows, lambda part: part @ w.T),
                 "reading the float32 matrix": lambda: split(pool, rows, np.max),
                 "reading as many int8": lambda: split(pool, halves, np.max),
-                "ours": lambda w=wanted: index.nearest("default", w),
+                "ours": lambda w=wanted: index.nearest(DEFAULT_TENANT, w),
             }
             if faiss:
                 flat = faiss.IndexFlatIP(dimensions)
@@ -154,7 +155,7 @@ def exact(count: int, dimensions: int, seconds: float, libraries: dict[str, Any]
         if count == 10_000:
             search = original(rows)
             tables[1]["the original's way"] = lambda: search(one[0])
-        found = [neighbours[0].key - 1 for neighbours in index.nearest("default", probes)]
+        found = [neighbours[0].key - 1 for neighbours in index.nearest(DEFAULT_TENANT, probes)]
         if found != (probes @ rows.T).argmax(axis=1).tolist():
             sys.exit("The nearest sample is not the one with the greatest product.")
         for size, contestants in tables.items():
@@ -180,7 +181,7 @@ def load(database: str, count: int, dimensions: int) -> None:
     before, started, busy = resident(), time.perf_counter(), time.process_time()
     index.refresh()
     taken, busy = time.perf_counter() - started, time.process_time() - busy
-    index.nearest("default", unit_vectors(1, dimensions, 1))
+    index.nearest(DEFAULT_TENANT, unit_vectors(1, dimensions, 1))
     matrix = count * dimensions * 4
     extra = (resident() - before) / matrix - 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

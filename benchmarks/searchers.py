@@ -31,6 +31,7 @@ from benchmarks.approximate import DIMENSIONS
 from benchmarks.scale_faces import KINDS, Faces
 from benchmarks.search import METRIC, SINGLE_THREADED, SPACE, Vectors, resident
 from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.search import Searcher
 from face_detection.gallery.searchers import open_index, searchers
 from face_detection.gallery.store import NewSample
@@ -41,7 +42,6 @@ from tests.postgres_server import MISSING, PostgresServer, programs
 NAMES = ("memory", "pgvector", "milvus")
 CANDIDATES = (100, 200, 400, 1000)
 BATCH = 1000
-TENANT = "default"
 _TOLERANCE = 1e-5
 _WARM = 50
 _LONGEST = 20.0
@@ -80,7 +80,7 @@ def fill(url: str, rows: Vectors) -> float:
         part = enumerate(rows[start : start + BATCH], start)
         new = [NewSample(f"id {n}", f"name {n}", {"number": n}, SPACE, row) for n, row in part]
         started = time.perf_counter()
-        gallery.store.upsert(TENANT, new)
+        gallery.store.upsert(DEFAULT_TENANT, new)
         taken += time.perf_counter() - started
     gallery.close()
     return len(rows) / taken
@@ -109,7 +109,7 @@ def catch_up(settings: FrontSettings, gallery: Gallery, minutes: float) -> tuple
     text = f"caught up in {took:.1f} s ({last / took:,.0f} samples/s)"
     index.close()
     wait_for(searcher)
-    if settings.search == "pgvector" and gallery.store.count(TENANT) >= settings.search_exact_below:
+    if settings.search == "pgvector" and gallery.store.count(DEFAULT_TENANT) >= settings.search_exact_below:
         text += f", HNSW index after another {until_approximate(searcher, deadline):.1f} s"
     return searcher, text
 
@@ -126,7 +126,7 @@ def until_approximate(searcher: Searcher, deadline: float) -> float:
     probe = np.ones((1, DIMENSIONS), np.float32)
     while True:
         asked = time.perf_counter()
-        if not searcher.nearest(TENANT, probe).exact:
+        if not searcher.nearest(DEFAULT_TENANT, probe).exact:
             break
         if time.monotonic() > deadline:
             raise SystemExit("the HNSW index was not ready in time")
@@ -138,7 +138,7 @@ def search(searcher: Searcher, folder: Path) -> str:
     """A line of the table."""
     probes, nearest = np.load(folder / "probes.npz"), np.load(folder / "nearest.npz")
     for probe in probes[KINDS[0]][:_WARM]:
-        searcher.nearest(TENANT, probe[np.newaxis])
+        searcher.nearest(DEFAULT_TENANT, probe[np.newaxis])
     taken: list[float] = []
     recalls = []
     for kind in KINDS:
@@ -146,7 +146,7 @@ def search(searcher: Searcher, folder: Path) -> str:
         stop = time.monotonic() + _LONGEST
         for probe, wanted in zip(probes[kind], nearest[kind], strict=True):
             started = time.perf_counter()
-            found = searcher.nearest(TENANT, probe[np.newaxis])
+            found = searcher.nearest(DEFAULT_TENANT, probe[np.newaxis])
             taken.append(time.perf_counter() - started)
             right.append(bool(found[0]) and found[0][0].distance <= wanted * (1 + _TOLERANCE))
             if time.monotonic() > stop:
@@ -164,7 +164,9 @@ def contestant(folder: Path, minutes: float, candidates: list[int]) -> None:
     before = resident()
     searcher, text = catch_up(settings, gallery, minutes)
     print(text, end="", flush=True)
-    several = settings.search != "memory" and not searcher.nearest(TENANT, np.ones((1, DIMENSIONS), np.float32)).exact
+    several = (
+        settings.search != "memory" and not searcher.nearest(DEFAULT_TENANT, np.ones((1, DIMENSIONS), np.float32)).exact
+    )
     print(f"\n\n| SEARCH_CANDIDATES | | ms, median | ms, 99 % | {' | '.join(KINDS)} |\n|{'---|' * 7}", flush=True)
     for number in candidates if several else [settings.search_candidates]:
         searcher.close()
