@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import orjson
@@ -44,13 +45,12 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
-    async with arriving(request.content, request.app[SETTINGS].body_timeout) as arrived:
+    async with _receiving(request) as received:
         async for chunk in request.content.iter_any():
-            arrived()
             size += len(chunk)
             if size > limit:
                 raise _too_large(limit)
-            request[PLACE].hold(size)
+            received(len(chunk))
             chunks.append(chunk)
     return b"".join(chunks)
 
@@ -103,23 +103,16 @@ async def read_form(
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     parts: list[tuple[str, str | bytes]] = []
-    room, held = limit, 0
+    room = limit
     try:
-        async with arriving(request.content, request.app[SETTINGS].body_timeout) as arrived:
-
-            def read(size: int) -> None:
-                nonlocal held
-                held += size
-                arrived()
-                request[PLACE].hold(held)
-
+        async with _receiving(request) as received:
             async for part in await request.multipart():
                 if not isinstance(part, BodyPartReader) or not part.name:
                     raise InvalidRequest("The form has a part without a name.")
                 if len(parts) >= _MAX_PARTS:
                     raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
                 is_file = part.filename is not None or part.headers.get("Content-Type", "").startswith("image/")
-                content = await _read_part(part, min(room, file_limit if is_file else field_limit), read)
+                content = await _read_part(part, min(room, file_limit if is_file else field_limit), received)
                 room -= len(content)
                 parts.append((part.name, content if is_file else content.decode("utf-8")))
     except (ValueError, AssertionError, RuntimeError, UnicodeDecodeError, HttpProcessingError) as error:
@@ -172,14 +165,29 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path.lstrip(".") or "body"
 
 
-async def _read_part(part: BodyPartReader, limit: int, read: Callable[[int], None]) -> bytes:
+@asynccontextmanager
+async def _receiving(request: web.Request) -> AsyncIterator[Callable[[int], None]]:
+    """Bounds the time that a body takes and its place in memory; what it yields is told how many bytes have come."""
+    size = 0
+
+    def received(count: int) -> None:
+        nonlocal size
+        size += count
+        arrived()
+        request[PLACE].hold(size)
+
+    async with arriving(request.content, request.app[SETTINGS].body_timeout) as arrived:
+        yield received
+
+
+async def _read_part(part: BodyPartReader, limit: int, received: Callable[[int], None]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while chunk := await part.read_chunk(1 << 16):
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
-        read(len(chunk))
+        received(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -6,6 +6,8 @@ from aiohttp import web
 
 from shared.errors import Overloaded
 
+TOO_MANY = "Too many requests are being worked on."
+
 
 class Gate:
     """Counts the requests that are being worked on, and the bytes of their bodies."""
@@ -20,17 +22,19 @@ class Place:
 
     Args:
         gate: where it counts by now.
-        size: bytes that it has room for.
         most_bytes: of all bodies.
+
+    Attributes:
+        size: bytes that it has room for.
     """
 
-    def __init__(self, gate: Gate, size: int, most_bytes: int) -> None:
-        self.size = size
+    def __init__(self, gate: Gate, most_bytes: int) -> None:
+        self.size = 0
         self._gate = gate
         self._most_bytes = most_bytes
 
     def hold(self, size: int) -> None:
-        """Have room for so many bytes, more than announced if need be: of a compressed body, or one without a length.
+        """Have room for at least so many bytes. A single request may have as many as it likes.
 
         Raises:
             Overloaded: the bodies of others leave no room.
@@ -39,7 +43,7 @@ class Place:
         if more <= 0:
             return
         if self._gate.pending > 1 and self._gate.bytes + more > self._most_bytes:
-            raise Overloaded("Too many requests are being worked on.")
+            raise Overloaded(TOO_MANY)
         self._gate.bytes += more
         self.size = size
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.failures import failure_response
-from face_detection.api.gate import GATE, PLACE, Place
+from face_detection.api.gate import GATE, PLACE, TOO_MANY, Place
 from face_detection.api.operations import FailureForm
 from face_detection.metrics import Metrics
 from shared import errors, logs, wire
@@ -129,16 +129,13 @@ async def bound_load(request: web.Request, handler: Handler) -> web.StreamRespon
     if route_of(request) in request.app[STREAMS]:
         one_picture = settings.max_image_bytes * 3 // 2  # base64 needs four bytes for three
         size = one_picture if request.content_length is None else min(size, one_picture)
-    # A single request is let in whatever it announces: its own limit is checked where it is read.
-    if gate.pending and (
-        gate.pending >= settings.max_pending_requests or gate.bytes + size > settings.max_pending_bytes
-    ):
-        raise errors.Overloaded("Too many requests are being worked on.")
+    if gate.pending >= settings.max_pending_requests:
+        raise errors.Overloaded(TOO_MANY)
     gate.pending += 1
-    gate.bytes += size
-    place = request[PLACE] = Place(gate, size, settings.max_pending_bytes)
+    place = request[PLACE] = Place(gate, settings.max_pending_bytes)
     request.app[METRICS].pending.set(gate.pending)
     try:
+        place.hold(size)  # what turns out larger than announced holds more where it is read
         return await handler(request)
     finally:
         gate.pending -= 1
