@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test programs lint demo bench bench-full clean help
+.PHONY: run test programs lint demo bench bench-full prove prove-full clean help
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -15,7 +15,8 @@ test: programs $(VENV)/.installed-dev lint  ## Set everything up and run every c
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # program:package
-PROGRAMS := chromium:chromium chromedriver:chromium-driver npm:npm Xvfb:xvfb xdotool:xdotool haproxy:haproxy
+PROGRAMS := chromium:chromium chromedriver:chromium-driver npm:npm Xvfb:xvfb xdotool:xdotool haproxy:haproxy \
+	faketime:faketime
 
 programs:
 	@missing=; PATH=$$PATH:/usr/sbin; for pair in $(PROGRAMS); do \
@@ -41,6 +42,12 @@ bench: $(VENV)/.installed-dev  ## Measure everything; the report is saved as bui
 
 bench-full: $(VENV)/.installed-dev  ## The same with the long measurements
 	$(BIN)/python -m benchmarks --full
+
+prove: programs $(VENV)/.installed-dev  ## Try every promise on real processes, ten minutes; the report is saved as build/prove/report.md
+	$(BIN)/python -m benchmarks.prove
+
+prove-full: programs $(VENV)/.installed-dev  ## The same for hours
+	$(BIN)/python -m benchmarks.prove --full
 
 clean:  ## Remove the environment and caches (weights and data stay)
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

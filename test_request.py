@@ -19,8 +19,6 @@ from typing import Any
 
 import requests
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
 
 def data_uri(photo: Path) -> str:
     """A photo as a base64 data URI."""
@@ -29,8 +27,11 @@ def data_uri(photo: Path) -> str:
 
 
 def enrol(url: str, folder: Path) -> Any:
-    """Enrol every photo of a folder; file names without suffix become ids, with spaces for underscores names."""
-    photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    """Enrol every photo of a folder; file names without suffix become ids, with spaces for underscores names.
+
+    Whatever else lies there is sent too: the answer lists what is no picture.
+    """
+    photos = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     samples = [
         {"id": photo.stem, "name": photo.stem.replace("_", " "), "image": data_uri(photo), "action": "embedlink"}
         for photo in photos

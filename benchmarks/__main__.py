@@ -22,6 +22,7 @@ from shared.settings import available_cores
 REPORT = ROOT / "build" / "bench" / "report.md"
 QUICK = {
     "detection": [],
+    "choice": [],
     "accuracy": [],
     "identification": [],
     "pipeline": [],
@@ -33,6 +34,7 @@ QUICK = {
     "databases": [],
     "scale": [],
     "scale_writes": [],
+    "answers": [],
     "start": [],
 }
 FULL = {

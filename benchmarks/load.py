@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -21,12 +22,17 @@ class Load:
         rate: answers with status 200 per second.
         latencies: seconds of each of them; with a given rate counted from when the request was due, so that
             waiting for a busy connection counts too.
-        failures: other answers.
+        statuses: how many answers had each status.
     """
 
     rate: float
     latencies: np.ndarray[tuple[int], np.dtype[np.float64]]
-    failures: int
+    statuses: Counter[int]
+
+    @property
+    def failures(self) -> int:
+        """Answers with another status than 200."""
+        return self.statuses.total() - self.statuses[200]
 
     def percentile(self, percent: float) -> float:
         """Seconds within which ``percent`` of the answers came."""
@@ -57,9 +63,9 @@ def generate(url: str, requests: Sequence[bytes], clients: int, seconds: float, 
         target=_main, args=(theirs, url, list(requests), clients, seconds, rate)
     )
     process.start()
-    passed, latencies, failures = ours.recv()
+    passed, latencies, statuses = ours.recv()
     process.join()
-    return Load(len(latencies) / passed, np.array(latencies), failures)
+    return Load(len(latencies) / passed, np.array(latencies), statuses)
 
 
 def _main(pipe: Connection, url: str, requests: list[bytes], clients: int, seconds: float, rate: float | None) -> None:
@@ -68,15 +74,15 @@ def _main(pipe: Connection, url: str, requests: list[bytes], clients: int, secon
 
 async def _run(
     url: str, requests: list[bytes], clients: int, seconds: float, rate: float | None
-) -> tuple[float, list[float], int]:
+) -> tuple[float, list[float], Counter[int]]:
     address = urlsplit(url)
     latencies: list[float] = []
-    failures = 0
+    statuses: Counter[int] = Counter()
     sent = 0
     started = time.perf_counter()
 
     async def client() -> None:
-        nonlocal failures, sent
+        nonlocal sent
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         while True:
             number, sent = sent, sent + 1
@@ -86,14 +92,14 @@ async def _run(
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             writer.write(requests[number % len(requests)])
-            if await _status(reader) == 200:
+            status = await _status(reader)
+            statuses[status] += 1
+            if status == 200:
                 latencies.append(time.perf_counter() - due)
-            else:
-                failures += 1
         writer.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    return time.perf_counter() - started, latencies, failures
+    return time.perf_counter() - started, latencies, statuses
 
 
 async def _status(reader: asyncio.StreamReader) -> int:

@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 
 from deploy import sample_photos
+from deploy.foreground import fetch_weights
 from deploy.services import ROOT, Services
+from shared.ending import run
 from shared.errors import StartupError
 from shared.images import Pixels
 
@@ -30,6 +32,7 @@ def main() -> int:
         photos = sample_photos.ensure(ROOT / ".cache" / "photos")
         with tempfile.TemporaryDirectory() as folder:
             environment = {"LOG_LEVEL": "WARNING", **os.environ}
+            fetch_weights(environment)
             with Services.on_free_ports(environment, Path(folder)) as services:
                 _show(services.front.url, photos, Path(folder))
     except StartupError as error:
@@ -86,4 +89,4 @@ def draw(pixels: Pixels, faces: list[dict[str, Any]]) -> Pixels:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

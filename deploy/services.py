@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import requests
 
+from shared import tethered
 from shared.errors import StartupError
 from shared.settings import ExtractionSettings, FrontSettings, split_bind
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = tethered.ROOT
 
 _STOP_SECONDS = 35
 
@@ -42,6 +42,8 @@ class Service:
 
     def __init__(self, package: str, bind: str, environment: Mapping[str, str], log: Path | None = None) -> None:
         self.package = package
+        self.bind = bind
+        self.configuration = ROOT / package / "gunicorn.conf.py"
         host, port = split_bind(bind)
         reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.url = f"http://{reachable}:{port}"
@@ -62,15 +64,16 @@ class Service:
 
     def start(self) -> None:
         """Start the process; ``wait_until_ready`` waits for it."""
-        command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / self.package / "gunicorn.conf.py")]
-        # A session of its own: Ctrl-C reaches only this process, which then stops the services in order.
-        if self._log is None:
-            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True)
-        else:
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    command, cwd=ROOT, env=self._environment, start_new_session=True, stdout=log, stderr=log
-                )
+        with nullcontext() if self._log is None else self._log.open("ab") as log:
+            self._process = tethered.start(
+                "gunicorn",
+                "-c",
+                str(self.configuration),
+                environment=self._environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
 
     def wait_until_ready(self, seconds: float) -> None:
         """Wait until /readyz answers 200.
@@ -95,15 +98,13 @@ class Service:
 
     def stop(self) -> None:
         """Ask the process to finish what it does and to end; kill it when it does not."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, 9)
-                self._process.wait()
+        if self._process is not None:
+            tethered.stop(self._process, _STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End the process and its workers at once."""
+        if self._process is not None:
+            tethered.kill(self._process)
 
 
 class Services:
@@ -120,7 +121,6 @@ class Services:
     def __init__(self, environment: Mapping[str, str], logs: Path | None = None) -> None:
         extraction = ExtractionSettings.from_environment(environment)
         front = FrontSettings.from_environment(environment)
-        self.binds = (extraction.extraction_bind, front.front_bind)
         self.extraction = Service(
             "feature_extraction", extraction.extraction_bind, environment, logs and logs / "extraction.log"
         )
@@ -161,6 +161,11 @@ class Services:
         """Stop both, the front first, so that it can finish what it has accepted."""
         self.front.stop()
         self.extraction.stop()
+
+    def kill(self) -> None:
+        """End both at once. May be called while another method is at work, whose waiting then ends."""
+        self.front.kill()
+        self.extraction.kill()
 
     def __enter__(self) -> Self:
         self.start()

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from deploy.services import ROOT
+from shared.ending import run
 from shared.errors import StartupError
 from shared.settings import FrontSettings
 
@@ -91,4 +92,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

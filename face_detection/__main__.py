@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 
-from face_detection.cli import main
+from shared.signals import end_at_once
+
+end_at_once()  # also the imports, which take their time
+
+from face_detection.cli import main  # noqa: E402
+from shared.ending import run  # noqa: E402
 
 # A program that starts this one names itself, so that help and shell completion speak of it; see docs/cli.md.
-main(prog_name=os.environ.get("FACE_PROGRAM") or "python -m face_detection", complete_var="_FACE_COMPLETE")
+program = os.environ.get("FACE_PROGRAM") or "python -m face_detection"
+run(lambda: main(prog_name=program, complete_var="_FACE_COMPLETE"))

@@ -159,27 +159,24 @@ class Access:
             raise Unauthorized(_NEEDS_KEY)
         return Caller(DEFAULT_TENANT, _ANONYMOUS)
 
-    def caller_for_company(self, text: str | None, tenant: str) -> Caller:
-        """The same for a request that names the tenant which it acts on: with a key of that tenant or an operator's.
+    def in_company(self, caller: Caller, tenant: str) -> Caller:
+        """The same caller for a request that names the tenant which it acts on: the caller's own, unless an operator's.
 
         Raises:
             NotFound: there is no such tenant, or the key is another tenant's, who learns no difference.
-            Unauthorized, RateLimited, StorageError: see ``authenticate``.
+            Unauthorized: there is no key, and the tenant has some or does not exist.
+            StorageError: see ``Directory``.
         """
-        if text is not None:
-            caller = self._holder(text)
-            if caller.tenant == tenant:
-                return caller
-            if not caller.operator:
-                raise NotFound(UNKNOWN_TENANT)
-            self._directory.tenant(tenant)
-            return replace(caller, tenant=tenant)
-        if not self._directory.any_key():
-            self._directory.tenant(tenant)
-            return Caller(tenant, _EVERYTHING, operator=True)
-        if not self._allow_anonymous or self._directory.any_key(tenant) or not self._exists(tenant):
-            raise Unauthorized(_NEEDS_KEY)
-        return Caller(tenant, _ANONYMOUS)
+        if caller.key is None and not caller.operator:
+            if self._directory.any_key(tenant) or not self._exists(tenant):
+                raise Unauthorized(_NEEDS_KEY)
+            return Caller(tenant, _ANONYMOUS)
+        if caller.tenant == tenant:
+            return caller
+        if not caller.operator:
+            raise NotFound(UNKNOWN_TENANT)
+        self._directory.tenant(tenant)
+        return replace(caller, tenant=tenant)
 
     def _exists(self, tenant: str) -> bool:
         try:

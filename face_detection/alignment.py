@@ -56,7 +56,7 @@ def cut_out(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> Pi
     to_full = _scaling(picture.width / picture.pixels.shape[1], picture.height / picture.pixels.shape[0])
     for crop, face in zip(crops, faces, strict=True):
         _warp(picture.pixels, similarity(face.landmarks, alignment) @ to_full, alignment, crop)
-    return crops
+    return picture.to_srgb(crops)
 
 
 def _magnification(matrix: Matrix) -> float:

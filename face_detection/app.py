@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -30,10 +32,13 @@ from face_detection.api import (
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.gate import GATE, Gate
 from face_detection.api.guard import guarded
+from face_detection.api.idempotency import ANSWERS
 from face_detection.api.live_conversation import LIVE
-from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES, STREAMS
+from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.openapi import describe
-from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, RECOGNITION, Operation
+from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
+from face_detection.api.protocol import speak_plainly
+from face_detection.api.sites import CHANGING, let_apps_read
 from face_detection.detection import YuNet
 from face_detection.extraction import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
@@ -47,8 +52,10 @@ from face_detection.metrics import Metrics
 from face_detection.people import People
 from face_detection.pool import GalleryPool
 from face_detection.preparation import Preparation
-from face_detection.readiness import Readiness
+from face_detection.readiness import Readiness, Shared
 from face_detection.recognition import Recognition
+from face_detection.upkeep import Upkeep
+from shared.background import until_done
 from shared.errors import ServiceError, SettingsError, StartupError
 from shared.images import ImageDecoder
 from shared.settings import FrontSettings, is_loopback
@@ -62,10 +69,10 @@ OPERATIONS: tuple[Operation, ...] = (
     *events.OPERATIONS,
     *companies.OPERATIONS,
     *company_keys.OPERATIONS,
-    *company.OPERATIONS,
-    *training.OPERATIONS,
-    *dataset.OPERATIONS,
-    *keyed.OPERATIONS,
+    *lenient(company.OPERATIONS),
+    *lenient(training.OPERATIONS),
+    *lenient(dataset.OPERATIONS),
+    *lenient(keyed.OPERATIONS),
     *live.OPERATIONS,
     *offline.OPERATIONS,
     *status.OPERATIONS,
@@ -76,6 +83,15 @@ log = logging.getLogger(__name__)
 _BOOT_ERROR = 3
 """gunicorn gives up on a worker that exits with this (its Arbiter.WORKER_BOOT_ERROR), others it starts again."""
 
+KEEP_ALIVE = 75.0
+"""Seconds for which an idle connection stays open."""
+
+LAST_REQUESTS = 16.0
+"""Seconds that requests under way have at the end; what follows must fit into the rest of ``graceful_timeout``."""
+
+LAST_WRITES, LAST_EVENTS = 4.0, 6.0
+"""Seconds that writes of requests have, which were ended by that, and then events."""
+
 
 @dataclass(frozen=True)
 class Core:
@@ -85,6 +101,7 @@ class Core:
     metrics: Metrics
     pool: GalleryPool
     journal: Journal
+    upkeep: Upkeep
     preparation: Preparation
     extraction: ExtractionClient
     identifier: Identifier
@@ -93,12 +110,15 @@ class Core:
     people: People
 
     async def close(self) -> None:
-        """Finish what is under way, then close everything."""
-        await self.recognition.close()
-        await self.journal.close()
-        await self.pool.run(self.identifier.close)
-        self.pool.close()
-        self.gallery.close()
+        """Finish what is under way, write the events of it, then close everything; each also if another fails to."""
+        async with AsyncExitStack() as last:
+            last.callback(self.gallery.close)
+            last.callback(self.pool.close)
+            last.push_async_callback(asyncio.to_thread, self.identifier.close)
+            last.push_async_callback(asyncio.to_thread, self.journal.close, LAST_EVENTS)
+            last.push_async_callback(asyncio.to_thread, self.upkeep.close)
+            last.push_async_callback(self.recognition.close, LAST_WRITES)
+            last.push_async_callback(self.readiness.close)
 
 
 def build_core(settings: FrontSettings) -> Core:
@@ -113,7 +133,7 @@ def build_core(settings: FrontSettings) -> Core:
     detector = YuNet(settings)
     gallery = open_gallery(settings.database)
     pool = GalleryPool()
-    journal = Journal(gallery.events, gallery.directory, pool, settings.event_days)
+    journal = Journal(gallery.events, gallery.answers, gallery.directory, settings.event_days, metrics)
     preparation = Preparation(
         ImageDecoder(settings.max_image_bytes, settings.max_image_pixels),
         detector,
@@ -129,7 +149,10 @@ def build_core(settings: FrontSettings) -> Core:
     )
     readiness = Readiness(gallery.store, extraction, identifier, pool)
     people = People(gallery.store, gallery.events, pool)
-    return Core(gallery, metrics, pool, journal, preparation, extraction, identifier, recognition, readiness, people)
+    upkeep = Upkeep(gallery.store, gallery.tombstones, gallery.turns, settings.sync_days, identifier.lag)
+    return Core(
+        gallery, metrics, pool, journal, upkeep, preparation, extraction, identifier, recognition, readiness, people
+    )
 
 
 def create_app(settings: FrontSettings | None = None) -> web.Application:
@@ -148,29 +171,50 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     _refuse_open_bind(settings, access)
     # Bodies are read with limits of their own (api/bodies.py).
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
+    speak_plainly(app)
     app[SETTINGS] = settings
     app[METRICS] = core.metrics
     app[RECOGNITION] = core.recognition
     app[LIVE] = LiveRecognition(
         core.preparation, core.extraction, core.identifier, core.pool, core.metrics, settings.request_timeout
     )
-    app[live.SESSIONS] = live.Sessions()
+    app[live.SESSIONS] = live.Sessions(settings.live_sessions)
     app[offline.EXTRACTION] = core.extraction
     app[PEOPLE] = core.people
     app[status.READINESS] = core.readiness
+    app[status.STRANGERS] = Shared(partial(status.answer_strangers, app))
     app[dataset.FETCHER] = PictureFetcher(parse_hosts(settings.image_url_hosts), settings.max_image_bytes)
     app[ACCESS] = access
     app[DIRECTORY] = core.gallery.directory
-    app[GATE] = Gate()
-    app[STREAMS] = frozenset(operation.path for operation in OPERATIONS if operation.stream_types)
+    app[POOL] = core.pool
+    app[ANSWERS] = core.gallery.answers
+    app[GATE] = Gate(settings.max_pending_requests, settings.max_pending_bytes)
     app[FAILURES] = {operation.path: operation.failure for operation in OPERATIONS if operation.failure}
     app[status.OPENAPI] = describe(OPERATIONS, VERSION)
-    for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, guarded(operation))
-    app.router.add_static("/static", status.WEB)
+    app[CHANGING] = frozenset(operation.path for operation in OPERATIONS if operation.changes)
+    _add_routes(app, settings.base_path)
+    app.on_response_prepare.append(let_apps_read)
     app.on_shutdown.append(live.close_sessions)
     app.cleanup_ctx.append(_run(core))
     return app
+
+
+def _add_routes(app: web.Application, base_path: str | None) -> None:
+    """Serve everything at its address, and the same below ``base_path``, for a proxy that passes that on."""
+    for base in ("", base_path) if base_path else ("",):
+        for operation in OPERATIONS:
+            handler = guarded(operation)
+            # An id may have braces, which aiohttp's own pattern of a parameter leaves out.
+            path = operation.path.replace("}", ":[^/]+}")
+            app.router.add_route(operation.method, base + path, handler)
+            if operation.safe:
+                app.router.add_route("HEAD", base + path, handler)
+        app.router.add_static(f"{base}/static", status.WEB)
+    if base_path:
+        own = re.compile("|".join(re.sub(r"{\w+}", "[^/]+", operation.path) for operation in OPERATIONS) + "|/static.*")
+        if any(own.fullmatch(base_path + path) for path in ("", *(operation.path for operation in OPERATIONS))):
+            raise SettingsError(f"BASE_PATH={base_path} is where the service has addresses of its own; choose another.")
+        app.router.add_get(base_path, status.to_console)
 
 
 def _refuse_open_bind(settings: FrontSettings, access: Access) -> None:
@@ -183,27 +227,35 @@ def _refuse_open_bind(settings: FrontSettings, access: Access) -> None:
         )
 
 
-def serve() -> web.Application:
-    """The application for gunicorn: one that cannot start says why in one line and stops the whole service."""
+def serve() -> Callable[[], Awaitable[web.AppRunner]]:
+    """What gunicorn runs; an application that cannot start says why in one line and stops the whole service."""
     try:
-        return create_app()
+        app = create_app()
     except StartupError as error:
-        log.critical("cannot start: %s", error.message)
+        log.critical("cannot start: %s", error.explained)
         sys.exit(_BOOT_ERROR)
+
+    async def runner() -> web.AppRunner:
+        # aiohttp waits so long for a request, ends the reading of its body, and waits as long once more.
+        return web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=LAST_REQUESTS / 2)
+
+    return runner
 
 
 def _run(core: Core) -> Callable[[web.Application], AsyncIterator[None]]:
     """What runs beside the requests, and how it ends: what is under way is finished, then everything is closed."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_warm_up(core)), asyncio.create_task(core.journal.run())]
+        core.journal.start()
+        core.upkeep.start()
+        warming = asyncio.create_task(until_done("warming up", partial(_warm_up, core)))
         yield
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await app[dataset.FETCHER].close()
-        await core.close()
+        log.info("requests have ended; what is under way is finished")
+        async with AsyncExitStack() as last:
+            last.push_async_callback(core.close)
+            last.push_async_callback(app[dataset.FETCHER].close)
+            warming.cancel()
+            await asyncio.wait([warming])
 
     return run
 
@@ -219,4 +271,9 @@ async def _warm_up(core: Core) -> None:
         else:
             model = await core.extraction.model()
             log.info("ready", extra={"model": model.card.name, "engine": model.engine, "device": model.device})
+            with suppress(ServiceError):  # whoever asks /readyz is told, too
+                for company, people in (await core.readiness.unseen()).items():
+                    log.warning(
+                        "%d people of company %s have no photo of the model in use and are not found", people, company
+                    )
             return

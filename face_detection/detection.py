@@ -27,7 +27,7 @@ class Detector(Protocol):
         """Find faces.
 
         Returns:
-            Faces with boxes and landmarks in pixels of the picture at full scale, best score first.
+            Faces in pixels of the picture at full scale, best score first. Their boxes lie within the picture.
         """
         ...
 
@@ -56,6 +56,7 @@ class YuNet:
         scale = min(1.0, self._settings.detection_max_side / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = pixels if scale == 1.0 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        small = picture.to_srgb(np.asarray(small, np.uint8))
         # With a side of 32 pixels or less OpenCV 4.14 gives faces made of uninitialised memory.
         missing_height, missing_width = max(0, _LEAST_SIDE - size[1]), max(0, _LEAST_SIDE - size[0])
         if missing_height or missing_width:
@@ -68,8 +69,11 @@ class YuNet:
             return []
         # Each axis has its own factor: the sides were rounded to whole pixels.
         factors = np.array([picture.width / size[0], picture.height / size[1]] * 7)
-        faces = [_face(row) for row in np.hstack([rows[:, :14] * factors, rows[:, 14:]])]
-        faces = [face for face in faces if min(face.box.width, face.box.height) >= self._settings.min_face]
+        faces = []
+        for row in np.hstack([rows[:, :14] * factors, rows[:, 14:]]):
+            box = _box(row).within(picture.width, picture.height)
+            if box and min(box.width, box.height) >= self._settings.min_face:
+                faces.append(_face(row, box))
         return sorted(faces, key=lambda face: -face.score)[: self._settings.max_faces]
 
     def _detector(self) -> cv2.FaceDetectorYN:
@@ -82,16 +86,17 @@ class YuNet:
         return detector
 
 
-def _face(row: NDArray[np.float64]) -> Face:
-    """Columns: box x, y, width, height; five landmarks x, y; score."""
+def _box(row: NDArray[np.float64]) -> Box:
+    """Of the columns x, y, width, height; where the picture cuts a face, beyond it."""
     x, y, right, bottom = row[0], row[1], row[0] + row[2], row[1] + row[3]
     left, top = round(x), round(y)
+    return Box(left, top, round(right) - left, round(bottom) - top)
+
+
+def _face(row: NDArray[np.float64], box: Box) -> Face:
+    """Columns after the box's four: five landmarks x, y; score."""
     points = [(float(row[i]), float(row[i + 1])) for i in range(4, 14, 2)]
-    return Face(
-        box=Box(left, top, round(right) - left, round(bottom) - top),
-        landmarks=Landmarks(*points),
-        score=min(1.0, float(row[14])),
-    )
+    return Face(box, Landmarks(*points), min(1.0, float(row[14])))
 
 
 def _checked(file: Path) -> Path:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.choice import Choose, clear_face
 from face_detection.extraction import ServedModel
 from face_detection.gallery.store import NewSample
-from face_detection.preparation import Encoded, Preparation, Prepared, jpeg, largest_face
+from face_detection.preparation import Encoded, Preparation, Prepared, jpeg
 from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError
 from shared.geometry import Face
 
@@ -27,13 +28,14 @@ _CHUNKS_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A sample to be: whose face, and the picture that shows it."""
+    """A sample to be: whose face, the picture that shows it, and which of its faces it is."""
 
     id: str
     name: str
     picture: Encoded
     metadata: Any = None
     action: str | None = None
+    face: Choose = clear_face
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Embedded:
 
     Attributes:
         sample: with the embedding of the face.
-        face: the one that was taken, the largest.
+        face: the one that was taken.
         faces: how many the picture shows.
         crop: JPEG of the aligned face, if that was asked for.
     """
@@ -72,7 +74,7 @@ class Enroller:
     async def embed(
         self, enrolments: Sequence[Enrolment], model: ServedModel, keep_crops: bool = False
     ) -> list[Outcome]:
-        """Embed the largest face of each picture.
+        """Embed the face of each picture that is meant.
 
         Returns:
             What became of each enrolment, in order.
@@ -102,7 +104,7 @@ class Enroller:
         """What became of each enrolment, in order."""
         prepared = await asyncio.gather(
             *(
-                self._attempt(self._preparation.prepare(item.picture, model.card.alignment, largest_face))
+                self._attempt(self._preparation.prepare(item.picture, model.card.alignment, item.face))
                 for item in enrolments
             )
         )

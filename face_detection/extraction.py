@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -25,6 +26,8 @@ from shared.errors import (
     Overloaded,
     ServiceError,
 )
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -180,6 +183,10 @@ class ExtractionClient:
         except ServiceError as error:
             self._workers.failed(worker, error.message)
             return error
+        except Exception:  # nobody may be waiting for this, and a worker that stays asked is never asked again
+            log.exception("asking an extraction worker has failed", extra={"worker": worker.address})
+            self._workers.failed(worker, "it could not be asked")
+            return ExtractionFailed("The extraction service could not be asked.")
         self._served[worker] = model
         self._workers.answered(worker, model.space)
         if self._model is not None and self._model.space == model.space:

@@ -23,6 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from shared.errors import FetchFailed, Forbidden, ImageTooLarge, InvalidRequest, UnsupportedImage
+from shared.formats import LONGEST_SIGNATURE, format_of
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host name at a port; raises OSError when there are none."""
@@ -37,7 +38,6 @@ _LOOKUPS = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lookup")
 """A lookup cannot be given up: in asyncio's own threads slow name servers would hold up what else runs there."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SNIFFED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _TRANSLATED = (
@@ -187,8 +187,8 @@ class PictureFetcher:
                 data += chunk
                 if len(data) > self._max_bytes:
                     raise self._too_large()
-                if not is_picture and len(data) >= 8:
-                    if not data.startswith(_SNIFFED):
+                if not is_picture and len(data) >= LONGEST_SIGNATURE:
+                    if format_of(data) is None:
                         raise UnsupportedImage("What the picture's address gives is not a picture.")
                     is_picture = True
             return bytes(data)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from face_detection.gallery.directory import Directory, TenantSettings
 from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.events import EventKind, Occasion
 from face_detection.gallery.recall import RecallCheck
-from face_detection.gallery.search import Neighbour, OpenSearcher, Searcher
+from face_detection.gallery.search import Nearest, Neighbour, OpenSearcher, Searcher
 from face_detection.gallery.store import Person, Sample, Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
@@ -27,6 +28,9 @@ from shared.settings import FrontSettings
 
 _SAMPLES_OF_CLOSEST = 5
 """Samples looked at for each of the closest people, who may have several."""
+
+_MOST_SEARCHES = 5
+"""Searches for the same faces while what they find is changed by others at the same time."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,19 @@ class Recognised:
         return self.sample.person if self.sample else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Opened:
+    """The searcher of an embedding space, which is closed when it is not the current one and nobody uses it."""
+
     space: str
     searcher: Searcher
     recall: RecallCheck
+    users: int = 0
+    current: bool = True
+
+    def close(self) -> None:
+        self.recall.close()
+        self.searcher.close()
 
 
 class Identifier:
@@ -147,14 +159,7 @@ class Identifier:
         rule = rule or settings.rule
         threshold = self.threshold(model, settings) if min_distance is None else min_distance
         k = max(1 if rule == "nearest" else settings.neighbours, closest * _SAMPLES_OF_CLOSEST)
-        opened = self._open(model)
-        applied = opened.searcher.applied
-        found = opened.searcher.nearest(tenant, embeddings, k)
-        if not found.exact:
-            opened.recall.note(tenant, embeddings, found, applied)
-        self._metrics.searches.labels(opened.searcher.name, "exact" if found.exact else "approximate").inc()
-        keys = {one.key for neighbours in found for one in neighbours if closest or one.distance < threshold}
-        samples = self._store.by_keys(tenant, keys) if keys else {}
+        found, samples = self._search(tenant, model, embeddings, k, lambda one: closest > 0 or one.distance < threshold)
         recognised = []
         for face, probe, neighbours in zip(faces, embeddings, found, strict=True):
             candidates = self._measure(samples, neighbours, probe, model)
@@ -166,6 +171,33 @@ class Identifier:
             recognised.append(Recognised(face, sample, nearest, sure, threshold, others, found.exact))
         self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
         return recognised
+
+    def _search(
+        self,
+        tenant: str,
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        k: int,
+        counts: Callable[[Neighbour], bool],
+    ) -> tuple[Nearest, dict[int, Sample]]:
+        """The neighbours of each embedding, and the samples of those that count.
+
+        A sample that was deleted or changed between the search and the look-up may have kept another from being found:
+        then more are searched for again.
+        """
+        with self._using(model) as opened:
+            for _ in range(_MOST_SEARCHES):
+                applied = opened.searcher.applied
+                found = opened.searcher.nearest(tenant, embeddings, k)
+                keys = {one.key for neighbours in found for one in neighbours if counts(one)}
+                samples = self._store.by_keys(tenant, keys) if keys else {}
+                if all(key in samples and samples[key].change <= applied for key in keys):
+                    break
+                k *= 2
+            if not found.exact:
+                opened.recall.note(tenant, embeddings, found, applied)
+            self._metrics.searches.labels(opened.searcher.name, "exact" if found.exact else "approximate").inc()
+        return found, samples
 
     def note(self, tenant: str, found: Sequence[Recognised], crops: Pixels, occasion: Occasion) -> None:
         """Tell the journal who was seen, and who was not recognised.
@@ -224,7 +256,8 @@ class Identifier:
 
     def refresh(self, model: ServedModel) -> None:
         """Bring the index for a model up to date."""
-        self._open(model).searcher.refresh()
+        with self._using(model) as opened:
+            opened.searcher.refresh()
 
     def size(self, tenant: str) -> int:
         """Samples of a tenant that searches see, 0 before the first.
@@ -245,26 +278,38 @@ class Identifier:
         return opened.searcher.lag if opened else 0
 
     def close(self) -> None:
-        """Stop what the searcher does in the background."""
+        """Stop what the searcher does in the background, as soon as nobody searches any more."""
         with self._opening:
-            self._close()
+            self._retire()
 
-    def _close(self) -> None:
+    def _retire(self) -> None:
+        """Part with the current searcher. Called with the lock."""
         if self._opened is not None:
-            self._opened.recall.close()
-            self._opened.searcher.close()
+            self._opened.current = False
+            if not self._opened.users:
+                self._opened.close()
             self._opened = None
 
-    def _open(self, model: ServedModel) -> _Opened:
-        """The searcher for the embeddings of a model."""
+    @contextmanager
+    def _using(self, model: ServedModel) -> Iterator[_Opened]:
+        """The searcher for the embeddings of a model, which stays open meanwhile."""
         with self._opening:
             if self._opened is None or self._opened.space != model.space:
-                self._close()
+                self._retire()
                 metric = self.metric(model)
                 searcher = self._open_searcher(model.space, model.card.dimensions, metric)
                 recall = RecallCheck(self._store, model.space, metric, self._metrics.note_recall)
                 self._opened = _Opened(model.space, searcher, recall)
-            return self._opened
+            opened = self._opened
+            opened.users += 1
+        try:
+            yield opened
+        finally:
+            with self._opening:
+                opened.users -= 1
+                unused = not (opened.users or opened.current)
+            if unused:
+                opened.close()
 
 
 def _of_different_people(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

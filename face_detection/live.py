@@ -22,6 +22,7 @@ from face_detection.metrics import Metrics
 from face_detection.pool import GalleryPool
 from face_detection.preparation import Preparation, Prepared
 from face_detection.tracking import Ballot, Sighting, Track, Tracker
+from face_detection.visits import LEAVE_AFTER, Views, Visits
 from shared.errors import DeadlinePassed
 from shared.geometry import Box, Face
 from shared.images import Preview
@@ -48,6 +49,7 @@ class LiveFace:
         distance: the latest that spoke for this answer; None before the first embedding and in an empty gallery.
         trust: 0 to 100, see ``decision.trust``.
         firm: whether several embeddings agree.
+        visit: number of the visit of that person or stranger; None before it is sure who it is.
         embedded: whether it was embedded for this frame.
     """
 
@@ -57,6 +59,7 @@ class LiveFace:
     distance: float | None
     trust: float
     firm: bool
+    visit: int | None
     embedded: bool
 
 
@@ -76,14 +79,10 @@ class _Identity:
     Attributes:
         found: the latest finding for each answer, by the person's id; None is for nobody.
         vectors: the latest embeddings.
-        noted: whether there was an event.
-        noted_as: with which answer.
     """
 
     found: dict[str | None, Recognised] = field(default_factory=dict)
     vectors: deque[Vector] = field(default_factory=lambda: deque(maxlen=_KEPT_VECTORS))
-    noted: bool = False
-    noted_as: str | None = None
 
 
 @dataclass
@@ -118,7 +117,11 @@ class LiveRecognition:
 class LiveSession:
     """One video. ``process`` its frames one at a time.
 
-    An event is noted once for each track when its identity becomes firm, and again when it changes.
+    An event is noted for each visit, when it is sure who comes.
+
+    Attributes:
+        occasion: for the event log, may be changed.
+        visits: who is there; ``patience`` may be changed.
 
     Args:
         shared: what does the work.
@@ -145,6 +148,7 @@ class LiveSession:
         # A frame that ran out of time may still be looked at in its thread when the next one comes.
         self._tracking = threading.Lock()
         self._identities: dict[int, _Identity] = {}
+        self.visits = Visits(LEAVE_AFTER)
         self._space: str | None = None
         self._now = 0.0
         self._looked = clock()
@@ -183,6 +187,7 @@ class LiveSession:
         if model.space != self._space:
             self._space = model.space
             self._identities = {}
+            self.visits.forget_strangers()
             self._forget_all()
         looks: list[_Frame] = []
 
@@ -190,11 +195,12 @@ class LiveSession:
             looks.append(self._look(faces, preview, model, at))
             return [track.sighting.face for track in looks[0].asked]
 
-        prepared = await shared.preparation.inspect(frame, model.card.alignment, choose)
+        prepared = await shared.preparation.prepare(frame, model.card.alignment, choose)
         (look,) = looks
+        self.visits.see({track.number: track.ballot.leader for track in look.seen}, self._now)
         if look.asked:
             await self._recognise(look, prepared, model)
-        await self._look_up_again()
+        await self._look_up_again(model)
         asked = {track.number for track in look.asked}
         faces = [self._face(track, track.number in asked) for track in look.seen]
         return LiveResult(look.width, look.height, faces)
@@ -217,18 +223,20 @@ class LiveSession:
                 lambda: shared.identifier.find(self._tenant, prepared.chosen, model, embeddings, self._min_distance)
             )
         self._drop_lost()
+
+        def is_one(some: Views, others: Views) -> bool:
+            return self._apart(some, others, model) < 1
+
         news: list[int] = []
         for row, (track, one, vector) in enumerate(zip(look.asked, found, embeddings, strict=True)):
             if self._is_another(track, vector, model):
                 self._tracker.renew(track)
-            who = one.person.id if one.person else None
-            track.ballot.vote(who, one.distance, one.threshold)
             identity = self._identities.setdefault(track.number, _Identity())
-            identity.found[who] = one
+            who = _count(one, track, identity)
             identity.vectors.append(vector)
-            is_new = not identity.noted or identity.noted_as != who
-            if is_new and track.ballot.firm and track.ballot.leader == who:
-                identity.noted, identity.noted_as = True, who
+            is_sure = track.ballot.firm and track.ballot.leader == who
+            views = [*identity.vectors]
+            if is_sure and self.visits.ascertain(track.number, who, views, self._now, is_one):
                 news.append(row)
         if news:
             told = [found[row] for row in news]
@@ -241,12 +249,17 @@ class LiveSession:
         identity = self._identities.get(track.number)
         if identity is None or not identity.vectors:
             return False
-        metric = self._shared.identifier.metric(model)
-        rows = prepare(np.stack([*identity.vectors, vector]), metric)
-        return float(distances(rows[:-1], rows[-1], metric).min()) > _ANOTHER * model.card.threshold(metric).distance
+        return self._apart([vector], identity.vectors, model) > _ANOTHER
 
-    async def _look_up_again(self) -> None:
-        """Take names and metadata as they are now, and forget people who were deleted."""
+    def _apart(self, some: Views, others: Views, model: ServedModel) -> float:
+        """Smallest distance between embeddings of two faces, in thresholds of the model."""
+        metric = self._shared.identifier.metric(model)
+        rows = prepare(np.stack(others), metric)
+        least = min(float(distances(rows, probe, metric).min()) for probe in prepare(np.stack(some), metric))
+        return least / model.card.threshold(metric).distance
+
+    async def _look_up_again(self, model: ServedModel) -> None:
+        """Take names and metadata as they are now; a face whose sample was deleted or replaced is compared anew."""
         now = self._clock()
         if now - self._looked < _LOOK_AGAIN:
             return
@@ -255,16 +268,31 @@ class LiveSession:
         if not keys:
             return
         samples = await self._shared.pool.run(lambda: self._shared.identifier.current(self._tenant, keys))
+        outdated: dict[int, Track] = {}
         for track in self._tracker.tracks:
             found = self._identities.get(track.number, _Identity()).found
             for who, one in list(found.items()):
                 if one.sample is None or who is None:
                     continue
-                if (sample := samples.get(one.sample.key)) and sample.person.id == who:
+                sample = samples.get(one.sample.key)
+                if sample and sample.person.id == who and np.array_equal(sample.vector, one.sample.vector):
                     found[who] = replace(one, sample=sample)
                 else:
                     del found[who]
                     track.ballot.forget(who)
+                    outdated[track.number] = track
+        if outdated:
+            await self._compare_again(list(outdated.values()), model)
+
+    async def _compare_again(self, tracks: Sequence[Track], model: ServedModel) -> None:
+        """Say anew who faces are, by the latest embedding of each."""
+        faces = [track.sighting.face for track in tracks]
+        embeddings = np.stack([self._identities[track.number].vectors[-1] for track in tracks])
+        found = await self._shared.pool.run(
+            lambda: self._shared.identifier.find(self._tenant, faces, model, embeddings, self._min_distance)
+        )
+        for track, one in zip(tracks, found, strict=True):
+            _count(one, track, self._identities[track.number])
 
     def _face(self, track: Track, embedded: bool) -> LiveFace:
         identity = self._identities.get(track.number)
@@ -276,6 +304,7 @@ class LiveSession:
             one.distance if one else None,
             one.trust if one else 0.0,
             track.ballot.firm,
+            self.visits.number(track.number, track.ballot.leader),
             embedded,
         )
 
@@ -287,3 +316,11 @@ class LiveSession:
         with self._tracking:
             for track in self._tracker.tracks:
                 track.ballot = Ballot()
+
+
+def _count(one: Recognised, track: Track, identity: _Identity) -> str | None:
+    """Let a finding vote for who a face is, whose id is returned."""
+    who = one.person.id if one.person else None
+    track.ballot.vote(who, one.distance, one.threshold)
+    identity.found[who] = one
+    return who

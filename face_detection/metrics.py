@@ -23,6 +23,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
+        self._with_unseen: set[str] = set()
         self.requests = Counter("front_requests", "Requests answered.", ["route", "status"], registry=registry)
         self.request_seconds = Histogram(
             "front_request_seconds", "Seconds per request.", ["route"], buckets=_SECONDS, registry=registry
@@ -47,7 +48,7 @@ class Metrics:
             "front_pending_requests", "Requests worked on now.", registry=registry, multiprocess_mode="livesum"
         )
         self.index_samples = Gauge(
-            "front_index_samples", "Samples in the search index.", registry=registry, multiprocess_mode="livemax"
+            "front_index_samples", "Samples in the search index.", registry=registry, multiprocess_mode="livemostrecent"
         )
         self.recall_checks = Counter(
             "front_search_recall_checks",
@@ -59,7 +60,14 @@ class Metrics:
             "front_search_lag_changes",
             "Changes that the search index does not have yet.",
             registry=registry,
-            multiprocess_mode="livemax",
+            multiprocess_mode="livemostrecent",
+        )
+        self.unseen = Gauge(
+            "front_people_of_other_models",
+            "People who are not found, since they have no photo of the model in use, by company.",
+            ["company"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.workers = Gauge(
             "front_extraction_workers",
@@ -69,10 +77,29 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
+        self.events_waiting = Gauge(
+            "front_events_waiting", "Events not written yet.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.events_lost = Counter(
+            "front_events_lost",
+            "Events that are not in the log: too many waited (overflow), they cannot be written (refused), the process "
+            "ended before they were (closed).",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("overflow", "refused", "closed"):
+            self.events_lost.labels(reason)
+
     def observe_workers(self, states: Mapping[str, int]) -> None:
         """Record how many extraction workers are in each state."""
         for state, count in states.items():
             self.workers.labels(state).set(count)
+
+    def set_unseen(self, people: Mapping[str, int]) -> None:
+        """Record how many people of each company are not found."""
+        self._with_unseen |= people.keys()
+        for company in self._with_unseen:
+            self.unseen.labels(company).set(people.get(company, 0))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from face_detection.gallery.events import Event, EventKind, EventLog
-from face_detection.gallery.store import Description, Page, Person, Sample, Store, Tombstone
+from face_detection.gallery.cursor import Cursor
+from face_detection.gallery.events import ALL_EVENTS, Event, EventFilter, EventLog
+from face_detection.gallery.metadata import Condition
+from face_detection.gallery.store import Description, Feed, Page, Person, Sample, Store, known_id
 from face_detection.pool import GalleryPool
-from shared.errors import NotFound
+from shared.errors import CursorExpired, NotFound
+
+_REPLACED = (
+    "The database is not the one that the cursor is of, or has changed too often since: start over without a cursor, "
+    "and drop what does not come again."
+)
 
 
 class People:
-    """The gallery of each tenant, away from the event loop.
+    """The gallery of each tenant, away from the event loop. Ids are understood as ``known_id`` does.
 
     Every method raises what ``Store`` and ``EventLog`` raise.
     """
@@ -21,9 +29,16 @@ class People:
         self._events = events
         self._pool = pool
 
-    async def page(self, tenant: str, limit: int, after: str | None, text: str | None = None) -> Page:
-        """One page of people ordered by id; only those with ``text`` in id or name, if there is one."""
-        return await self._pool.run(lambda: self._store.page(tenant, limit, after, text))
+    async def page(
+        self,
+        tenant: str,
+        limit: int,
+        after: str | None,
+        text: str | None = None,
+        metadata: Sequence[Condition] = (),
+    ) -> Page:
+        """One page of people ordered by id; see ``Store.page``."""
+        return await self._pool.run(lambda: self._store.page(tenant, limit, after, text, metadata))
 
     async def get(self, tenant: str, id: str) -> Person:
         """One person.
@@ -31,11 +46,11 @@ class People:
         Raises:
             NotFound: there is nobody with this id.
         """
-        return await self._pool.run(lambda: self._store.get(tenant, id))
+        return await self._pool.run(lambda: self._store.get(tenant, self._known(tenant, id)))
 
-    async def samples(self, tenant: str, id: str) -> Sequence[Sample]:
-        """The samples of a person; none when there is no such person."""
-        return await self._pool.run(lambda: self._store.samples(tenant, id))
+    async def samples(self, tenant: str, id: str, after: int = -1, limit: int | None = None) -> Sequence[Sample]:
+        """The samples of a person; see ``Store.samples``."""
+        return await self._pool.run(lambda: self._store.samples(tenant, self._known(tenant, id), after, limit))
 
     async def sample(self, tenant: str, number: int) -> Sample:
         """One sample.
@@ -45,17 +60,30 @@ class People:
         """
         return await self._pool.run(lambda: self._store.sample(tenant, number))
 
-    async def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
-        """What has changed since a revision; see ``Store.feed``."""
-        return await self._pool.run(lambda: self._store.feed(tenant, since, limit))
+    async def feed(self, tenant: str, cursor: Cursor, limit: int) -> tuple[Feed, Cursor]:
+        """What has changed since (see ``Store.feed``), and the cursor for what comes next.
+
+        Raises:
+            CursorExpired: whoever has this cursor must start over.
+        """
+
+        def read() -> tuple[Feed, Cursor]:
+            mark = self._store.position().mark  # before the entries: whatever happens in between shows the next time
+            if not self._store.has_passed(cursor.mark):
+                raise CursorExpired(_REPLACED)
+            begun = cursor.begun if cursor.since else self._store.last_revision(tenant)
+            feed = self._store.feed(tenant, cursor.since, limit, begun)
+            return feed, Cursor(feed.entries[-1].revision if feed.entries else cursor.since, begun, mark)
+
+        return await self._pool.run(read)
 
     async def describe(self, tenant: str, id: str, description: Description) -> None:
-        """Give a person another name, metadata and action.
+        """Give a person another name, metadata and action, or some of these.
 
         Raises:
             NotFound: there is nobody with this id.
         """
-        await self._pool.run(lambda: self._store.describe(tenant, id, description))
+        await self._pool.write(lambda: self._store.describe(tenant, self._known(tenant, id), description))
 
     async def delete(self, tenant: str, id: str) -> None:
         """Delete a person with all samples and events.
@@ -63,7 +91,7 @@ class People:
         Raises:
             NotFound: there is nobody with this id.
         """
-        if not await self._pool.run(lambda: self._store.delete(tenant, id)):
+        if not await self._pool.write(lambda: self._store.delete(tenant, self._known(tenant, id))):
             raise NotFound("There is nobody with this id.")
 
     async def delete_sample(self, tenant: str, number: int) -> None:
@@ -72,22 +100,27 @@ class People:
         Raises:
             NotFound: there is none with this number.
         """
-        if not await self._pool.run(lambda: self._store.delete_sample(tenant, number)):
+        if not await self._pool.write(lambda: self._store.delete_sample(tenant, number)):
             raise NotFound("There is no sample with this number.")
 
     async def clear(self, tenant: str) -> int:
         """Delete everybody; returns how many samples there were."""
-        return await self._pool.run(lambda: self._store.clear(tenant))
+        return await self._pool.write(lambda: self._store.clear(tenant))
 
     async def count(self, tenant: str) -> int:
         """Number of samples."""
         return await self._pool.run(lambda: self._store.count(tenant))
 
     async def events(
-        self, tenant: str, limit: int, before: int | None, person: str | None, kind: EventKind | None
+        self, tenant: str, limit: int, before: int | None, which: EventFilter = ALL_EVENTS
     ) -> Sequence[Event]:
         """What happened, the latest first; see ``EventLog.page``."""
-        return await self._pool.run(lambda: self._events.page(tenant, limit, before, person, kind))
+
+        def read() -> Sequence[Event]:
+            known = None if which.person is None else self._known(tenant, which.person)
+            return self._events.page(tenant, limit, before, replace(which, person=known))
+
+        return await self._pool.run(read)
 
     async def event_crop(self, tenant: str, number: int) -> bytes:
         """The JPEG kept with an event.
@@ -96,3 +129,6 @@ class People:
             NotFound: there is none.
         """
         return await self._pool.run(lambda: self._events.crop(tenant, number))
+
+    def _known(self, tenant: str, id: str) -> str:
+        return known_id(self._store, tenant, id)

@@ -12,15 +12,15 @@ from typing import TypeVar
 import cv2
 
 from face_detection.alignment import cut_out, shrinks
+from face_detection.choice import all_faces
 from face_detection.detection import Detector
 from face_detection.metrics import Metrics
-from shared.errors import FaceNotFound
-from shared.geometry import Face, in_reading_order, largest
+from shared.geometry import Face, in_reading_order
 from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import Alignment
 
 Encoded = str | bytes
-"""A picture from outside: data URI or base64 as text, or the encoded bytes themselves."""
+"""A picture from outside, as a client sent it; see ``ImageDecoder.bytes_of``."""
 
 T = TypeVar("T")
 
@@ -71,21 +71,14 @@ class Preparation:
         return await self._run(lambda: self._detect(self._decode(picture)[1]))
 
     async def prepare(
-        self, picture: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face]], Sequence[Face]] = lambda f: f
+        self,
+        picture: Encoded,
+        alignment: Alignment,
+        choose: Callable[[Sequence[Face], Preview], Sequence[Face]] = all_faces,
     ) -> Prepared:
-        """Find the faces of a picture and cut out those that ``choose`` picks.
+        """Find the faces of a picture and cut out those that ``choose`` picks, in a thread of the pool.
 
-        Raises:
-            ImageError: the picture cannot be used.
-            ServiceError: whatever ``choose`` raises.
-        """
-
-        return await self.inspect(picture, alignment, lambda faces, _: choose(faces))
-
-    async def inspect(
-        self, picture: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face], Preview], Sequence[Face]]
-    ) -> Prepared:
-        """The same for a ``choose`` that also looks at the picture, perhaps at reduced scale, in a thread of the pool.
+        ``choose`` may look at the picture too, which may be reduced.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -98,7 +91,7 @@ class Preparation:
             chosen = choose(faces, preview)
             if preview.reduced and not shrinks(preview, chosen, alignment):
                 with self._metrics.stage("decode"):
-                    preview = Preview.full(self._decoder.decode(data))
+                    preview = self._decoder.preview(data)
             with self._metrics.stage("align"):
                 return Prepared(faces, chosen, cut_out(preview, chosen, alignment))
 
@@ -114,7 +107,7 @@ class Preparation:
 
         def work() -> T:
             with self._metrics.stage("decode"):
-                data = self._decoder.bytes_of(picture) if isinstance(picture, str) else picture
+                data = self._decoder.bytes_of(picture)
                 pixels = self._decoder.decode(data)
             return draw(pixels)
 
@@ -126,7 +119,7 @@ class Preparation:
 
     def _decode(self, picture: Encoded) -> tuple[bytes, Preview]:
         with self._metrics.stage("decode"):
-            data = self._decoder.bytes_of(picture) if isinstance(picture, str) else picture
+            data = self._decoder.bytes_of(picture)
             return data, self._decoder.preview(data, self._preview_side)
 
     def _detect(self, preview: Preview) -> list[Face]:
@@ -137,17 +130,6 @@ class Preparation:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
-
-
-def largest_face(faces: Sequence[Face]) -> Sequence[Face]:
-    """A choice for ``Preparation.prepare``: the largest face alone.
-
-    Raises:
-        FaceNotFound: there is none.
-    """
-    if not faces:
-        raise FaceNotFound("There is no face in the image.")
-    return [largest(faces)]
 
 
 def jpeg(crop: Pixels) -> bytes:

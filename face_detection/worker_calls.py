@@ -122,6 +122,10 @@ class WorkerCalls:
         if response.status == 400:  # another model may want crops of another size
             self._workers.forget(worker)
             raise NotHere(changed_model())
+        if response.status == 421:
+            raise ExtractionFailed(
+                "The extraction service does not answer to its name in EXTRACTION_URL; add that to its ALLOWED_HOSTS."
+            )
         if response.status != 200:
             raise ExtractionFailed(f"The extraction service answered with status {response.status}.")
         served = response.headers.get(wire.SPACE_HEADER)

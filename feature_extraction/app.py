@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from flask import Flask, Response, g, jsonify, request
+from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -20,6 +21,7 @@ from feature_extraction.service import Extraction
 from shared import errors, logs, wire
 from shared.images import ImageDecoder, Pixels
 from shared.settings import ExtractionSettings
+from shared.sites import hosts_of, refuse_other_sites
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +32,15 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.NotFound: 404,
     errors.RequestTooSlow: 408,
     errors.Conflict: 409,
+    errors.CursorExpired: 410,
     errors.ImageTooLarge: 413,
     errors.TooManyPixels: 413,
     errors.BodyTooLarge: 413,
     errors.UnsupportedImage: 415,
     errors.ImageError: 422,
     errors.FaceNotFound: 422,
+    errors.AmbiguousFace: 422,
+    errors.HostNotAllowed: 421,
     errors.Overloaded: 429,
     errors.ServiceError: 500,
     errors.ExtractionFailed: 500,
@@ -77,6 +82,10 @@ def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | 
     def begin() -> None:
         g.started = time.monotonic()
         logs.request_id.set(logs.new_request_id(request.headers.get(wire.REQUEST_ID_HEADER)))
+        host = request.headers.get("Host")
+        hosts_of(settings.extraction_bind, settings.allowed_hosts).check(host)
+        if request.method == "POST":
+            refuse_other_sites(dict(request.headers), request.scheme, host, request.method)
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -121,6 +130,10 @@ def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | 
         response = jsonify(wire.error_body(mapped, logs.request_id.get()))
         response.status_code = error.code or 400
         return response
+
+    @app.errorhandler(ParseException)
+    def malformed_body(error: ParseException) -> Response:
+        return service_error(errors.InvalidRequest("The body is not well-formed HTTP."))
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:

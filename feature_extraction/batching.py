@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.background import start_thread
 from shared.errors import DeadlinePassed, ExtractionFailed, InvalidRequest, NotReady, Overloaded
 
 Crops = NDArray[np.uint8]
@@ -72,13 +73,9 @@ class Batcher:
         self._queued = 0
         self._running = 0
         self._idle = 0
-        self._closed = False
+        self._closed = threading.Event()
         self._changed = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"lane-{number}", daemon=True) for number in range(lanes)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads = [start_thread(f"lane-{number}", self._run, self._closed) for number in range(lanes)]
 
     @property
     def queued(self) -> int:
@@ -111,7 +108,7 @@ class Batcher:
         if len(crops) > self._max_queued:
             raise InvalidRequest(f"More than {self._max_queued} crops in one request.")
         with self._changed:
-            if self._closed:
+            if self._closed.is_set():
                 raise NotReady("The service is stopping.")
             if self._queued + len(crops) > self._max_queued:
                 raise Overloaded("Too many crops are waiting already.")
@@ -129,7 +126,7 @@ class Batcher:
     def close(self) -> None:
         """Refuse new work, finish what runs, answer everybody else who waits with an error, and stop the threads."""
         with self._changed:
-            self._closed = True
+            self._closed.set()
             waiting, self._jobs = self._jobs, deque()
             self._changed.notify_all()
         for job in waiting:
@@ -142,13 +139,15 @@ class Batcher:
         while True:
             with self._changed:
                 self._idle += 1
-                while not self._jobs and not self._closed:
-                    self._changed.wait()
-                self._gather(crops)
-                if self._closed:
-                    return
-                batch = self._next_batch()
-                self._idle -= 1
+                try:
+                    while not self._jobs and not self._closed.is_set():
+                        self._changed.wait()
+                    self._gather(crops)
+                    if self._closed.is_set():
+                        return
+                    batch = self._next_batch()
+                finally:
+                    self._idle -= 1
                 crops = sum(len(part) for _, _, part in batch)
                 self._running += crops
             if batch:
@@ -156,7 +155,7 @@ class Batcher:
 
     def _gather(self, wanted: int) -> None:
         stop = time.monotonic() + _GATHERING
-        while 0 < self._queued < wanted and not self._closed and (left := stop - time.monotonic()) > 0:
+        while 0 < self._queued < wanted and not self._closed.is_set() and (left := stop - time.monotonic()) > 0:
             self._changed.wait(left)
 
     def _next_batch(self) -> list[tuple[_Job, int, Crops]]:
@@ -184,21 +183,21 @@ class Batcher:
         return batch
 
     def _embed_batch(self, batch: list[tuple[_Job, int, Crops]]) -> None:
-        crops = batch[0][2] if len(batch) == 1 else np.concatenate([part for _, _, part in batch])
+        count = sum(len(part) for _, _, part in batch)
         started = time.monotonic()
         try:
-            rows = self._embed(crops)
+            try:
+                rows = self._embed(batch[0][2] if len(batch) == 1 else np.concatenate([part for _, _, part in batch]))
+            finally:
+                with self._changed:
+                    self._running -= count
+            self._observe(count, time.monotonic() - started)
+            start = 0
+            for job, first, part in batch:
+                self._hand_out(job, first, rows[start : start + len(part)])
+                start += len(part)
         except Exception as error:
             self._fail([job for job, _, _ in batch], error)
-            return
-        finally:
-            with self._changed:
-                self._running -= len(crops)
-        self._observe(len(crops), time.monotonic() - started)
-        start = 0
-        for job, first, part in batch:
-            self._hand_out(job, first, rows[start : start + len(part)])
-            start += len(part)
 
     def _hand_out(self, job: _Job, first: int, rows: Embeddings) -> None:
         with self._changed:

@@ -12,14 +12,21 @@ HTTP: each service maps the tree to statuses in one table of its own.
     │   ├── TooManyPixels          too_many_pixels           header announces too many pixels
     │   ├── UnsupportedImage       unsupported_image_type    not one of the accepted formats
     │   ├── UndecodableImage       undecodable_image         damaged, truncated, or not base64
+    │   │   └── ImageByReference   image_by_reference        only says where the picture is
     │   └── FetchFailed            fetch_failed              the address of the picture gives none
     ├── Unauthorized               unauthorized              no API key, or not one that is valid
     ├── Forbidden                  forbidden                 not allowed to this caller
+    │   ├── HostNotAllowed         host_not_allowed          the name is not one of the service's
     │   └── QuotaExceeded          quota_exceeded            more samples than the API key allows
     ├── FaceNotFound               no_face
+    ├── AmbiguousFace              ambiguous_face            several faces may be meant; has their boxes
     ├── NotFound                   not_found
+    ├── CursorExpired              cursor_expired            what has changed since is no longer known in full
     ├── Conflict                   conflict
-    │   └── SpaceMismatch          embedding_space_mismatch  embeddings that must not be compared
+    │   ├── SpaceMismatch          embedding_space_mismatch  embeddings that must not be compared
+    │   ├── NoPhotoOfModel         no_photo_of_model         a person who has photos of other models only
+    │   ├── KeyReused              idempotency_key_reused    another request had the same Idempotency-Key
+    │   └── AnswerDeleted          answer_deleted            the request was done, and its answer is gone
     ├── BodyTooLarge               body_too_large
     ├── RequestTooSlow             request_too_slow          the body did not arrive in time
     ├── Overloaded                 overloaded                a bounded queue is full; has retry_after
@@ -30,6 +37,7 @@ HTTP: each service maps the tree to statuses in one table of its own.
     │   └── ExtractionUnavailable  extraction_unavailable    not reachable or not ready; has retry_after
     ├── DeadlinePassed             deadline_passed
     ├── StorageError               storage_failed            the database refused or failed
+    │   ├── StorageRefused         storage_refused           a value is against the rules of the database
     │   └── StorageUnavailable     storage_unavailable       not reachable, or busy; has retry_after
     │       └── SearchUnavailable  search_unavailable        the index elsewhere is away, or far behind
     └── StartupError               (the process refuses to start; never sent to a client)
@@ -40,22 +48,55 @@ HTTP: each service maps the tree to statuses in one table of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 
 class ServiceError(Exception):
     """Base of every error that either service raises on purpose.
 
     Attributes:
         code: stable, machine-readable name.
-        message: one line for people; free of paths, SQL and personal data.
+        text: one line for people; free of paths, SQL and personal data.
+        advice: what whoever runs the service can do about it, or empty; for logs and the command line.
         retry_after: seconds after which a retry is worth it, or None.
+        input: which of several inputs it is about, None where there is but one.
     """
 
     code = "internal"
     retry_after: int | None = None
+    input: str | None = None
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, text: str, advice: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.advice = advice
+
+    @property
+    def message(self) -> str:
+        """The text, after the input that it is about."""
+        return f"{self.input}: {self.text}" if self.input else self.text
+
+    @property
+    def explained(self) -> str:
+        """The message and the advice."""
+        return f"{self.message} {self.advice}" if self.advice else self.message
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else programs are told, as members of JSON beside code and message."""
+        return {"input": self.input} if self.input else {}
+
+
+@contextmanager
+def about(input: str) -> Iterator[None]:
+    """Errors that are raised within are about one of several inputs."""
+    try:
+        yield
+    except ServiceError as error:
+        error.input = input
+        raise
 
 
 class InvalidRequest(ServiceError):
@@ -94,6 +135,12 @@ class UndecodableImage(ImageError):
     code = "undecodable_image"
 
 
+class ImageByReference(UndecodableImage):
+    """The address or the name of a picture where the picture itself should be."""
+
+    code = "image_by_reference"
+
+
 class FetchFailed(ImageError):
     """The address that the client gave does not give a picture."""
 
@@ -112,6 +159,12 @@ class Forbidden(ServiceError):
     code = "forbidden"
 
 
+class HostNotAllowed(Forbidden):
+    """The request is for a name that the service does not answer to."""
+
+    code = "host_not_allowed"
+
+
 class QuotaExceeded(Forbidden):
     """The gallery would hold more samples than the API key allows; nothing was stored."""
 
@@ -124,10 +177,36 @@ class FaceNotFound(ServiceError):
     code = "no_face"
 
 
+class AmbiguousFace(ServiceError):
+    """Several faces may be meant alike where one is needed.
+
+    Args:
+        text: see ``ServiceError``.
+        boxes: of these faces, each ``x, y, width, height`` in pixels of the upright picture.
+    """
+
+    code = "ambiguous_face"
+
+    def __init__(self, text: str, boxes: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.boxes = boxes
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """See ``ServiceError.details``."""
+        return super().details | {"boxes": list(self.boxes)}
+
+
 class NotFound(ServiceError):
     """What the request names does not exist."""
 
     code = "not_found"
+
+
+class CursorExpired(ServiceError):
+    """What has changed since some point is no longer known in full: whoever follows the changes starts over."""
+
+    code = "cursor_expired"
 
 
 class Conflict(ServiceError):
@@ -140,6 +219,24 @@ class SpaceMismatch(Conflict):
     """Embeddings of different models, revisions or alignments were about to be compared."""
 
     code = "embedding_space_mismatch"
+
+
+class NoPhotoOfModel(Conflict):
+    """A person is there, but has no photo of the model in use."""
+
+    code = "no_photo_of_model"
+
+
+class KeyReused(Conflict):
+    """Another request had the same Idempotency-Key; nothing was changed."""
+
+    code = "idempotency_key_reused"
+
+
+class AnswerDeleted(Conflict):
+    """The request was done before, and what its answer told of was deleted since; nothing was changed."""
+
+    code = "answer_deleted"
 
 
 class BodyTooLarge(ServiceError):
@@ -165,14 +262,14 @@ class RateLimited(Overloaded):
     """The API key has had its requests of this minute.
 
     Args:
-        message: see ``ServiceError``.
+        text: see ``ServiceError``.
         retry_after: seconds until the next request is allowed, at least 1.
     """
 
     code = "rate_limited"
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, text: str, retry_after: int = 1) -> None:
+        super().__init__(text)
         self.retry_after = retry_after
 
 
@@ -212,6 +309,12 @@ class StorageError(ServiceError):
     """The database refused or failed; the change was rolled back."""
 
     code = "storage_failed"
+
+
+class StorageRefused(StorageError):
+    """The database works, and has refused a value; the change was rolled back."""
+
+    code = "storage_refused"
 
 
 class StorageUnavailable(StorageError):

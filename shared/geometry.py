@@ -12,7 +12,7 @@ Point = tuple[float, float]
 class Box:
     """An axis-aligned rectangle; ``x, y`` is its top left corner.
 
-    The unit is pixels. A box may reach beyond the picture when a face is cut by its edge.
+    The unit is pixels.
     """
 
     x: int
@@ -27,6 +27,12 @@ class Box:
 
     def __str__(self) -> str:
         return f"{self.x}, {self.y}, {self.width}, {self.height}"
+
+    def within(self, width: int, height: int) -> Box | None:
+        """The part of the box that lies in a picture of this size, None when there is none."""
+        left, top = max(0, self.x), max(0, self.y)
+        right, bottom = min(width, self.x + self.width), min(height, self.y + self.height)
+        return Box(left, top, right - left, bottom - top) if left < right and top < bottom else None
 
     def iou(self, other: Box) -> float:
         """Intersection over union with another box, in [0, 1] (Jaccard, 1901)."""
@@ -56,7 +62,10 @@ class Landmarks:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A detected face: its box, five landmarks and the detector's score in [0, 1]."""
+    """A detected face: its box within the picture, five landmarks and the detector's score in [0, 1].
+
+    Where the picture's edge cuts the face, landmarks may lie beyond it.
+    """
 
     box: Box
     landmarks: Landmarks

@@ -6,29 +6,21 @@ header, and only then are pixels decoded.
 
 from __future__ import annotations
 
-import binascii
-import re
-import struct
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import pybase64
 from numpy.typing import NDArray
 
-from shared.errors import ImageTooLarge, TooManyPixels, UndecodableImage, UnsupportedImage
+from shared.colours import Colours, colours_of
+from shared.errors import TooManyPixels, UndecodableImage
+from shared.formats import Format, read_header
+from shared.picture_text import decode_text, is_text, too_large
+from shared.rendering import on_white, orientation_of, render, upright
 
 Pixels = NDArray[np.uint8]
 
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-
-_DATA_URI = re.compile(r"data:[^,]{0,200}?,", re.IGNORECASE)
-_JPEG = b"\xff\xd8\xff"
-# As libjpeg reads it: whatever stands before a marker is skipped.
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
-_JPEG_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_SCAN = 0xDA
 
 
 @dataclass(frozen=True)
@@ -38,16 +30,23 @@ class Preview:
     Attributes:
         pixels: (height, width, 3) uint8 BGR.
         width, height: of the picture at full scale, in pixels.
+        colours: those of ``pixels``; None for sRGB. Few pixels are ever looked at, and to convert all takes longer than
+            to decode them: what takes some converts these.
     """
 
     pixels: Pixels
     width: int
     height: int
+    colours: Colours | None = None
 
     @classmethod
-    def full(cls, pixels: Pixels) -> Preview:
+    def full(cls, pixels: Pixels, colours: Colours | None = None) -> Preview:
         """A picture at full scale."""
-        return cls(pixels, pixels.shape[1], pixels.shape[0])
+        return cls(pixels, pixels.shape[1], pixels.shape[0], colours)
+
+    def to_srgb(self, pixels: Pixels) -> Pixels:
+        """Some of the picture's pixels, or what was made of them, (..., width, 3) uint8 BGR, in sRGB."""
+        return self.colours.to_srgb(pixels) if self.colours else pixels
 
     @property
     def reduced(self) -> bool:
@@ -67,44 +66,20 @@ class ImageDecoder:
     max_bytes: int
     max_pixels: int
 
-    def bytes_of(self, text: str) -> bytes:
-        """The encoded picture in a base64 data URI, or in base64 alone. White space is ignored, padding may lack.
+    def bytes_of(self, sent: str | bytes) -> bytes:
+        """The encoded picture in what a client sent: a data URI or base64, also where it came as bytes, or the bytes.
 
         Raises:
-            ImageTooLarge: more than ``max_bytes``.
-            UndecodableImage: not base64, or empty.
+            ImageTooLarge, ImageByReference, UndecodableImage: of text, see ``picture_text.decode_text``.
         """
-        start = 0
-        if text[:5].lower() == "data:":
-            header = _DATA_URI.match(text)
-            if header is None or not header.group().lower().endswith(";base64,"):
-                raise UndecodableImage("The data URI is not of the form data:image/…;base64,…")
-            start = header.end()
-        # A generous bound first: line breaks may add to the length, but never double it.
-        if len(text) - start > self.max_bytes * 8 // 3 + 8:
-            raise self._too_large()
-        try:
-            data = self._decode_base64(text[start:])
-        except (ValueError, binascii.Error) as error:
-            raise UndecodableImage("The image is not valid base64.") from error
-        if not data:
-            raise UndecodableImage("The image is empty.")
-        if len(data) > self.max_bytes:
-            raise self._too_large()
-        return data
-
-    @staticmethod
-    def _decode_base64(text: str) -> bytes:
-        try:
-            return pybase64.b64decode(text, validate=True)
-        except binascii.Error:
-            compact = "".join(text.split()).rstrip("=")
-            return pybase64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+        if isinstance(sent, str):
+            return decode_text(sent, self.max_bytes)
+        return decode_text(sent.decode(), self.max_bytes) if is_text(sent) else sent
 
     def decode(self, data: bytes) -> Pixels:
-        """Decode an encoded picture (JPEG, PNG, WebP or BMP) and turn it upright by its EXIF orientation.
+        """Decode an encoded picture of any accepted format as a viewer shows it on a white page, in sRGB.
 
-        Gray pictures become BGR, an alpha channel is dropped, 16 bits become 8.
+        Its main or first picture counts. It is upright by its metadata, gray becomes BGR, and 16 bits become 8.
 
         Returns:
             (height, width, 3) uint8 BGR.
@@ -112,127 +87,55 @@ class ImageDecoder:
         Raises:
             ImageTooLarge, TooManyPixels, UnsupportedImage, UndecodableImage: see ``shared.errors``.
         """
-        self._size(data)
-        return _decoded(data, cv2.IMREAD_COLOR)
+        picture = self.preview(data)
+        return picture.to_srgb(picture.pixels)
 
-    def preview(self, data: bytes, least_side: int) -> Preview:
+    def preview(self, data: bytes, least_side: int | None = None) -> Preview:
         """Decode at reduced scale where that is cheap: a JPEG that stays large enough, by its own transform.
 
         Args:
             data: as for ``decode``.
-            least_side: the longer side is not reduced below this, in pixels.
+            least_side: the longer side is not reduced below this, in pixels; full scale when None.
 
         Raises:
             ImageTooLarge, TooManyPixels, UnsupportedImage, UndecodableImage: see ``shared.errors``.
         """
-        width, height = self._size(data)
+        if len(data) > self.max_bytes:
+            raise too_large(self.max_bytes)
+        header = read_header(data)
+        if header.size is not None:
+            self._check_size(*header.size)
+        if not header.plain:
+            return Preview.full(*render(data, header.format, self._check_size))
+        if header.format is not Format.JPEG or header.size is None or least_side is None:
+            return Preview.full(*_decoded(data, transparent=header.transparent))
+        width, height = header.size
         scale = next((scale for scale in _REDUCED if max(width, height) // scale >= least_side), 1)
-        if scale == 1 or not data.startswith(_JPEG):
-            return Preview.full(_decoded(data, cv2.IMREAD_COLOR))
-        pixels = _decoded(data, _REDUCED[scale])
+        pixels, colours = _decoded(data, _REDUCED.get(scale, cv2.IMREAD_COLOR))
         # The header gives the size before EXIF's orientation was applied.
         if (width > height) != (pixels.shape[1] > pixels.shape[0]):
             width, height = height, width
-        return Preview(pixels, width, height)
+        return Preview(pixels, width, height, colours)
 
-    def _size(self, data: bytes) -> tuple[int, int]:
-        if len(data) > self.max_bytes:
-            raise self._too_large()
-        try:
-            width, height = _size_of(data)
-        except (struct.error, IndexError) as error:
-            raise UndecodableImage("The image's header is truncated.") from error
+    def _check_size(self, width: int, height: int) -> None:
         if width < 1 or height < 1:
             raise UndecodableImage("The image has no pixels.")
         if width * height > self.max_pixels:
-            raise self._too_many_pixels()
-        return width, height
-
-    def _too_large(self) -> ImageTooLarge:
-        return ImageTooLarge(f"The encoded image has more than {self.max_bytes} bytes.")
-
-    def _too_many_pixels(self) -> TooManyPixels:
-        return TooManyPixels(f"The image has more than {self.max_pixels} pixels.")
+            raise TooManyPixels(f"The image has more than {self.max_pixels} pixels.")
 
 
-def _decoded(data: bytes, flags: int) -> Pixels:
+def _decoded(data: bytes, flags: int = cv2.IMREAD_COLOR, transparent: bool = False) -> tuple[Pixels, Colours | None]:
+    """Decode with OpenCV; upright, on white where a picture is ``transparent``."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        # An alpha channel comes only with what is not touched in any other way.
+        flags = cv2.IMREAD_UNCHANGED if transparent else flags
+        pixels, kinds, contents = cv2.imdecodeWithMetadata(np.frombuffer(data, np.uint8), None, flags)
     except cv2.error as error:
         raise UndecodableImage("The image cannot be decoded.") from error
     if pixels is None:
         raise UndecodableImage("The image cannot be decoded.")
-    return np.asarray(pixels, np.uint8)
-
-
-def _size_of(data: bytes) -> tuple[int, int]:
-    """Width and height from the header, without allocating anything for the pixels.
-
-    Raises:
-        UnsupportedImage: not one of the accepted formats.
-        UndecodableImage, struct.error, IndexError: the header is damaged or not all there.
-    """
-    if data.startswith(_JPEG):
-        return _jpeg_size(data)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _png_size(data)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _webp_size(data)
-    if data.startswith(b"BM"):
-        return _bmp_size(data)
-    raise UnsupportedImage("The image is not a JPEG, PNG, WebP or BMP.")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """ITU-T T.81, annex B. Also checks that an end marker follows the first scan.
-
-    A file that ends too early is noticed by the decoder, but one that goes on with zeros, as an interrupted download
-    may, would get a gray rest. The segments before the scan are skipped by their lengths, since a thumbnail among them
-    has markers of its own.
-    """
-    size = (0, 0)
-    position = 2
-    while found := _JPEG_MARKER.search(data, position):
-        marker, position = found[1][0], found.end()
-        if marker in _JPEG_BARE_MARKERS:
-            continue
-        if marker == _JPEG_SCAN:
-            if data.find(b"\xff\xd9", position) == -1:
-                break
-            return size
-        (length,) = struct.unpack_from(">H", data, position)
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, position + 3)
-            size = (width, height)
-        position += max(2, length)
-    raise UndecodableImage("The JPEG is truncated.")
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """PNG specification, 11.2.2: the first chunk is IHDR."""
-    chunk, width, height = struct.unpack_from(">4sII", data, 12)
-    if chunk != b"IHDR":
-        raise UndecodableImage("The PNG's header is damaged.")
-    return width, height
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """RFC 9649: a lossy, a lossless or an extended file, told apart by the first chunk."""
-    chunk = data[12:16]
-    if chunk == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    if chunk == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if chunk == b"VP8X":
-        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
-        return (high_width << 16 | low_width) + 1, (high_height << 16 | low_height) + 1
-    raise UndecodableImage("The WebP's header is damaged.")
-
-
-def _bmp_size(data: bytes) -> tuple[int, int]:
-    """The size field of the header tells its version; rows from the top down have a negative height."""
-    (header,) = struct.unpack_from("<I", data, 14)
-    width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
-    return width, abs(height)
+    metadata = {int(kind): content.tobytes() for kind, content in zip(kinds, contents, strict=True)}
+    if transparent:
+        shown = on_white(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
+        pixels = upright(shown, orientation_of(metadata.get(cv2.IMAGE_METADATA_EXIF, b"")))
+    return np.asarray(pixels, np.uint8), colours_of(metadata.get(cv2.IMAGE_METADATA_ICCP))

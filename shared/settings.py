@@ -22,7 +22,13 @@ MEBIBYTE = 1 << 20
 
 Precision = Literal["fp32", "int8"]
 
-_HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
+_NAME = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
+_HOST = re.compile(rf"{_NAME}(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
+_HOST_OR_ADDRESS = re.compile(rf"(?:{_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?/?", re.ASCII | re.IGNORECASE
+)
+_PATH = re.compile(r"(?:/[a-z0-9_~-][a-z0-9._~-]*)+", re.ASCII | re.IGNORECASE)
 
 
 def _check_bind(value: str) -> str:
@@ -36,6 +42,40 @@ def _check_hosts(value: str) -> str:
         if not found or not 0 < int(found[1] or 80) < 65536:
             raise ValueError("must be host names such as example.org, *.example.org or example.org:8080, with commas")
     return value
+
+
+def _check_own_hosts(value: str) -> str:
+    for entry in value.split(","):
+        found = _HOST_OR_ADDRESS.fullmatch(entry.strip())
+        if not found or not 0 < int(found[1] or 80) < 65536:
+            raise ValueError("must be names such as faces.example.org, *.example.org or faces.lan:6337, with commas")
+    return value
+
+
+def _check_origins(value: str) -> str:
+    if not all(_ORIGIN.fullmatch(entry.strip()) for entry in value.split(",")):
+        raise ValueError("must be origins such as https://app.example.org or http://localhost:3000, with commas")
+    return value
+
+
+def _check_networks(value: str) -> str:
+    try:
+        for entry in value.split(","):
+            ipaddress.ip_network(entry.strip(), strict=False)
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 10.0.0.7 or 10.0.0.0/8, with commas") from None
+    return value
+
+
+def check_path(value: str) -> str:
+    """A path like ``/faces``, without the slash at its end.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _PATH.fullmatch(value.rstrip("/")):
+        raise ValueError("must be a path such as /faces")
+    return value.rstrip("/")
 
 
 def _check_urls(value: str) -> str:
@@ -120,6 +160,12 @@ class Settings(BaseModel):
         default=False,
         description="Permit binding to an address that other machines can reach although no API key protects it, "
         "and serve requests without a key beside those with one, see `docs/access.md`.",
+    )
+    allowed_hosts: Annotated[str, AfterValidator(_check_own_hosts)] | None = Field(
+        default=None,
+        description="Names by which the service is reached beside its address and `localhost`, comma-separated: "
+        "`faces.example.org`, `*.example.org` for those below it, `faces.lan:6337` for one port; requests for other "
+        "names are refused with 421, see `docs/access.md`.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log lines that are written."
@@ -312,18 +358,44 @@ class FrontSettings(Settings):
     )
     max_batch_items: int = Field(default=2000, gt=0, description="Most samples in one `/update-samples`.")
     max_pending_requests: int = Field(
-        default=256, gt=0, description="Requests worked on at once per process; beyond it the answer is 429."
+        default=256,
+        gt=0,
+        description="Requests worked on at once per process, of which one address has no more than it leaves to "
+        "others; beyond it the answer is 429, see `docs/deployment.md`.",
     )
     max_pending_bytes: int = Field(
         default=1024 * MEBIBYTE,
         gt=0,
-        description="Bodies held in memory at once per process, in bytes; beyond it the answer is 429.",
+        description="Bodies held in memory at once per process, in bytes, shared likewise; beyond it the answer is "
+        "429.",
+    )
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] | None = Field(
+        default=None,
+        description="Origins of the web apps that may use the service from a browser, comma-separated: "
+        "`https://app.example.org`; unset permits none but the service's own pages, see `docs/access.md`.",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] | None = Field(
+        default=None,
+        description="Addresses or networks of the proxies before the service, comma-separated, whose "
+        "`X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` are believed, see `docs/deployment.md`; unset believes "
+        "nobody.",
+    )
+    base_path: Annotated[str, AfterValidator(check_path)] | None = Field(
+        default=None,
+        description="Path below which a proxy shows the service, such as `/faces`; it answers with and without it.",
     )
     event_days: int = Field(
         default=30,
         ge=0,
         le=36500,
         description="Days for which events are kept unless a tenant says otherwise; 0 keeps none.",
+    )
+    sync_days: int = Field(
+        default=30,
+        ge=1,
+        le=36500,
+        description="Days for which clients and indexes that follow changes may be away; after that, deletions are no "
+        "longer known and they start over.",
     )
     image_url_hosts: Annotated[str, AfterValidator(_check_hosts)] | None = Field(
         default=None,

@@ -81,5 +81,5 @@ def decode_array(data: bytes, *, dtype: DTypeLike, shape: tuple[int | None, ...]
 
 
 def error_body(error: ServiceError, request_id: str) -> dict[str, Any]:
-    """The JSON body of an error: ``{"error": {"code", "message"}, "request_id"}``."""
-    return {"error": {"code": error.code, "message": error.message}, "request_id": request_id}
+    """The JSON body of an error: ``{"error": {"code", "message"}, "request_id"}``, with its details beside the code."""
+    return {"error": {"code": error.code, "message": error.message, **error.details}, "request_id": request_id}

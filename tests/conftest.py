@@ -103,6 +103,13 @@ def extraction_url(
 
 
 @pytest.fixture(scope="session")
+def sface_url(serve_extraction: ServeExtraction, extraction_settings: ExtractionSettings) -> str:
+    """The extraction service with another model."""
+    settings = extraction_settings.model_copy(update={"model": "sface"})
+    return serve_extraction(settings, open_embedder(settings))
+
+
+@pytest.fixture(scope="session")
 def detector_home(deepface_home: Path) -> Path:
     """The same DEEPFACE_HOME, with the detector's weights in it."""
     weights_folder(deepface_home).mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,12 @@ def open_gallery(database: str) -> gallery.Gallery:
     return opened
 
 
+def remove_tombstones(opened: gallery.Gallery) -> None:
+    """Remove all tombstones that can be, however young they are."""
+    while opened.tombstones.remove(2**62):
+        pass
+
+
 def open_store(database: str) -> Store:
     """The store of such a gallery."""
     return open_gallery(database).store

@@ -42,9 +42,9 @@ def ids_of(store: Store, tenant: str) -> list[str]:
     return ids
 
 
-def key_of(store: Store, tenant: str, id: str) -> int:
-    """Key of the only sample of a person."""
-    (found,) = store.samples(tenant, id)
+def key_of(store: Store, tenant: str, id: str, space: str = SPACE) -> int:
+    """Key of the only sample that a person has of an embedding space."""
+    (found,) = (one for one in store.samples(tenant, id) if one.space == space)
     return found.key
 
 

@@ -44,6 +44,10 @@ def refusal(access: Access, text: str | None) -> str:
     return caught.value.message
 
 
+def in_company(access: Access, text: str | None, company: str) -> Caller:
+    return access.in_company(access.authenticate(text), company)
+
+
 def test_a_key_says_whom_a_request_is_from(access: Access) -> None:
     key, text = access.create_key("1042", "door", [Right.RECOGNISE], max_samples=5)
     assert re.fullmatch(rf"fr_{key.id}_[A-Za-z0-9_-]{{43}}", text)
@@ -110,7 +114,7 @@ def test_every_invalid_key_is_refused_alike(access: Access, lenient: Access, dir
         for one in (access, lenient):
             assert refusal(one, text) == "The API key is not valid.", text
             with pytest.raises(Unauthorized, match="The API key is not valid."):
-                one.caller_for_company(text, "1042")
+                in_company(one, text, "1042")
     assert access.authenticate(good).key == key.id
 
 
@@ -167,10 +171,10 @@ def test_keys_that_cannot_be_made(access: Access, directory: Directory) -> None:
 def test_without_any_key_everybody_is_the_operator(access: Access, lenient: Access) -> None:
     for one in (access, lenient):
         assert one.authenticate(None) == Caller("default", ALL, operator=True)
-        assert one.caller_for_company(None, "77") == Caller("77", ALL, operator=True)
+        assert in_company(one, None, "77") == Caller("77", ALL, operator=True)
         assert not one.protected()
         with pytest.raises(NotFound):
-            one.caller_for_company(None, "nobody")
+            in_company(one, None, "nobody")
         refusal(one, "fr_wrong")
 
 
@@ -180,7 +184,7 @@ def test_from_the_first_key_on_a_key_is_needed(access: Access, directory: Direct
     refusal(access, None)
     for company in ("1042", "77", "nobody", "default"):
         with pytest.raises(Unauthorized, match="needs an API key"):
-            access.caller_for_company(None, company)
+            in_company(access, None, company)
     directory.revoke_key("1042", key.id)
     refusal(access, None)
     assert access.protected()
@@ -199,28 +203,28 @@ def test_anonymous_callers_beside_keys_administer_nothing(lenient: Access) -> No
 
 def test_anonymous_callers_reach_companies_without_keys_only(lenient: Access) -> None:
     lenient.create_key("1042", "door", [Right.RECOGNISE])
-    assert lenient.caller_for_company(None, "77") == Caller("77", ANONYMOUS)
+    assert in_company(lenient, None, "77") == Caller("77", ANONYMOUS)
     for company in ("1042", "nobody", ""):
         with pytest.raises(Unauthorized, match="needs an API key"):
-            lenient.caller_for_company(None, company)
+            in_company(lenient, None, company)
 
 
 def test_a_key_reaches_its_own_company_and_learns_of_no_other(access: Access) -> None:
     key, text = access.create_key("1042", "chief", [Right.ADMIN])
-    assert access.caller_for_company(text, "1042").key == key.id
+    assert in_company(access, text, "1042").key == key.id
     messages = set()
     for company in ("77", "default", "nobody", "", "'; DROP TABLE keys--"):
         with pytest.raises(NotFound) as caught:
-            access.caller_for_company(text, company)
+            in_company(access, text, company)
         messages.add(caught.value.message)
     assert len(messages) == 1
 
 
 def test_an_operator_reaches_every_company(access: Access) -> None:
     key, text = access.create_key("default", "operator", [Right.ADMIN], max_samples=9)
-    assert access.caller_for_company(text, "77") == Caller("77", ALL, key.id, 9, operator=True)
+    assert in_company(access, text, "77") == Caller("77", ALL, key.id, 9, operator=True)
     with pytest.raises(NotFound):
-        access.caller_for_company(text, "nobody")
+        in_company(access, text, "nobody")
 
 
 def test_a_limited_key_waits_for_its_minute(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,9 +234,9 @@ def test_a_limited_key_waits_for_its_minute(access: Access, monkeypatch: pytest.
     _, other = access.create_key("1042", "door", [Right.RECOGNISE], requests_per_minute=2)
     access.authenticate(text)
     now += 40
-    access.caller_for_company(text, "1042")
+    in_company(access, text, "1042")
     now += 0.5
-    for authenticate in (access.authenticate, lambda text: access.caller_for_company(text, "1042")):
+    for authenticate in (access.authenticate, lambda text: in_company(access, text, "1042")):
         with pytest.raises(RateLimited) as caught:
             authenticate(text)
         assert (caught.value.retry_after, "2 requests" in caught.value.message) == (20, True)

@@ -257,7 +257,8 @@ async def test_keys(company: TestClient, ask: Ask, wanted: Request) -> None:
         assert await ask(wanted(companyCode=company_code), **other) == answer(Status.COMPANY_NOT_REGISTERED)
         for headers in ({}, {"X-API-Key": "nonsense"}, {"Authorization": "Digest x"}):
             status, failure = await ask(wanted(companyCode=company_code), **headers)
-            assert (status, failure["error"]["code"], failure["requestNumber"]) == (401, "unauthorized", 77)
+            # Refused before the body is read, so that the number in it is not known.
+            assert (status, failure["error"]["code"], "requestNumber" in failure) == (401, "unauthorized", False)
 
     statuses = {}
     for name, right in (("recognise", Right.RECOGNISE), ("enrol", Right.ENROL)):
@@ -270,7 +271,7 @@ async def test_keys(company: TestClient, ask: Ask, wanted: Request) -> None:
     limited = key("1042", Right.RECOGNISE, requests_per_minute=1)
     assert (await ask(wanted(1), **limited))[0] == 200
     status, failure = await ask(wanted(1), **limited)
-    assert (status, failure["error"]["code"], failure["requestNumber"]) == (429, "rate_limited", 77)
+    assert (status, failure["error"]["code"], "requestNumber" in failure) == (429, "rate_limited", False)
 
 
 async def test_the_event_log_has_the_occasion(company: TestClient, ask: Ask, wanted: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -24,10 +25,12 @@ from face_detection.api.dataset import FETCHER
 from face_detection.api.dataset_failures import ERROR_TYPES
 from face_detection.api.operations import ACCESS
 from face_detection.fetching import PictureFetcher, parse_hosts
+from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.directory import Right
 from face_detection.gallery.distances import distances, prepare
 from shared import errors
 from shared.models import Metric
+from shared.times import moment_of, time_text
 from tests.conftest import Front
 
 DataUri = Callable[[Path | bytes], str]
@@ -270,7 +273,7 @@ async def test_nothing_to_update(enrolled: TestClient) -> None:
         (b"", (422, 304)),
         (b"hello", (415, 303)),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), (422, 304)),
-        (b"GIF89a" + bytes(50), (415, 303)),
+        (b"%PDF-1.7" + bytes(50), (415, 303)),
         (b"\xff\xd8\xff" + bytes(50), (422, 304)),
     ],
 )
@@ -290,7 +293,7 @@ async def test_sizes_are_limited(start_front: Front, obama: bytes) -> None:
         422,
         304,
     )
-    assert await failure(await front.post("/face", data=obama, headers=JPEG)) == (413, 201)
+    assert await failure(await front.post("/face", data=obama, headers=JPEG)) == (413, 301)
     assert await failure(await front.post("/face", json={"image": "a" * 20_000})) == (413, 301)
     assert await failure(await front.post("/face", json={"image": "a" * 2_000_000})) == (413, 201)
     form = FormData()
@@ -402,21 +405,39 @@ def test_any_members_are_taken_or_refused(model: type[schemas._Request], members
         pass
 
 
-@given(text=st.text(max_size=40) | st.integers().map(str) | st.floats().map(str) | st.datetimes().map(str))
+@given(
+    text=st.text(max_size=40)
+    | st.from_regex("[0-9]{1,11}/[0-9-]{0,11}/?", fullmatch=True)
+    | st.from_regex("[0-9]{1,11};[0-9a-fA-F]{0,17}", fullmatch=True)
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.datetimes().map(str)
+)
 def test_any_time_is_taken_or_refused(text: str) -> None:
     try:
         wanted = schemas.SyncRequest.model_validate({"last_updated_at": text})
     except ValidationError:
         return
-    assert 0 <= wanted.last_updated_at < 2**63
-    assert schemas.revision_of(schemas.time_text(wanted.last_updated_at)) == wanted.last_updated_at
+    cursor = wanted.last_updated_at
+    assert 0 <= min(cursor.since, cursor.begun, cursor.mark) <= max(cursor.since, cursor.begun, cursor.mark) < 2**63
+    assert moment_of(time_text(cursor.since)) == cursor.since
 
 
-@given(st.integers(0, 253_402_300_799_999_999))
+MOMENTS = st.integers(0, 253_402_300_799_999_999)
+
+
+@given(MOMENTS, MOMENTS, st.integers(0, 2**63 - 1))
+def test_a_cursor_comes_back_as_far_as_it_matters(since: int, begun: int, mark: int) -> None:
+    again = Cursor.parse(str(Cursor(since, begun, mark)))
+    assert (again.since, max(again.since, again.begun), again.mark) == (since, max(since, begun), mark)
+    assert Cursor.parse(str(again)) == again
+
+
+@given(MOMENTS)
 def test_a_time_is_its_own_cursor(revision: int) -> None:
-    text = schemas.time_text(revision)
-    assert schemas.revision_of(text) == revision
-    assert schemas.revision_of(text.replace("Z", " 00:00")) == revision, "a plus sign that became a space"
+    text = time_text(revision)
+    assert moment_of(text) == revision
+    assert moment_of(text.replace("Z", " 00:00")) == revision, "a plus sign that became a space"
 
 
 @pytest.mark.parametrize(
@@ -434,7 +455,7 @@ def test_a_time_is_its_own_cursor(revision: int) -> None:
     ],
 )
 def test_times(text: str, seconds: float) -> None:
-    assert schemas.revision_of(text) == round(seconds * 1_000_000)
+    assert moment_of(text) == round(seconds * 1_000_000)
 
 
 @given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
@@ -482,3 +503,17 @@ async def test_an_allowed_host_at_a_private_address_is_refused(start_front: Fron
     front = await start_front(image_url_hosts=f"localhost:{pictures.port}")
     body = {"image_url": f"http://localhost:{pictures.port}/obama.jpg"}
     assert await failure(await front.post("/face", json=body)) == (403, 231)
+
+
+async def test_an_update_keeps_what_others_change_meanwhile(enrolled: TestClient, obama: bytes) -> None:
+    (id,) = [one["id"] for one in (await (await enrolled.get("/people")).json())["people"]]
+    for number in range(50):
+        update = {"face_id": "1", "unique_args": json.dumps({"n": number})}
+        picture = {"data": obama, "headers": JPEG} if number % 10 == 0 else {}
+        answers = await asyncio.gather(
+            enrolled.post("/face/update", params=update, **picture),
+            enrolled.patch(f"/people/{id}", json={"name": f"{number}", "action": f"go {number}"}),
+        )
+        assert [answer.status for answer in answers] == [200, 200]
+        person = await (await enrolled.get(f"/people/{id}")).json()
+        assert (person["name"], person["metadata"], person["action"]) == (f"{number}", {"n": number}, f"go {number}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ async def test_who_was_enrolled_and_recognised(
     rest = await events(front, 2, before="3", limit="2")
     assert (rest["events"], rest["next"]) == ([recognised, enrolled], None)
     assert (await events(front, 1, kind="enrolled", person="44"))["events"] == [enrolled]
+    assert (await events(front, 2, since=recognised["at"]))["events"] == [unknown, recognised]
+    assert (await events(front, 1, until=recognised["at"]))["events"] == [enrolled]
+    assert (await events(front, 1, since=recognised["at"], until=unknown["at"]))["events"] == [recognised]
+    now = time.time()
+    assert (await events(front, 0, since=str(now + 60)))["events"] == []
+    assert (await events(front, 3, since=str(int((now - 60) * 1000))))["events"] == page["events"]
+    assert (await events(front, 0, device="7"))["events"] == []
     await front.delete("/people/44")
     assert (await events(front, 1))["events"] == [unknown]
 
@@ -68,7 +76,11 @@ async def test_crops_are_kept_when_the_tenant_asks(
         assert (await front.get(f"/events/{number}/crop")).status == status
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "before=x", "before=0", "kind=x", f"person={'x' * 300}"])
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=1001", "before=x", "before=0", "kind=x", f"person={'x' * 300}"]
+    + ["since=yesterday", "until=", "since=-1", "since=1&since=2", "device=x", "device=-1", "until=99999-01-01"],
+)
 async def test_malformed_queries(front: TestClient, query: str) -> None:
     response = await front.get(f"/events?{query}")
     assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")

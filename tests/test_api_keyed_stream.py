@@ -298,7 +298,7 @@ async def test_a_client_that_goes_away(
     for sent, least, most in ((whole + whole[:1000], 1, 1), (whole[:1000], 0, 0), (whole * 3, 1, 3)):
         before = await count(front)
         reader, writer = await asyncio.open_connection(front.host, front.port)
-        head = "POST /train/stream?userName=ann HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999"
+        head = "POST /train/stream?userName=ann HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999"
         writer.write(f"{head}\r\nContent-Type: {kind}\r\n\r\n".encode() + sent)
         await writer.drain()
         if least:
@@ -338,7 +338,9 @@ async def test_a_client_that_never_reads_is_cut_off(front_settings: FrontSetting
             silent.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(silent, (front.host, front.port))
-            head = b"POST /train/stream?userName=ann HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+            head = (
+                b"POST /train/stream?userName=ann HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
+            )
             await loop.sock_sendall(silent, head + b"Content-Length: 9000\r\n\r\n" + b"nonsense\n" * 1000)
             await asyncio.sleep(0.5)
             assert front.app[GATE].pending == 1

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient
+from PIL import Image
 
 from face_detection.api import live, live_conversation
 from face_detection.api.gate import GATE
 from face_detection.api.live_messages import LIVE_ANSWER
 from face_detection.api.operations import ACCESS, DIRECTORY
 from face_detection.gallery.directory import Device, Right, Sector
+from tests import pictures
 from tests.conftest import Front
 from tests.test_api_events import events
 from tests.video_frames import HEIGHT, WIDTH, Actor, encoded, frame_at
@@ -144,6 +146,8 @@ async def test_settings_of_a_session(
             ('{"device": 32}', "not_found"),
             ('{"min_distance": -1}', "invalid_request"),
             ('{"latitude": 91}', "invalid_request"),
+            ('{"leave_after": 0}', "invalid_request"),
+            ('{"leave_after": true}', "invalid_request"),
             ('{"colour": 1}', "invalid_request"),
             ('{"api_key": "fr_x"}', "invalid_request"),
             ("{", "invalid_request"),
@@ -162,6 +166,26 @@ async def test_the_time_of_a_recording(front: TestClient, walker: Callable[[int]
         assert embedded == [0, 2, 12, 22]
         await socket.send_json({"fps": 20})
         assert (await answer(socket))["error"]["code"] == "invalid_request"
+
+
+async def test_who_is_back_in_time_goes_on_with_the_visit(front: TestClient, walker: Callable[[int], bytes]) -> None:
+    nobody = encoded(np.zeros((90, 160, 3), np.uint8))
+
+    async def visits(socket: ClientWebSocketResponse, first: int) -> list[int | None]:
+        numbers = range(first, first + 12)
+        answers = [await ask(socket, numbered(number, walker(0))) for number in numbers]
+        return [one["faces"][0]["visit"] for one in (answers[0], answers[-1])]
+
+    async with session(front) as socket:
+        await socket.send_json({"fps": 10})
+        assert await visits(socket, 0) == [None, 1]
+        assert (await ask(socket, numbered(100, nobody)))["faces"] == []
+        assert (await visits(socket, 200))[-1] == 1
+        await socket.send_json({"leave_after": 5})
+        after = await visits(socket, 300)
+        assert after[0] is None and after[1] not in (None, 1)
+        await socket.send_json({"leave_after": None})
+        assert (await visits(socket, 500))[-1] == after[1]
 
 
 async def test_only_the_newest_frame_waits(front: TestClient, walker: Callable[[int], bytes]) -> None:
@@ -324,7 +348,7 @@ async def test_the_first_key_ends_anonymous_sessions(front: TestClient, monkeypa
 
 
 async def test_limits(start_front: Front, walker: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    front = await start_front(live_sessions=2, live_frame_bytes=100_000)
+    front = await start_front(live_sessions=3, live_frame_bytes=100_000)
     assert front.app is not None
     async with session(front) as one, session(front) as other:
         with pytest.raises(WSServerHandshakeError) as refused:
@@ -370,3 +394,16 @@ async def test_a_deleted_person_is_not_named_any_more(
         await front.delete("/people/44")
         await asyncio.sleep(1.1)
         assert (await ask(socket, walker(0)))["faces"][0]["name"] is None
+
+
+async def test_a_frame_without_a_number_may_be_of_any_format(
+    front: TestClient, photos: Path, data_uri: DataUri
+) -> None:
+    await enrol(front, photos, data_uri)
+    with Image.open(photos / "obama2.jpg") as photo:
+        photo.thumbnail((640, 640))
+        frames = [pictures.encoded(photo, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")]
+    async with session(front) as socket:
+        for number, frame in enumerate(frames):
+            assert [face["id"] for face in (await ask(socket, frame))["faces"]] == ["44"]
+            assert (await ask(socket, numbered(100 + number, frame)))["frame"] == 100 + number

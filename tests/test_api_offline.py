@@ -6,10 +6,11 @@ import asyncio
 import dataclasses
 import hashlib
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import pytest
@@ -36,7 +37,7 @@ async def test_what_a_client_must_know(front: TestClient, facenet: Embedder) -> 
     assert answer["space"] == card.space(facenet.revision)
     assert answer["recognition"] == {
         "file": {
-            "url": "/offline/models/recognition",
+            "url": "models/recognition",
             "sha256": hashlib.sha256(facenet.file.read_bytes()).hexdigest(),
             "bytes": facenet.file.stat().st_size,
         },
@@ -75,7 +76,7 @@ async def test_the_company_decides(front: TestClient) -> None:
 async def test_the_files_are_those_that_were_announced(front: TestClient) -> None:
     answer = await (await front.get("/offline/models")).json()
     for file in (answer["detector"]["file"], answer["recognition"]["file"]):
-        response = await front.get(file["url"])
+        response = await front.get(urljoin("/offline/models", file["url"]))
         body = await response.read()
         assert (response.status, len(body), response.content_length) == (200, file["bytes"], file["bytes"])
         assert hashlib.sha256(body).hexdigest() == file["sha256"]
@@ -235,14 +236,18 @@ async def test_the_service_worker_knows_every_file(start_front: Front, tmp_path:
     front = await start_front(web_assets=tmp_path)
     response = await front.get("/offline/service-worker.js")
     former = await response.text()
-    assert response.headers["Service-Worker-Allowed"] == "/offline" and response.content_type == "text/javascript"
+    assert response.headers["Service-Worker-Allowed"] == "../offline" and response.content_type == "text/javascript"
     page = {path.name for path in offline.PAGE.iterdir() if path.suffix in (".js", ".css")} - {"service-worker.js"}
-    assert all(f'"/offline/page/{name}"' in former for name in page) and "/offline/runtime/" not in former
-    for address in ("/offline", *(f"/offline/page/{name}" for name in page), "/static/base.css"):
-        assert f'"{address}"' in former and (await front.get(address)).status == 200
+    assert all(f'"page/{name}"' in former for name in page) and "runtime/" not in former
+    scripts = (path.read_text() for path in offline.PAGE.glob("*.js"))
+    shared = {f"../static/{name}" for text in scripts for name in re.findall(r'"\.\./\.\./static/([\w.-]+)"', text)}
+    assert shared >= {"../static/addresses.js", "../static/formats.js"}
+    for address in ("../offline", *(f"page/{name}" for name in page), "../static/base.css", *shared):
+        assert f'"{address}"' in former
+        assert (await front.get(urljoin("/offline/service-worker.js", address))).status == 200
     assert await (await front.get("/offline/service-worker.js")).text() == former
     for name in RUNTIME_FILES:
         (tmp_path / name).write_bytes(b"new")
     later = await (await front.get("/offline/service-worker.js")).text()
     assert later.splitlines()[0] != former.splitlines()[0]
-    assert all(f'"/offline/runtime/{name}"' in later for name in RUNTIME_FILES)
+    assert all(f'"runtime/{name}"' in later for name in RUNTIME_FILES)

@@ -143,7 +143,7 @@ async def test_one_bad_picture_fails_alone(
         "nobody": "no_face",
     }
     assert all(error["message"] for error in answer["errors"].values())
-    assert answer["warnings"] == {"group": ["The image shows 6 faces; the largest was enrolled."]}
+    assert answer["warnings"] == {"group": ["The image shows 6 faces; that at 461, 270, 109, 147 was enrolled."]}
     assert await ids(front) == ["group", "person1"]
 
 
@@ -178,6 +178,19 @@ async def test_an_id_twice_in_one_batch_changes_nothing(enrolled: TestClient, sa
     assert response.status == 400
     assert (await response.json())["detail"] == "The id a appears twice."
     assert await ids(enrolled) == ["person1"]
+
+
+async def test_a_fault_of_a_form_names_the_sample_and_the_part(front: TestClient) -> None:
+    form = FormData(default_to_multipart=True)
+    for name in ("id", "name", "image", "id", "name", "name"):
+        form.add_field(name, "x")
+    response = await front.post("/update-samples", data=form)
+    assert (await response.json())["detail"] == "[1].name: appears twice in one sample"
+    part = b"--x\r\nContent-Disposition: form-data%s\r\n\r\na\r\n"
+    body = part % b'; name="id"' + part % b"" + b"--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = await front.post("/update-samples", data=body, headers=headers)
+    assert (await response.json())["detail"] == "Part 2 of the form has no name."
 
 
 async def test_numbers_are_taken_as_ids(front: TestClient, sample: dict[str, Any]) -> None:
@@ -216,7 +229,7 @@ async def test_infinities_are_not_json(front: TestClient) -> None:
         ("data:image/png;base64,????", 422, "undecodable_image"),
         ("data:image/png,plain", 422, "undecodable_image"),
         ("", 422, "undecodable_image"),
-        (base64.b64encode(b"GIF89a" + b"\0" * 50).decode(), 415, "unsupported_image_type"),
+        (base64.b64encode(b"%PDF-1.7" + b"\0" * 50).decode(), 415, "unsupported_image_type"),
         (base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 50).decode(), 422, "undecodable_image"),
     ],
 )
@@ -380,3 +393,39 @@ async def test_the_closest_people(enrolled: TestClient, photos: Path, data_uri: 
     assert face["candidates"][0]["distance"] == 0.0 and face["candidates"][1]["distance"] > 9
     (plain,) = await (await enrolled.post("/face-recognition", json=body | {"candidates": 0})).json()
     assert "candidates" not in plain
+
+
+async def test_enrolling_under_another_model_keeps_the_photos_of_the_former(
+    start_front: Front, sface_url: str, photos: Path, data_uri: Callable[[Path | bytes], str]
+) -> None:
+    """Eight photos, then one under another model, then the first model again."""
+    image = data_uri(photos / "obama.jpg")
+
+    async def names(front: TestClient, **query: float) -> list[str]:
+        found = await front.post("/face-recognition", json={"image": data_uri(photos / "obama2.jpg")} | query)
+        return [face["name"] for face in await found.json()]
+
+    first = await start_front()
+    await first.post("/people/44/photos", json={"images": [image] * 8, "name": "Barack"})
+    other = await start_front(extraction_url=sface_url)
+    assert await names(other) == []
+    for front, unseen in ((first, 0), (other, 1)):
+        assert (await (await front.get("/readyz")).json())["people_of_other_models"] == unseen
+    assert 'front_people_of_other_models{company="default"} 1.0' in await (await other.get("/metrics")).text()
+    for path, body in (
+        ("/people/44/verification", {"image": image}),
+        ("/recognize", {"user_name": "44", "picture": image}),
+    ):
+        unknown = await other.post(path, json=body)
+        assert (unknown.status, "no_photo_of_model" in await unknown.text()) == (409, True)
+    await other.post("/update-samples", json=[{"id": "44", "name": "Barack O.", "image": image}])
+    assert await names(other) == ["Barack O."]
+    assert 'front_people_of_other_models{company="default"} 0.0' in await (await other.get("/metrics")).text()
+    again = await start_front()
+    for front in (first, again):
+        assert await names(front) == ["Barack O."]
+    spaces = [photo["space"].split("/")[0] for photo in (await (await again.get("/people/44/photos")).json())["photos"]]
+    assert spaces == ["facenet"] * 8 + ["sface"]
+    assert (await again.delete("/people/44")).status == 200
+    for front in (first, other, again):
+        assert await names(front) == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient
+
+from face_detection.gallery import open_gallery
+from face_detection.gallery.store import PAGE_BYTES
+from shared.settings import FrontSettings
+from tests.gallery_samples import sample, vectors
 
 IDS = ["a", "b/c", "d e", "ä?&"]
 
@@ -80,7 +88,7 @@ async def test_malformed_photos(front: TestClient, body: object) -> None:
 
 
 async def test_changing_a_person(enrolled: TestClient, photos: Path) -> None:
-    answer = await (await enrolled.patch("/people/a", json={"name": "New", "metadata": [1], "unknown": 2})).json()
+    answer = await (await enrolled.patch("/people/a", json={"name": "New", "metadata": [1]})).json()
     assert (answer["name"], answer["metadata"], answer["action"], answer["photos"]) == ("New", [1], None, 1)
     answer = await (await enrolled.patch("/people/a", json={"metadata": None, "action": "greet"})).json()
     assert (answer["name"], answer["metadata"], answer["action"]) == ("New", None, "greet")
@@ -122,7 +130,83 @@ async def test_any_id_can_be_addressed(enrolled: TestClient, id: str) -> None:
     assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
 
 
+async def test_nothing_to_go_on_after_is_the_first_page(enrolled: TestClient) -> None:
+    first = await (await enrolled.get("/people")).json()
+    assert first["people"] and await (await enrolled.get("/people?after=")).json() == first
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", f"after={'x' * 300}"])
 async def test_malformed_paging(enrolled: TestClient, query: str) -> None:
     response = await enrolled.get(f"/people?{query}")
     assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
+
+
+async def test_a_page_ends_at_a_number_of_bytes_and_is_not_made_in_the_event_loop(
+    front: TestClient, front_settings: FrontSettings
+) -> None:
+    metadata = {"lines": ["x" * 60] * 900}
+    gallery = open_gallery(front_settings.database)
+    gallery.store.upsert("default", [sample(f"{i:04}", metadata=metadata) for i in range(1000)])
+    gallery.close()
+    ids: list[str] = []
+    query = {"limit": "1000"}
+    busiest = 0.0
+    while True:
+        before = time.thread_time()
+        response = await front.get("/people", params=query)
+        body = await response.read()
+        busiest = max(busiest, time.thread_time() - before)
+        assert len(body) < 1.1 * PAGE_BYTES
+        page = json.loads(body)
+        ids += [person["id"] for person in page["people"]]
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert ids == [f"{i:04}" for i in range(1000)]
+    assert busiest < 0.2, "seconds that the event loop worked on a page"
+
+
+async def test_photos_come_in_pages(front: TestClient, front_settings: FrontSettings) -> None:
+    gallery = open_gallery(front_settings.database)
+    gallery.store.add("default", [sample("a", vector) for vector in vectors(5)])
+    gallery.close()
+    pages = []
+    after = -1
+    while after is not None:
+        page = await (await front.get("/people/a/photos", params={"limit": 2, "after": after})).json()
+        pages.append([photo["number"] for photo in page["photos"]])
+        after = page["next"]
+    assert pages == [[1, 2], [3, 4], [5]]
+    past = await front.get("/people/a/photos", params={"after": 5})
+    assert (past.status, await past.json()) == (200, {"photos": [], "next": None})
+    for query in ("limit=0", "limit=1001", "after=x", "after=-2"):
+        assert (await front.get(f"/people/a/photos?{query}")).status == 400
+
+
+async def test_people_by_their_metadata(front: TestClient, front_settings: FrontSettings) -> None:
+    gallery = open_gallery(front_settings.database)
+    for id, metadata in (("a", {"department": "Sales", "floor": 3}), ("b", {"department": "Sales"}), ("c", None)):
+        gallery.store.upsert("default", [sample(id, metadata=metadata)])
+    gallery.close()
+
+    async def found(query: str) -> list[str]:
+        page = await (await front.get(f"/people?{query}")).json()
+        return [person["id"] for person in page["people"]]
+
+    assert await found("metadata.department=Sales") == ["a", "b"]
+    assert await found("metadata.department=Sales&metadata.floor=3") == ["a"]
+    assert await found("metadata.department=Sales&text=b&limit=1") == ["b"]
+    assert await found("metadata.department=Sales&metadata.department=Production") == []
+    assert await found("metadata=null") == ["c"]
+    many = "&".join(["metadata.a=1"] * 17)
+    for query in ("metadata.=1", "metadata.a..b=1", f"metadata.a={'x' * 513}", f"metadata.{'x' * 513}=1", many):
+        assert (await front.get(f"/people?{query}")).status == 400
+
+
+async def test_concurrent_changes_of_one_person_are_merged(enrolled: TestClient) -> None:
+    for number in range(50):
+        changes: list[dict[str, object]] = [{"name": f"{number}"}, {"metadata": number}, {"action": f"go {number}"}]
+        answers = await asyncio.gather(*(enrolled.patch("/people/a", json=change) for change in changes))
+        assert [answer.status for answer in answers] == [200, 200, 200]
+        person = await (await enrolled.get("/people/a")).json()
+        assert (person["name"], person["metadata"], person["action"]) == (f"{number}", number, f"go {number}")

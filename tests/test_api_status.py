@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas, status
+from face_detection.api.operations import ACCESS
 from face_detection.api.status import READINESS
 from face_detection.app import OPERATIONS
+from face_detection.gallery.directory import Right
+from face_detection.readiness import SHARED_SECONDS
+from feature_extraction.embedder import Embedder
 from shared.errors import StorageUnavailable
-from tests.conftest import Front
+from shared.settings import ExtractionSettings
+from tests.conftest import Front, ServeExtraction
 from tests.milvus_server import MilvusServer
 from tests.postgres_server import PostgresServer
 
@@ -40,6 +46,7 @@ async def test_ready_says_with_what(front: TestClient) -> None:
         "distance": "tenfold-unit-euclidean",
         "min_distance": 9.0,
         "samples": 0,
+        "people_of_other_models": 0,
     }
 
 
@@ -56,6 +63,7 @@ async def test_not_ready_while_the_database_is_away(
     front = await start_front(database=postgres_url)
     assert (await front.get("/readyz")).status == 200
     await asyncio.to_thread(postgres.stop)
+    await asyncio.sleep(SHARED_SECONDS + 0.1)  # for so long the answer was everybody's
     try:
         for path in ("/readyz", "/people"):
             response = await front.get(path)
@@ -66,7 +74,73 @@ async def test_not_ready_while_the_database_is_away(
             await front.app[READINESS].check()
     finally:
         await asyncio.to_thread(postgres.start)
+    await asyncio.sleep(SHARED_SECONDS + 0.1)
     assert (await front.get("/readyz")).status == 200
+
+
+async def test_readiness_is_asked_once_for_all(
+    start_front: Front, serve_extraction: ServeExtraction, extraction_settings: ExtractionSettings, facenet: Embedder
+) -> None:
+    url = serve_extraction(extraction_settings, facenet)
+    front = await start_front(extraction_url=url)
+
+    async def asked() -> int:
+        text = (await asyncio.to_thread(requests.get, f"{url}/metrics", timeout=10)).text
+        samples = next(
+            family for family in text_string_to_metric_families(text) if family.name == "extraction_requests"
+        )
+        return sum(int(one.value) for one in samples.samples if one.labels.get("route") == "/readyz")
+
+    async with asyncio.timeout(30):
+        while not await asked():  # the front asks by itself when it starts
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(SHARED_SECONDS + 0.1)
+    before = await asked()
+    answers = await asyncio.gather(*(front.get("/readyz") for _ in range(50)))
+    assert {answer.status for answer in answers} == {200}
+    assert await asked() == before + 1
+    front.app[ACCESS].create_key("default", "operator", [Right.ADMIN])
+    await asyncio.sleep(SHARED_SECONDS + 0.1)
+    assert "samples" not in await (await front.get("/readyz")).json()
+
+
+HEADS = {"/people/{id}": "/people/a", "/people/{id}/photos": "/people/a/photos", "/face": "/face?face_id=1"}
+
+
+async def test_head_answers_where_get_does_without_a_body(
+    front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]
+) -> None:
+    image = data_uri(photos / "obama.jpg")
+    await front.post("/update-samples", json=[{"id": "a", "name": "A", "image": image}])
+    asked = {operation.path for operation in OPERATIONS if operation.safe}
+    asked |= {"/static/console.js", "/static/icon.svg", "/nowhere", "/faces/sync?limit=1", "/people?limit=0"}
+    assert len(asked) > 25
+    for path in sorted(asked):
+        path = HEADS.get(path, path)
+        for encoding in ("identity", "gzip"):
+            answers = {}
+            for method in ("GET", "HEAD"):
+                reader, writer = await asyncio.open_connection(front.host, front.port)
+                lines = (f"{method} {path} HTTP/1.1", f"Host: {front.host}", f"Accept-Encoding: {encoding}")
+                writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                changing = (b"Date:", b"X-Request-ID:", b"Last-Modified:")
+                answers[method] = [line for line in head.split(b"\r\n") if not line.startswith(changing)]
+                assert (method == "HEAD") == (not body), (method, path)
+                writer.close()
+            if path != "/metrics":
+                assert answers["HEAD"] == answers["GET"], path
+
+
+async def test_head_changes_nothing(front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]) -> None:
+    image = data_uri(photos / "obama.jpg")
+    await front.post("/update-samples", json=[{"id": "a", "name": "A", "image": image}])
+    response = await front.head("/clear-samples")
+    assert (response.status, response.headers["Allow"]) == (405, "DELETE,GET,POST")
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    response = await front.head("/live", headers=upgrade | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    assert (response.status, response.headers["Allow"]) == (405, "GET")
+    assert (await front.get("/people/a")).status == 200
 
 
 async def test_other_distances(start_front: Front) -> None:
@@ -166,10 +240,11 @@ async def test_pages_load_only_what_is_served_here(front: TestClient, address: s
     page = await response.text()
     policy = response.headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy and "unsafe" not in policy and "script-src" not in policy
-    references = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    references = re.findall(r'(?:src|href)="([^"#]+)', page)
     assert len(references) >= 3
     for reference in references:
-        assert (await front.get(reference)).status == 200
+        assert not reference.startswith("/"), "the service may be under any path"
+        assert (await front.get(f"/{reference}")).status == 200
     assert "<script>" not in page and "style=" not in page and "http" not in page.replace("http-equiv", "")
 
 

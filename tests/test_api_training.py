@@ -133,7 +133,9 @@ async def test_one_bad_photo_fails_alone(front: TestClient, photos: Path) -> Non
     assert (status, answer["trained"], answer["photos"]) == (200, 1, 1)
     assert [(one["photo"], one["code"]) for one in answer["failed"]] == [(1, "unsupported_image_type"), (3, "no_face")]
     status, answer = await post(front, "/api/train", form(NO_FACE, b"no picture", name="Nobody"))
-    assert (status, answer["code"]) == (422, "no_face")
+    assert (status, answer["code"]) == (422, "no_face") and answer["error"].startswith("photo 1: ")
+    status, answer = await post(front, "/api/train", form(NO_FACE, name="Nobody"))
+    assert (status, answer["error"]) == (422, "There is no face in the image.")
     assert await front.app[PEOPLE].count("default") == 1
 
 
@@ -220,7 +222,7 @@ async def test_faults(trained: TestClient, photos: Path) -> None:
         ("/api/recognize", {"image": 5}, 400),
         ("/api/recognize", {}, 400),
         ("/api/recognize", b"[" * 100_000, 400),
-        ("/api/recognize", form(b"GIF89a"), 415),
+        ("/api/recognize", form(b"%PDF-1.7"), 415),
         ("/api/recognize", form(photo.read_bytes()[:5000]), 422),
         ("/api/clear", {"name": "Nobody"}, 404),
         ("/api/clear", {"name": ""}, 400),

@@ -20,7 +20,9 @@ from feature_extraction.embedder import open_embedder
 from shared.models import YUNET, weights_folder
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import ServeExtraction
+from tests.gallery_samples import OTHER_SPACE, sample
 from tests.running_front import running_front
+from tests.waiting import wait_until
 
 Findings = dict[str, dict[str, str]]
 Examine = Callable[..., Findings]
@@ -65,7 +67,7 @@ def test_the_text_says_what_to_do(examine: Examine) -> None:
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     (number,) = [number for number, line in enumerate(lines) if line.startswith("BROKEN  database: DATABASE=README.md")]
-    assert lines[number + 1].startswith("        Restore it from a copy")
+    assert lines[number + 1].startswith("        Stop the service and restore the database from a copy")
 
 
 def test_a_service_that_must_run(examine: Examine, extraction_url: str) -> None:
@@ -155,3 +157,15 @@ def test_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks_here._disk("disk", deep).state == "note"
     monkeypatch.setattr(checks_here, "_TOO_LITTLE", 2 * free)
     assert checks_here._disk("disk", deep).state == "BROKEN"
+
+
+def test_people_of_another_model_are_counted(
+    examine: Examine, front_settings: FrontSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    gallery = open_gallery(front_settings.database)
+    gallery.store.add("default", [sample("a", space=OTHER_SPACE), sample("b", space=OTHER_SPACE)])
+    gallery.close()
+    with running_front(front_settings) as url:
+        found = examine("--url", url, FRONT_BIND=url.removeprefix("http://"))[f"service at {url}"]
+        wait_until(lambda: "2 people of company default have no photo" in caplog.text)
+    assert (found["state"], found["found"].rpartition("; ")[2]) == ("note", "2 people have no photo of this model")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from face_detection.cli.client import extraction_status
-from face_detection.cli.extraction_process import ExtractionProcess, fetch_weights, python_environment, reason_in
+from face_detection.cli.extraction_process import ExtractionProcess, fetch_weights, reason_in
 from shared.errors import StartupError
-from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -47,13 +44,6 @@ def test_weights_that_cannot_be_had(environment: dict[str, str], capfd: pytest.C
         fetch_weights(environment, "nonsense")
     assert "no such model: nonsense" in capfd.readouterr().err
     fetch_weights(environment, "yunet")
-
-
-def test_children_find_the_packages_from_anywhere(environment: dict[str, str], tmp_path: Path) -> None:
-    found = python_environment(environment | {"PYTHONPATH": "/elsewhere"})
-    assert found["PYTHONPATH"] == f"{ROOT}:/elsewhere"
-    program = [sys.executable, "-m", "face_detection", "--help"]
-    assert subprocess.run(program, cwd=tmp_path, env=found, capture_output=True).returncode == 0
 
 
 def test_reasons() -> None:

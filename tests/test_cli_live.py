@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +18,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from face_detection.cli import main
-from face_detection.cli.frames import Camera, Video
+from face_detection.cli.camera import Camera
+from face_detection.cli.frames import Video
 from face_detection.cli.presence import Presence
 from face_detection.cli.service import Seen
 from shared.errors import InvalidRequest
 from shared.geometry import Box
 from shared.settings import FrontSettings
+from tests.conftest import ROOT
+from tests.network_camera import NetworkCamera
 
 RATE = 10
 BOX = Box(0, 0, 10, 10)
@@ -113,10 +120,36 @@ def test_who_comes_and_leaves(call: Call, film: Path) -> None:
     assert text[0].startswith("0:00:00.0  Barack Obama comes, distance ") and "unknown comes" in text[1]
 
 
+def test_a_camera_that_is_lost_and_back(
+    call: Call, front_settings: FrontSettings, photos: Path, tmp_path: Path
+) -> None:
+    """While a camera gives no frames time passes: whoever was there leaves."""
+    environment = os.environ | {
+        "DATABASE": front_settings.database,
+        "DEEPFACE_HOME": str(front_settings.deepface_home),
+        "EXTRACTION_URL": front_settings.extraction_url,
+    }
+    picture = cv2.imencode(".jpg", fitted(photos / "obama2.jpg", (480, 360)))[1].tobytes()
+    with NetworkCamera([picture]) as camera:
+        command = [sys.executable, "-m", "face_detection", "live", camera.url, "--local", "--json", "--patience", "5"]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            events = (json.loads(line)["event"] for line in process.stdout)
+            try:
+                assert next(events) == "comes"
+                camera.mode = "refuse"
+                assert [next(events), next(events)] == ["camera_lost", "leaves"]
+                camera.mode = "ok"
+                assert [next(events), next(events)] == ["camera_back", "comes"]
+            finally:
+                process.send_signal(signal.SIGINT)
+            assert list(events) == ["leaves"]
+
+
 def test_what_is_no_video(call: Call, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all" * 100)
-    assert "It cannot be read as a video." in call("recognise", broken, status=1).stderr
+    assert "It is neither a picture nor a video." in call("recognise", broken, status=1).stderr
     assert "It cannot be read as a video." in call("live", broken, status=1).stderr
     assert "cannot be opened" in call("live", "http://127.0.0.1:1/stream", status=1).stderr
 
@@ -133,7 +166,7 @@ def test_frames_have_their_times(film: Path) -> None:
 def test_a_camera_gives_the_latest_frame(film: Path) -> None:
     """A file at its own pace stands for a camera: whoever looks every second misses what was between."""
     camera = Camera(film)
-    times = [frame.seconds for frame in camera.frames(1.0)]
+    times = [frame.seconds for frame in camera.frames(1.0) if frame]
     camera.close()
     assert camera.ended and 5 <= len(times) <= 10 and np.diff(times[:-1]).min() > 0.8
     with pytest.raises(InvalidRequest):

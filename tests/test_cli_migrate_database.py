@@ -55,7 +55,12 @@ def seen(gallery: Gallery) -> list[object]:
     store, directory, events = gallery.store, gallery.directory, gallery.events
     told: list[object] = [store.last_change(), [told_of(change) for change in store.changes(0, 10_000)]]
     for tenant in directory.tenants():
-        told += [tenant, directory.sectors(tenant.id), directory.devices(tenant.id), store.feed(tenant.id, 0, 10_000)]
+        told += [
+            tenant,
+            directory.sectors(tenant.id),
+            directory.devices(tenant.id),
+            store.feed(tenant.id, 0, 10_000).entries,
+        ]
         told += [list(store.page(tenant.id, 1000).people), list(events.page(tenant.id, 1000))]
         told += [events.crop(tenant.id, event.number) for event in events.page(tenant.id, 1000) if event.has_crop]
     return [*told, [directory.find_key(key.id) for key in directory.keys()]]

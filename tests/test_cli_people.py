@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from face_detection.cli import main
-from face_detection.cli.pictures import found_below
+from face_detection.cli.pictures import MOST_BYTES
 from face_detection.gallery import open_gallery
 from shared.settings import FrontSettings
+from tests.gallery_samples import sample, vectors
+from tests.pictures import encoded
 from tests.running_front import running_front
+from tests.video_frames import Actor, frame_at, write_video
+from tests.waiting import wait_until
 
 Call = Callable[..., Result]
 
@@ -48,14 +55,13 @@ def call(
 
 @pytest.fixture
 def folder(tmp_path: Path, photos: Path) -> Path:
-    """Two people, one of them with two photos, and what is to be passed over."""
+    """Two people, one of them with two photos, and what does not count."""
     folder = tmp_path / "people"
     (folder / "Barack_Obama").mkdir(parents=True)
     shutil.copy(photos / "obama.jpg", folder / "Barack_Obama" / "1.JPG")
     shutil.copy(photos / "obama2.jpg", folder / "Barack_Obama" / "2.jpeg")
     shutil.copy(photos / "biden.jpg", folder / "Joe_Biden.jpg")
     (folder / "empty").mkdir()
-    (folder / "readme.txt").write_text("nothing")
     (folder / ".hidden.jpg").write_text("nothing")
     return folder
 
@@ -90,22 +96,47 @@ def test_files_of_one_name_are_one_person(call: Call, folder: Path, photos: Path
 
 
 def test_bad_photos_are_named(call: Call, folder: Path, photos: Path) -> None:
-    (folder / "Barack_Obama" / "0.jpg").write_text("no picture")
-    (folder / "Nobody.png").write_text("no picture")
+    (folder / "Barack_Obama" / "0.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (folder / "Nobody.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     shutil.copy(photos / "t1.jpg", folder / "Group.jpg")
     result = call("enrol", folder, status=1)
     assert result.stdout == "Enrolled 3 people with 4 photos.\n"
-    assert f"{folder}/Barack_Obama/0.jpg: The image is not a JPEG" in result.stderr
-    assert f"{folder}/Nobody.png: The image is not a JPEG" in result.stderr
-    assert f"{folder}/Group.jpg: The image shows 6 faces; the largest was enrolled." in result.stderr
+    assert f"{folder}/Barack_Obama/0.jpg: The JPEG is truncated." in result.stderr
+    assert f"{folder}/Nobody.png: The image's header is truncated." in result.stderr
+    assert f"{folder}/Group.jpg: The image shows 6 faces; that at 461, 270, 109, 147 was enrolled." in result.stderr
     assert result.stderr.endswith("Error: 2 of 6 photos could not be used.\n")
     assert people(call) == {"Barack_Obama": 2, "Group": 1, "Joe_Biden": 1}
     rows = json.loads(call("enrol", folder, "--add", "--json", status=1).stdout)
     assert {row["id"]: row.get("error", {}).get("code") for row in rows if row["id"] != "Barack_Obama"} == {
-        "Nobody": "unsupported_image_type",
+        "Nobody": "undecodable_image",
         "Group": None,
         "Joe_Biden": None,
     }
+
+
+def test_it_can_be_said_which_face_is_meant(call: Call, tmp_path: Path, photos: Path) -> None:
+    folder, twins = tmp_path / "people", tmp_path / "people" / "Twins.jpg"
+    folder.mkdir()
+    photo = cv2.imread(str(photos / "obama2.jpg"))
+    cv2.imwrite(str(twins), np.hstack([photo, photo[:, ::-1]]))
+    refused = call("enrol", folder, status=1).stderr
+    assert f"{twins}: Several faces are equally good, at " in refused and "largest" in refused
+    assert people(call) == {}
+    row = json.loads(call("enrol", folder, "--json", status=1).stdout)[0]
+    assert row["error"]["code"] == "ambiguous_face"
+    x = photo.shape[1]
+    for add, face, least in (([], f"{x // 2},420", 0), (["--add"], f"{x * 3 // 2},420", x), (["--add"], "largest", 0)):
+        said = call("enrol", folder, *add, "--face", face).stderr
+        box = re.search(r"The image shows 2 faces; that at (\d+), \d+, \d+, \d+ was enrolled\.", said)
+        assert box and int(box[1]) >= least
+    assert people(call) == {"Twins": 3}
+    assert "largest" in call("enrol", folder, "--face", "smallest", status=2).stderr
+    answer = json.loads(
+        call("verify", twins, twins, "--face2", f"{x * 3 // 2},420", "--face1", "largest", "--json").stdout
+    )
+    assert int(answer["bbox2"].split(", ")[0]) >= x
+    missed = call("verify", twins, photos / "biden.jpg", "--face2", "1,1", status=2).stderr
+    assert f"{photos}/biden.jpg: There is no face at 1,1 in the image." in missed
 
 
 def test_names_that_are_no_text_fail_alone(call: Call, tmp_path: Path, photos: Path) -> None:
@@ -114,7 +145,7 @@ def test_names_that_are_no_text_fail_alone(call: Call, tmp_path: Path, photos: P
     shutil.copy(photos / "obama.jpg", bytes(folder) + b"/J\xfcrgen.jpg")
     shutil.copy(photos / "biden.jpg", folder / "Jürgen.jpg")
     result = call("enrol", folder, status=1)
-    assert "The id is not valid text." in result.stderr
+    assert "The id: must be valid Unicode." in result.stderr
     assert people(call) == {"Jürgen": 1}
 
 
@@ -159,8 +190,59 @@ def test_recognise_looks_into_folders(call: Call, folder: Path) -> None:
         f"{folder}/Barack_Obama/2.jpeg": "Barack_Obama",
         f"{folder}/Joe_Biden.jpg": "Joe_Biden",
     }
-    assert found_below([folder / "empty"]) == []
     assert "no pictures" in call("recognise", folder / "empty", status=1).stderr
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, photos: Path) -> Path:
+    """One man in every format, deep below the folder that is his, under names that say nothing or something wrong."""
+    folder = tmp_path / "people"
+    deep = folder / "Barack_Obama" / "2012" / "May" / "1"
+    deep.mkdir(parents=True)
+    with Image.open(photos / "obama.jpg") as image:
+        picture = image.convert("RGB").resize((image.width // 2, image.height // 2))
+    for number, kind in enumerate(("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")):
+        (deep / f"{number}{('.jfif', '', '.txt', '.mp4')[number % 4]}").write_bytes(encoded(picture, kind))
+    return folder
+
+
+def test_every_format_counts_at_any_depth(call: Call, mixed: Path) -> None:
+    assert call("enrol", mixed).stdout == "Enrolled 1 people with 8 photos.\n"
+    assert people(call) == {"Barack_Obama": 8}
+    found = json.loads(call("recognise", mixed, "--json", "--draw", mixed.parent / "out").stdout)
+    assert [[face["id"] for face in one["faces"]] for one in found] == [["Barack_Obama"]] * 8
+    assert len(list((mixed.parent / "out").rglob("*.jpg"))) == 8
+
+
+def test_what_is_passed_over_is_listed_at_the_end(call: Call, mixed: Path, photos: Path) -> None:
+    deep = mixed / "Barack_Obama" / "2012"
+    (deep / "notes.jpg").write_text("no picture")
+    (mixed / "empty.png").touch()
+    shutil.copy(photos / "obama.jpg", deep / ".hidden")
+    (deep / "lost.jpg").symlink_to("nowhere.jpg")
+    write_video(mixed / "film.avi", [frame_at([Actor(photos / "obama2.jpg", 20)], 0)] * 3, 10)
+    (mixed / "film.avi").rename(mixed / "film")
+    result = call("enrol", mixed, status=1)
+    assert result.stdout == "Enrolled 1 people with 8 photos.\n"
+    assert result.stderr.splitlines()[-7:] == [
+        "Passed over 5 files:",
+        f"  {deep}/.hidden: hidden",
+        f"  {deep}/lost.jpg: no file",
+        f"  {deep}/notes.jpg: neither a picture nor a video",
+        f"  {mixed}/empty.png: neither a picture nor a video",
+        f"  {mixed}/film: a video",
+        "Error: 5 files passed over.",
+    ]
+    rows = json.loads(call("recognise", mixed, "--json", status=1).stdout)
+    passed = {row["file"]: row["error"] for row in rows if "error" in row}
+    assert len(passed) == 4 and {error["code"] for error in passed.values()} == {"passed_over"}
+    (watched,) = [row for row in rows if "seen" in row]
+    assert watched["file"] == f"{mixed}/film" and [one["id"] for one in watched["seen"]] == ["Barack_Obama"]
+    for path in mixed.rglob("*"):
+        if path.is_file() and path.parent.name == "1":
+            path.unlink()
+    result = call("enrol", mixed, status=1)
+    assert "Passed over 5 files:" in result.stderr and "There are no pictures" in result.stderr
 
 
 def test_recognise_draws(call: Call, folder: Path, photos: Path, tmp_path: Path) -> None:
@@ -207,9 +289,20 @@ def test_verify(call: Call, photos: Path) -> None:
     answer: dict[str, Any] = json.loads(call("verify", obama, "-", "--json", data=other.read_bytes()).stdout)
     assert answer["same"] is True and set(answer) == {"same", "distance", "threshold", "bbox1", "bbox2"}
     call("verify", obama, other, "--min-distance", answer["distance"] / 2, status=1)
-    assert "not a JPEG" in call("verify", obama, "-", data=b"no picture", status=2).stderr
+    refused = call("verify", obama, "-", data=b"no picture", status=2).stderr
+    assert "(standard input): The image is not a JPEG" in refused and "image2" not in refused
     assert "Only one" in call("verify", "-", "-", status=2).stderr
     assert call("verify", obama, photos / "none.jpg", status=2).stdout == ""
+
+
+def test_verify_names_the_file(call: Call, photos: Path, tmp_path: Path) -> None:
+    obama, blank, large = photos / "obama.jpg", tmp_path / "blank.png", tmp_path / "large.jpg"
+    cv2.imwrite(str(blank), np.full((200, 200, 3), 128, np.uint8))
+    with large.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    for pictures, expected in (((obama, blank), blank), ((blank, obama), blank), ((obama, large), large)):
+        refused = call("verify", *pictures, status=2).stderr
+        assert refused.startswith(f"Error: {expected}: ") and refused.count(": ") == 2
 
 
 def test_people_are_looked_at_changed_and_deleted(call: Call, folder: Path) -> None:
@@ -278,3 +371,59 @@ def test_where_to_work_is_said_once(front_settings: FrontSettings, monkeypatch: 
 def test_help_has_examples(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"], prog_name="python -m face_detection")
     assert result.exit_code == 0 and f"\n    python -m face_detection {command}" in result.output
+
+
+def test_events_are_listed(call: Call, folder: Path, photos: Path) -> None:
+    call("enrol", folder)
+    call("recognise", photos / "obama3.jpg")
+    wait_until(lambda: len(json.loads(call("events", "--json").stdout)) == 4)
+    latest, *_ = json.loads(call("events", "--json").stdout)
+    assert (latest["kind"], latest["person"], latest["name"]) == ("recognised", "Barack_Obama", "Barack Obama")
+    found = json.loads(call("events", "--person", "Joe_Biden", "--kind", "enrolled", "--json").stdout)
+    assert [one["person"] for one in found] == ["Joe_Biden"]
+    assert json.loads(call("events", "--since", latest["at"], "--json").stdout) == [latest]
+    assert len(json.loads(call("events", "--until", latest["at"], "--json").stdout)) == 3
+    assert len(json.loads(call("events", "--limit", "2", "--json").stdout)) == 2
+    assert call("events", "--device", "7").stdout == ""
+    assert call("events", "--limit", "1").stdout.split()[:4] == ["NUMBER", "AT", "KIND", "PERSON"]
+    assert "must be an ISO 8601 time" in call("events", "--since", "yesterday", status=2).stderr
+
+
+def test_people_are_found_by_their_metadata(call: Call, front_settings: FrontSettings) -> None:
+    gallery = open_gallery(front_settings.database)
+    for id, metadata in (("a", {"department": "Sales", "floor": 3}), ("b", {"department": "Sales"}), ("c", None)):
+        gallery.store.upsert("default", [sample(id, metadata=metadata)])
+    gallery.close()
+
+    def found(*conditions: str) -> list[str]:
+        options = [part for condition in conditions for part in ("--metadata", condition)]
+        return [one["id"] for one in json.loads(call("people", "list", "--json", *options).stdout)]
+
+    assert found("department=Sales") == ["a", "b"]
+    assert found("department=Sales", "floor=3") == ["a"]
+    assert "is not like department=Sales" in call("people", "list", "--metadata", "Sales", status=2).stderr
+
+
+def test_folders_of_another_system_are_the_same_people(call: Call, tmp_path: Path, photos: Path) -> None:
+    for name, photo in (("Zoë", "obama.jpg"), (unicodedata.normalize("NFD", "Zoë"), "obama2.jpg")):
+        (tmp_path / "people" / name).mkdir(parents=True)
+        shutil.copy(photos / photo, tmp_path / "people" / name / photo)
+    call("enrol", tmp_path / "people")
+    assert people(call) == {"Zoë": 2}
+    for id in ("Zoë", unicodedata.normalize("NFD", "Zoë")):
+        assert json.loads(call("people", "show", id, "--json").stdout)["id"] == "Zoë"
+    assert json.loads(call("people", "list", "--text", "ZOE", "--json").stdout)[0]["id"] == "Zoë"
+    assert "must not be empty or blank" in call("people", "rename", "Zoë", " ", status=1).stderr
+    call("people", "delete", unicodedata.normalize("NFD", "Zoë"))
+    assert people(call) == {}
+
+
+def test_people_with_ids_of_former_releases(call: Call, front_settings: FrontSettings) -> None:
+    gallery = open_gallery(front_settings.database)
+    gallery.store.upsert("default", [sample(id, vector) for id, vector in zip(("..", "b"), vectors(2), strict=True)])
+    gallery.close()
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    (found,) = (one for one in json.loads(result.stdout) if one["what"] == "ids of people")
+    assert found["state"] == "note" and "'..' of default" in found["found"] and "people delete" in found["advice"]
+    call("people", "delete", "..")
+    assert set(people(call)) == {"b"}

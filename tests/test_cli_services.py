@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -13,10 +18,10 @@ import pytest
 from face_detection.access import Access
 from face_detection.cli.client import Refused, RemoteService, Unreachable
 from face_detection.cli.local import LocalService
-from face_detection.cli.service import Enrolled, Photo, Record, Service, check_id, check_name
+from face_detection.cli.service import FAULTS_OF_PICTURES, Enrolled, Photo, Record, Service, check_id, check_name
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.store import NewSample
+from face_detection.gallery.store import Description, NewSample
 from shared.errors import InvalidRequest, NotFound, ServiceError, SettingsError, SpaceMismatch
 from shared.settings import FrontSettings
 from tests.running_front import running_front
@@ -59,6 +64,16 @@ def photo(photos: Path) -> Callable[[str], bytes]:
 def codes(outcomes: object) -> list[str]:
     assert isinstance(outcomes, list | tuple)
     return [one.code if isinstance(one, ServiceError) else "enrolled" for one in outcomes]
+
+
+def test_a_picture_may_be_written_as_text(service: Service, photo: Callable[[str], bytes]) -> None:
+    text = base64.b64encode(photo("obama"))
+    assert isinstance(service.add("44", "Barack", [b"\n data:image/jpeg;base64," + text])[0], Enrolled)
+    assert [one.id for one in service.recognise(base64.urlsafe_b64encode(photo("obama2")), None)] == ["44"]
+    assert service.verify(text, photo("obama2"), None).same
+    with pytest.raises(ServiceError, match="fetches nothing by itself") as caught:
+        service.recognise(b"https://example.org/photo.jpg", None)
+    assert caught.value.code == "image_by_reference" and caught.value.code in FAULTS_OF_PICTURES
 
 
 def test_whoever_is_enrolled_is_recognised(service: Service, photo: Callable[[str], bytes]) -> None:
@@ -104,7 +119,7 @@ def test_bad_pictures_fail_alone(service: Service, photo: Callable[[str], bytes]
         [Photo("a", "A", b"no picture"), Photo("b", "B", photo("t1")), Photo("c", "C", blank.tobytes())]
     )
     assert codes(outcomes) == ["unsupported_image_type", "enrolled", "no_face"]
-    assert list(outcomes[1].warnings) == ["The image shows 6 faces; the largest was enrolled."]  # type: ignore[union-attr]
+    assert list(outcomes[1].warnings) == ["The image shows 6 faces; that at 461, 270, 109, 147 was enrolled."]  # type: ignore[union-attr]
     outcomes = service.add("b", "B", [b"no picture", photo("biden"), blank.tobytes()])
     assert codes(outcomes) == ["unsupported_image_type", "enrolled", "no_face"]
     assert [(one.id, one.samples) for one in service.people(None)] == [("b", 2)]
@@ -311,10 +326,89 @@ def test_what_is_not_a_service(extraction_url: str) -> None:
 
 
 def test_ids_and_names() -> None:
-    assert check_id("a" * 256) and check_name("") == "" and check_name("ö" * 512)
-    for id in ("", "a" * 257, "a\0b", "\udcff"):
+    assert check_id("a" * 256) and check_name("ö" * 512) and check_id("e\u0301") == "é"
+    for id in ("", " ", ".", "..", "a\nb", "a" * 257, "a\0b", "\udcff"):
         with pytest.raises(InvalidRequest):
             check_id(id)
-    for name in ("a" * 513, "\0", "\ud800"):
+    for name in ("", " ", "a" * 513, "\0", "\ud800"):
         with pytest.raises(InvalidRequest):
             check_name(name)
+
+
+@contextmanager
+def breaking(url: str) -> Iterator[str]:
+    """A way to a service on which the first answer to new photos is lost, with its connection."""
+    there = urlsplit(url)
+    broken = threading.Event()
+
+    def pass_on(source: socket.socket, sink: socket.socket, asked: threading.Event) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if sink is not client_of[source] and b"/photos HTTP" in data:
+                    asked.set()
+                if sink is client_of[source] and asked.is_set() and not broken.is_set():
+                    broken.set()
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    client_of: dict[socket.socket, socket.socket] = {}
+    sockets: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection((there.hostname, there.port))
+                asked = threading.Event()
+                client_of.update({client: client, server: client})
+                sockets.extend((client, server))
+                for source, sink in ((client, server), (server, client)):
+                    threads.append(threading.Thread(target=pass_on, args=(source, sink, asked)))
+                    threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert broken.is_set()
+        listener.shutdown(socket.SHUT_RDWR)
+    accepting.join()
+    for one in sockets:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+    for one in sockets:
+        one.close()
+
+
+def test_photos_whose_answer_was_lost_are_sent_again_and_taken_once(
+    front_settings: FrontSettings, photo: Callable[[str], bytes]
+) -> None:
+    with running_front(front_settings) as url, breaking(url) as way:
+        service = RemoteService(way, None)
+        assert list(service.add("44", "Barack", [photo("obama")])) == [Enrolled()]
+        assert [one.samples for one in service.people(None)] == [1]
+        service.close()
+
+
+def test_a_new_name_keeps_what_others_change_meanwhile(
+    service: Service, front_settings: FrontSettings, photo: Callable[[str], bytes]
+) -> None:
+    service.enrol([Photo("44", "Barack", photo("obama"))])
+    gallery = open_gallery(front_settings.database)
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(50):
+            both = (
+                pool.submit(service.rename, "44", f"{number}"),
+                pool.submit(gallery.store.describe, "default", "44", Description(metadata=number)),
+            )
+            for done in both:
+                done.result()
+            person = service.person("44")
+            assert (person.name, person.metadata) == (f"{number}", number)
+    gallery.close()

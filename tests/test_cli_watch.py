@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from face_detection.api.operations import ACCESS
+from face_detection.app import create_app
 from face_detection.cli import webhook
 from face_detection.cli.visits import Visits
 from face_detection.cli.webhook import Webhook, signature
 from face_detection.gallery.directory import Right
+from shared.settings import FrontSettings
 from tests.conftest import ROOT
+from tests.network_camera import NetworkCamera
 from tests.test_api_events import events
 from tests.test_api_live import enrol
 from tests.video_frames import Actor, encoded, frame_at, write_video
@@ -115,6 +118,27 @@ class TestFilms:
         assert code == 0 and {line["id"] for line in lines} == {None}
         assert all(round(line["seconds"] * 10) % 2 == 0 for line in lines)
 
+    async def test_who_steps_out_of_view_has_not_left(
+        self, front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str], tmp_path: Path
+    ) -> None:
+        """Four times for four seconds, a man who is known and one who is not: one visit each."""
+        await enrol(front, photos, data_uri)
+        away = [number for number in range(240) if number % 60 >= 20]
+        actors = [Actor(photos / "obama2.jpg", 20, step=1), Actor(photos / "biden.jpg", 420)]
+        frames = [frame_at([] if number in away else actors, number % 60) for number in range(240)]
+        write_video(tmp_path / "film.avi", frames, 10)
+        code, lines, said = await watch(front, tmp_path / "film.avi", "--every", "0.2")
+        assert (code, said) == (0, "")
+        assert [(line["event"], line["id"], line["visit"]) for line in lines] == [
+            ("appeared", "44", 1),
+            ("appeared", None, 2),
+            ("left", "44", 1),
+            ("left", None, 2),
+        ]
+        assert [line["until"] - line["since"] > 18 for line in lines[2:]] == [True, True]
+        _, lines, _ = await watch(front, tmp_path / "film.avi", "--every", "0.2", "--leave-after", "3")
+        assert [(line["event"], line["id"]) for line in lines].count(("appeared", "44")) == 4
+
     async def test_with_a_key(self, front: TestClient, film: Path) -> None:
         assert front.app is not None
         _, key = front.app[ACCESS].create_key("default", "camera", [Right.RECOGNISE])
@@ -132,6 +156,7 @@ class TestFilms:
             (["--fps", "0"], {}, (2, "0.001")),
             (["--webhook", "http://127.0.0.1"], {}, (2, "FACE_WEBHOOK_SECRET")),
             (["--webhook", "ftp://x"], {"FACE_WEBHOOK_SECRET": "x"}, (2, "address like")),
+            (["--webhook", "https://"], {"FACE_WEBHOOK_SECRET": "x"}, (2, "address like")),
             (["--device", "99"], {}, (1, "refuses the settings")),
         ],
     )
@@ -173,49 +198,209 @@ class TestFilms:
             await process.wait()
         assert len(taker.calls) == 4
 
+    async def test_a_webhook_that_is_down_at_the_end(self, front: TestClient, film: Path, unused_tcp_port: int) -> None:
+        options = ("--every", "0.2", "--webhook", f"http://127.0.0.1:{unused_tcp_port}")
+        code, lines, said = await watch(front, film, *options, FACE_WEBHOOK_SECRET=SECRET)
+        assert (code, len(lines), said.splitlines()) == (
+            1,
+            4,
+            [
+                "The webhook did not take the last 4 of the events, which are lost.",
+                "Error: The webhook did not take 4 of 4 events.",
+            ],
+        )
 
-async def test_a_stream_until_it_is_told_to_stop(
-    front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]
-) -> None:
-    """Motion JPEG over HTTP, as network cameras send it; after a while it breaks off, and is opened again."""
-    await enrol(front, photos, data_uri)
-    opened = 0
-
-    async def stream(request: web.Request) -> web.StreamResponse:
-        nonlocal opened
-        opened += 1
-        response = web.StreamResponse(headers={"Content-Type": "multipart/x-mixed-replace; boundary=frame"})
-        await response.prepare(request)
-        for number in range(40 if opened == 1 else 100_000):
-            frame = encoded(frame_at([Actor(photos / "obama2.jpg", 200 + number % 5)], 0))
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(frame)}\r\n\r\n"
-            await response.write(head.encode() + frame + b"\r\n")
-            await asyncio.sleep(0.04)
-        return response
-
-    app = web.Application()
-    app.router.add_get("/stream", stream)
-    async with TestServer(app) as camera:
-        process = await start(front, camera.make_url("/stream"), "--fps", "10", "--leave-after", "0.5")
-        assert process.stdout is not None and process.stderr is not None
+    async def test_nobody_need_wait_for_a_webhook_that_hangs(
+        self, front: TestClient, film: Path, receiver: tuple[Receiver, str]
+    ) -> None:
+        """The second signal ends the wait, and what was not taken is told all the same."""
+        taker, url = receiver
+        taker.delay = 3600
+        process = await start(front, film, "--every", "0.2", "--webhook", url, FACE_WEBHOOK_SECRET=SECRET)
+        assert process.stdout is not None
         async with asyncio.timeout(60):
-            came = json.loads(await process.stdout.readline())
-            assert (came["event"], came["id"]) == ("appeared", "44")
-            assert b"opened again" in await process.stderr.readline()
-            left = json.loads(await process.stdout.readline())
-            again = json.loads(await process.stdout.readline())
-            assert [left["event"], again["event"], left["id"], again["id"]] == ["left", "appeared", "44", "44"]
+            for _ in range(4):
+                await process.stdout.readline()
             process.send_signal(signal.SIGTERM)
-            out, said = await process.communicate()
-        assert json.loads(out)["event"] == "left"
-        assert (process.returncode, b"Traceback" in said) == (0, False), said
-        assert opened == 2
+            _, said = await process.communicate()
+        assert process.returncode == 1 and said.endswith(b"Error: The webhook did not take 4 of 4 events.\n")
+
+    async def test_what_is_refused_is_told_by_the_status(
+        self, front: TestClient, film: Path, receiver: tuple[Receiver, str]
+    ) -> None:
+        taker, url = receiver
+        taker.statuses = [200, 404]
+        options = ("--every", "0.2", "--webhook", url)
+        code, lines, said = await watch(front, film, *options, FACE_WEBHOOK_SECRET=SECRET)
+        assert (code, len(lines), len(taker.calls)) == (1, 4, 4)
+        assert "status 404" in said and said.endswith("Error: The webhook did not take 1 of 4 events.\n")
+
+
+@pytest.fixture
+def network_camera(photos: Path) -> Iterator[NetworkCamera]:
+    """Shows a man who moves a little."""
+    frames = [encoded(frame_at([Actor(photos / "obama2.jpg", 200 + number)], 0)) for number in range(5)]
+    with NetworkCamera(frames) as camera:
+        yield camera
+
+
+class Watching:
+    """A running command, whose events are awaited."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def next(self) -> dict[str, Any]:
+        """The next event."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(90):
+            line = await self.process.stdout.readline()
+        assert line, "the command has ended"
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+    async def names(self, count: int) -> list[tuple[str, str | None]]:
+        """Names of the next events, and whose they are."""
+        return [(event["event"], event.get("id")) for event in [await self.next() for _ in range(count)]]
+
+    async def stop(self) -> tuple[list[str], str]:
+        """Names of the last events, and what was said before it was told to stop."""
+        self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            out, said = await self.process.communicate()
+        assert (self.process.returncode, b"Traceback" in said) == (143, False), said
+        return [json.loads(line)["event"] for line in out.splitlines()], said.decode().removesuffix("Terminated.\n")
+
+
+class TestCameras:
+    """A network camera that is away: time passes all the same, and that it is lost and back is told."""
+
+    @pytest.fixture(autouse=True)
+    async def obama(self, front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]) -> None:
+        await enrol(front, photos, data_uri)
+
+    async def test_one_that_breaks_off_and_refuses(
+        self, front: TestClient, network_camera: NetworkCamera, receiver: tuple[Receiver, str]
+    ) -> None:
+        taker, url = receiver
+        options = ("--fps", "10", "--leave-after", "2", "--webhook", url)
+        watching = Watching(await start(front, network_camera.url, *options, FACE_WEBHOOK_SECRET=SECRET))
+        assert await watching.names(1) == [("appeared", "44")]
+        network_camera.mode = "refuse"
+        lost, left = await watching.next(), await watching.next()
+        assert [(event["event"], event.get("id")) for event in (lost, left)] == [("camera_lost", None), ("left", "44")]
+        assert left["seconds"] - left["until"] >= 2 and lost["seconds"] <= left["seconds"]
+        network_camera.mode = "ok"
+        assert await watching.names(2) == [("camera_back", None), ("appeared", "44")]
+        last, said = await watching.stop()
+        assert last == ["left"] and said == "The camera gives no more frames; it is opened again.\n"
+        posted = [body["event"] for _, body in taker.calls]
+        assert posted == ["appeared", "camera_lost", "left", "camera_back", "appeared", "left"]
+        assert taker.calls[1][1] == lost and set(lost) == {"event", "at", "seconds"}
+
+    async def test_one_that_hangs(self, front: TestClient, network_camera: NetworkCamera) -> None:
+        """Nobody hears that the connection is dead: that no frames come must do."""
+        watching = Watching(await start(front, network_camera.url, "--fps", "10", "--leave-after", "2"))
+        assert await watching.names(1) == [("appeared", "44")]
+        network_camera.mode = "hang"
+        assert sorted(await watching.names(2)) == [("camera_lost", None), ("left", "44")]
+        network_camera.mode = "ok"
+        assert await watching.names(2) == [("camera_back", None), ("appeared", "44")]
+        assert (await watching.stop())[0] == ["left"]
+
+    async def test_who_looks_away_for_a_moment_stays(self, front: TestClient, network_camera: NetworkCamera) -> None:
+        """A camera that is back before the time to leave is over changes nothing about who is there."""
+        watching = Watching(await start(front, network_camera.url, "--fps", "10", "--leave-after", "60"))
+        assert await watching.names(1) == [("appeared", "44")]
+        network_camera.mode = "refuse"
+        assert await watching.names(1) == [("camera_lost", None)]
+        network_camera.mode = "ok"
+        assert await watching.names(1) == [("camera_back", None)]
+        assert (await watching.stop())[0] == ["left"]
+
+    async def test_a_camera_that_hangs_while_it_is_told_to_stop(
+        self, front: TestClient, network_camera: NetworkCamera
+    ) -> None:
+        watching = Watching(await start(front, network_camera.url, "--leave-after", "60"))
+        assert await watching.names(1) == [("appeared", "44")]
+        network_camera.mode = "hang"
+        assert (await watching.stop())[0] == ["left"]
+
+    async def test_a_service_that_is_away(
+        self, front_settings: FrontSettings, network_camera: NetworkCamera, unused_tcp_port: int
+    ) -> None:
+        """Its answers are missing like frames: whoever was there leaves."""
+
+        async def serve() -> web.AppRunner:
+            runner = web.AppRunner(create_app(front_settings))
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+            return runner
+
+        service = await serve()
+        command = [sys.executable, "-m", "face_detection", "watch", network_camera.url, "--leave-after", "2"]
+        process = await asyncio.create_subprocess_exec(
+            *(*command, "--url", f"http://127.0.0.1:{unused_tcp_port}"),
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"]},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        watching = Watching(process)
+        assert await watching.names(1) == [("appeared", "44")]
+        await service.cleanup()
+        assert await watching.names(1) == [("left", "44")]
+        service = await serve()
+        assert await watching.names(1) == [("appeared", "44")]
+        last, said = await watching.stop()
+        await service.cleanup()
+        assert last == ["left"] and said == "The connection to the service is lost; it is tried again.\n"
+
+
+async def test_another_camera(
+    front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str], tmp_path: Path, unused_tcp_port: int
+) -> None:
+    """One that is a process of its own, through all that it can do."""
+    script = ROOT.parent / "shared" / "cases" / "mjpeg_camera.py"
+    if not script.is_file():
+        pytest.skip("needs the camera in ../shared/cases")
+    await enrol(front, photos, data_uri)
+    film, mode = tmp_path / "film.avi", tmp_path / "mode"
+    write_video(film, [frame_at([Actor(photos / "obama2.jpg", 20, step=2)], number) for number in range(30)], 10)
+    camera = await asyncio.create_subprocess_exec(sys.executable, script, film, mode, str(unused_tcp_port))
+    try:
+        async with asyncio.timeout(30):
+            while not await answers(unused_tcp_port):
+                await asyncio.sleep(0.1)
+        url = f"http://127.0.0.1:{unused_tcp_port}/"
+        watching = Watching(await start(front, url, "--fps", "10", "--leave-after", "3"))
+        for fault in ("drop", "hang", "refuse"):
+            assert await watching.names(1) == [("appeared", "44")]
+            mode.write_text(fault)
+            assert sorted(await watching.names(2)) == [("camera_lost", None), ("left", "44")]
+            mode.write_text("ok")
+            assert await watching.names(1) == [("camera_back", None)]
+        assert await watching.names(1) == [("appeared", "44")]
+        assert (await watching.stop())[0] == ["left"]
+    finally:
+        camera.kill()
+        await camera.wait()
+
+
+async def answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 class TestVisits:
     @staticmethod
-    def face(track: int, id: str | None = None, firm: bool = True) -> dict[str, Any]:
-        return {"track": track, "id": id, "name": id, "metadata": None, "distance": 5.0, "trust": 99.0, "firm": firm}
+    def face(track: int, id: str | None = None, visit: int | None = 1) -> dict[str, Any]:
+        known = {"track": track, "id": id, "name": id, "metadata": None, "distance": 5.0, "trust": 99.0}
+        return known | {"visit": visit}
 
     @staticmethod
     def short(found: list[dict[str, Any]]) -> list[tuple[str, int, str | None]]:
@@ -231,18 +416,23 @@ class TestVisits:
 
     def test_nobody_appears_before_it_is_sure(self) -> None:
         visits = Visits(1.0)
-        assert visits.see([self.face(1, "a", firm=False), self.face(2, firm=False)], 0) == []
-        assert self.short(visits.see([self.face(1, "a"), self.face(2)], 0.2)) == [
+        assert visits.see([self.face(1, "a", visit=None), self.face(2, visit=None)], 0) == []
+        assert self.short(visits.see([self.face(1, "a"), self.face(2, visit=2)], 0.2)) == [
             ("appeared", 1, "a"),
             ("appeared", 2, None),
         ]
 
     def test_strangers_are_told_apart(self) -> None:
         visits = Visits(1.0)
-        visits.see([self.face(1), self.face(2)], 0)
-        assert self.short(visits.see([self.face(2)], 1.5)) == [("left", 1, None), ("left", 2, None)][:2] + [
-            ("appeared", 2, None)
-        ]
+        visits.see([self.face(1), self.face(2, visit=2)], 0)
+        assert visits.see([self.face(3, visit=2)], 0.8) == []
+        assert self.short(visits.see([self.face(3, visit=2)], 1.5)) == [("left", 1, None)]
+
+    def test_another_session_counts_anew(self) -> None:
+        visits = Visits(1.0)
+        visits.see([self.face(1), self.face(2, "a", visit=2)], 0, session=1)
+        found = visits.see([self.face(1), self.face(2, "a", visit=2)], 0.5, session=2)
+        assert self.short(found) == [("appeared", 1, None)]
 
     def test_the_end(self) -> None:
         visits = Visits(1.0)
@@ -269,6 +459,7 @@ class TestWebhook:
         await hook.close()
         assert [body["n"] for _, body in taker.calls] == [1, 2]
         assert said == [f"The webhook did not take an event, which is lost: status {status}."]
+        assert (hook.lost, hook.events) == (1, 2)
 
     async def test_a_receiver_that_is_away(self, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
         monkeypatch.setattr(webhook, "_FIRST_PAUSE", 0.01)
@@ -277,17 +468,32 @@ class TestWebhook:
         hook.put({"n": 1})
         await hook.close()
         assert said == ["The webhook did not take an event, which is lost: ClientConnectorError."]
+        assert (hook.lost, hook.events) == (1, 1)
+
+    async def test_what_is_on_its_way_at_the_end_is_counted(
+        self, receiver: tuple[Receiver, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(webhook, "_LAST_SECONDS", 0.3)
+        (taker, url), said = receiver, list[str]()
+        taker.delay = 3600
+        hook = Webhook(url, SECRET, said.append)
+        for number in range(3):
+            hook.put({"n": number})
+        await hook.close()
+        assert said == ["The webhook did not take the last 3 of the events, which are lost."]
+        assert (hook.lost, hook.events) == (3, 3)
 
     async def test_the_queue_is_bounded(self, receiver: tuple[Receiver, str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(webhook, "_LAST_SECONDS", 0.3)
         (taker, url), said = receiver, list[str]()
-        taker.delay = 5
+        taker.delay = 3600
         hook = Webhook(url, SECRET, said.append)
         for number in range(webhook.MOST_WAITING + 7):
             hook.put({"n": number})
         await hook.close()
         assert said.count("The webhook does not keep up: an event was lost.") == 7
-        assert "did not take" in said[-1]
+        assert "the last 1000 of the events" in said[-1]
+        assert (hook.lost, hook.events) == (1007, 1007)
 
     async def test_without_events(self) -> None:
         await Webhook("http://127.0.0.1:9", SECRET, print).close()

@@ -20,6 +20,7 @@ from face_detection.cli.local import LocalService
 from face_detection.cli.service import Photo
 from shared.settings import FrontSettings
 from tests.conftest import ROOT
+from tests.network_camera import NetworkCamera
 from tests.test_cli_live import fitted
 
 pytestmark = [
@@ -172,3 +173,29 @@ def test_the_command_opens_the_window(
     subprocess.run(["xdotool", "key", "q"], env=environment, check=True)
     rest, complaints = process.communicate(timeout=30)
     assert "Barack Obama leaves" in rest.decode() and complaints == b"" and process.returncode == 0
+
+
+def test_a_camera_that_is_lost_and_back(
+    display: str, service: LocalService, front_settings: FrontSettings, photos: Path
+) -> None:
+    environment = os.environ | {
+        "DISPLAY": display,
+        "DATABASE": front_settings.database,
+        "DEEPFACE_HOME": str(front_settings.deepface_home),
+        "EXTRACTION_URL": front_settings.extraction_url,
+    }
+    picture = cv2.imencode(".jpg", fitted(photos / "obama2.jpg", SIZE))[1].tobytes()
+    with NetworkCamera([picture]) as camera:
+        command = [sys.executable, "-m", "face_detection", "live", camera.url, "--local", "--window", "--patience", "5"]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                assert "Barack Obama comes" in process.stdout.readline()
+                camera.mode = "refuse"
+                assert "the camera is lost" in process.stdout.readline()
+                assert "Barack Obama leaves" in process.stdout.readline()
+                camera.mode = "ok"
+                assert "the camera is back" in process.stdout.readline()
+                assert "Barack Obama comes" in process.stdout.readline()
+            finally:
+                process.terminate()

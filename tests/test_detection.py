@@ -52,6 +52,26 @@ def test_boxes_are_in_the_full_pictures_pixels(detector: YuNet, astronaut: Pixel
         assert abs(have - want) < 40
 
 
+@pytest.mark.parametrize("across", [slice(None), slice(205, None), slice(243)])
+@pytest.mark.parametrize("down", [slice(None), slice(90, None), slice(140)])
+def test_where_an_edge_cuts_a_face_the_box_ends(detector: YuNet, astronaut: Pixels, across: slice, down: slice) -> None:
+    part = np.ascontiguousarray(astronaut[down, across])
+    (face,) = detector.detect(Preview.full(part))
+    box = face.box
+    assert part[box.y : box.y + box.height, box.x : box.x + box.width].shape == (box.height, box.width, 3)
+    assert (box.x == 0) == (across.start is not None) and (box.y == 0) == (down.start is not None)
+    assert (box.x + box.width == part.shape[1]) == (across.stop is not None)
+    assert (box.y + box.height == part.shape[0]) == (down.stop is not None)
+
+
+def test_what_is_seen_of_a_face_has_a_least_size(settings: FrontSettings, astronaut: Pixels) -> None:
+    part = Preview.full(np.ascontiguousarray(astronaut[:, 205:]))
+    (face,) = YuNet(settings).detect(part)
+    limit = face.box.width
+    for least, found in ((limit, [face]), (limit + 1, [])):
+        assert YuNet(settings.model_copy(update={"min_face": least})).detect(part) == found
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 5), (64, 64), (33, 3000)])
 def test_no_face_in_pictures_of_any_shape(detector: YuNet, shape: tuple[int, int]) -> None:
     assert detector.detect(Preview.full(np.full((*shape, 3), 127, np.uint8))) == []

@@ -77,6 +77,17 @@ def test_what_is_no_crop_is_refused(client: FlaskClient, body: bytes, status: in
     assert response.json["request_id"] == response.headers[wire.REQUEST_ID_HEADER]
 
 
+def test_head_answers_where_get_does_without_a_body(app: Flask, client: FlaskClient) -> None:
+    paths = [rule.rule for rule in app.url_map.iter_rules() if "GET" in rule.methods and rule.endpoint != "static"]
+    assert len(paths) == 6
+    for path in paths:
+        got, told = client.get(path), client.head(path)
+        lengths = [int(answer.headers["Content-Length"]) for answer in (got, told)]
+        assert (told.status_code, told.content_type, told.data) == (got.status_code, got.content_type, b"")
+        assert lengths[0] == lengths[1] or path == "/metrics"
+    assert client.head("/embeddings").status_code == 405
+
+
 def test_the_model_is_described(client: FlaskClient, facenet: Embedder) -> None:
     assert client.get("/model").json == {
         "model": "facenet",

@@ -49,6 +49,26 @@ def test_files_are_readable_by_their_owner_only(path: Path) -> None:
         path.chmod(0o644)  # as a copy may be
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_was_replaced_or_removed(path: Path, tmp_path: Path, replaced: bool) -> None:
+    other = tmp_path / "other.db"
+    open_store(str(other)).close()
+    store = open_store(str(path))
+    store.upsert("t", samples("ab"))
+    aside = path.rename(tmp_path / "aside.db")
+    if replaced:
+        other.rename(path)
+    for call in (lambda: store.upsert("t", samples("c")), store.last_change, store.compact):
+        with pytest.raises(StorageError, match="replaced or removed"):
+            call()
+    if replaced:
+        path.rename(other)
+    aside.rename(path)
+    store.upsert("t", samples("c"))
+    assert ids_of(store, "t") == ["a", "b", "c"]
+    store.close()
+
+
 def test_readers_are_reused_and_do_not_wait_for_the_writer(opened: Connections) -> None:
     with opened.writing() as writer:
         writer.execute("CREATE TABLE x (y)")

@@ -8,21 +8,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import memory, snapshot
+from face_detection.gallery import Gallery, memory, snapshot
 from face_detection.gallery.distances import prepare
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.store import Change, Store
 from shared.errors import StorageError
 from shared.models import Metric
-from tests.galleries import open_store
-from tests.gallery_samples import SPACE, brute_force, sample, vectors
+from tests.galleries import open_gallery, remove_tombstones
+from tests.gallery_samples import SPACE, brute_force, sample, samples, vectors
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
-    store = open_store(":memory:")
-    yield store
-    store.close()
+def gallery() -> Iterator[Gallery]:
+    gallery = open_gallery(":memory:")
+    yield gallery
+    gallery.close()
+
+
+@pytest.fixture
+def store(gallery: Gallery) -> Store:
+    return gallery.store
 
 
 def fill(store: Store, count: int, dimensions: int = 8) -> None:
@@ -108,7 +113,7 @@ def test_a_failed_refresh_is_caught_up_by_the_next(store: Store, monkeypatch: py
         [store.changes(0, 30), StorageError("The disk that holds the database failed.")]
     )
 
-    def changes(since: int, limit: int) -> Sequence[Change]:
+    def changes(since: int, limit: int, begun: int) -> Sequence[Change]:
         answer = next(answers)
         if isinstance(answer, StorageError):
             raise answer
@@ -120,6 +125,79 @@ def test_a_failed_refresh_is_caught_up_by_the_next(store: Store, monkeypatch: py
             index.nearest("t", vectors(1))
     assert (index.applied, index.size("t")) == (30, 30)
     assert_complete(index, store)
+
+
+def forget(gallery: Gallery, *ids: str) -> None:
+    """Delete people, and the tombstones that tell of them."""
+    for id in ids:
+        gallery.store.delete("t", id)
+    gallery.store.upsert("t", samples(["later"]))
+    remove_tombstones(gallery)
+
+
+def test_an_index_that_comes_too_late_for_deletions_is_filled_anew(
+    gallery: Gallery, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(store, 100)
+    store.upsert("u", samples("abc"))
+    index = MemoryIndex(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN, approximate_above=1)
+    index.refresh()
+    store.clear("u")
+    forget(gallery, *(str(n) for n in range(0, 100, 3)))
+    rows = {one.key: one.vector for one in store.changes(0, 1000, store.last_change()) if one.vector is not None}
+    probes = vectors(7, seed=99)
+    expected = [brute_force(rows, probe, Metric.TENFOLD_UNIT_EUCLIDEAN, 3) for probe in probes]
+    assert index.nearest("t", probes, 3) == expected
+    assert (index.size("t"), index.size("u"), index.nearest("u", probes)) == (67, 0, [[]] * 7)
+    assert "it is filled anew" in caplog.text
+    store.delete("t", "1")
+    assert index.nearest("t", probes, 100)[0][-1] and index.size("t") == 66
+
+
+def test_an_index_that_is_filled_anew_is_searched_as_it_was_until_it_is_complete(
+    gallery: Gallery, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 100)
+    index = MemoryIndex(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    index.refresh()
+    monkeypatch.setattr(memory, "_LOAD_CHUNK", 30)
+    applied, probes, changes = index.applied, vectors(100), store.changes
+    before = index.search("t", probes, 1)
+    forget(gallery, "0", "1", "2")
+    calls = []
+
+    def fail_at_the_third(since: int, limit: int, begun: int) -> Sequence[Change]:
+        calls.append(since)
+        assert index.search("t", probes, 1) == before
+        if len(calls) == 3:
+            raise StorageError("The disk that holds the database failed.")
+        return changes(since, limit, begun)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(store, "changes", fail_at_the_third)
+        with pytest.raises(StorageError):
+            index.refresh()
+        assert (index.applied, index.search("t", probes, 1)) == (applied, before)
+        index.refresh()
+    assert calls == [100, 0, 33, 33, 63, 93]
+    assert (index.applied, index.size("t")) == (store.last_change(), 98)
+    assert [near[0].key for near in index.search("t", probes[3:], 1)] == list(range(4, 101))
+
+
+def test_a_new_index_reads_no_tombstones(gallery: Gallery, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store, 100)
+    for n in range(90):
+        store.delete("t", str(n))
+    read, changes = [], store.changes
+
+    def watched(*wanted: int) -> Sequence[Change]:
+        read.extend(found := changes(*wanted))
+        return found
+
+    monkeypatch.setattr(store, "changes", watched)
+    index = MemoryIndex(store, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    index.refresh()
+    assert (len(read), index.size("t"), index.applied) == (10, 10, store.last_change())
 
 
 def test_a_search_waits_for_a_refresh_that_is_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

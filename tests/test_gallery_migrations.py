@@ -9,6 +9,7 @@ import pytest
 from sqlite_utils import Database
 
 from face_detection.gallery import migrations, open_gallery
+from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.gallery.store import Person
 from shared.errors import StartupError
 from tests.galleries import open_store
@@ -87,8 +88,25 @@ def test_samples_of_the_first_release_become_people(tmp_path: Path, monkeypatch:
     assert (one.key, one.number, one.change, one.person) == (1, 1, 4, person)
     np.testing.assert_array_equal(one.vector, vector)
     assert (ann.number, ann.person.name, gallery.store.last_change()) == (1, "Ann", 4)
-    assert [entry.number for entry in gallery.store.feed("default", 0, 9)] == [2, 1]
+    assert [entry.number for entry in gallery.store.feed("default", 0, 9).entries] == [2, 1]
     assert {tenant.id for tenant in gallery.directory.tenants()} == {"default", "u"}
     gallery.store.upsert("default", samples("b"))
     assert (gallery.store.samples("default", "b")[0].number, gallery.store.last_change()) == (3, 5)
+    gallery.close()
+
+
+def test_numbers_of_events_go_on_after_those_of_a_former_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gallery.db"
+    with monkeypatch.context() as former_release:
+        steps = migrations.STEPS[: migrations.STEPS.index(migrations.keep_event_numbers)]
+        former_release.setattr(migrations, "STEPS", steps)
+        open_gallery(str(path)).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO events (tenant, number, at, kind) VALUES ('default', 41, 1, 'unknown')")
+    gallery = open_gallery(str(path))
+    assert gallery.events.purge("default", 2) == 1
+    gallery.events.append([("default", NewEvent(3, EventKind.UNKNOWN, None, None, Occasion()))])
+    assert [event.number for event in gallery.events.page("default", 9)] == [42]
     gallery.close()

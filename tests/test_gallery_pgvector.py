@@ -241,13 +241,14 @@ def test_one_process_makes_hnsw_indexes_at_a_time(url: str, open_index: Open) ->
 def test_no_hnsw_index_is_made_while_many_changes_come(
     url: str, open_index: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pgvector_graphs, "PACE", 20)  # in 0.05 s one
     index = open_index()
-    rows = vectors(60)
-    for number in range(1, 61):
-        index.apply(stored(rows[number - 1 : number], first=number), number - 1, number)
+    monkeypatch.setattr(pgvector_graphs, "PAUSE", 2.0)
+    monkeypatch.setattr(pgvector_graphs, "PACE", 0.5)  # one change in a pause is many
+    row, number, end = vectors(1), 0, time.monotonic() + 3 * 2.0
+    while time.monotonic() < end:
+        number += 1
+        index.apply(stored(row, first=number), number - 1, number)
         assert is_exact(index)
-        time.sleep(0.01)
     until(lambda: not is_exact(index))
 
 

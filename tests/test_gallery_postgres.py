@@ -82,7 +82,7 @@ def test_values_that_the_database_cannot_hold(postgres_url: str) -> None:
         lambda: store.page("t", 1, text="a\0"),
         lambda: store.upsert("\0", samples("a")),
         lambda: store.sample("t", 2**63),
-        lambda: store.feed("t", 2**80, 1),
+        lambda: store.feed("t", 2**80, 1).entries,
     ):
         with pytest.raises(InvalidRequest, match="NUL character, or a number"):
             refused()
@@ -120,8 +120,8 @@ def filled(postgres_url: str) -> str:
         ("CHANGES", "samples_change_key"),
         ("FEED", "samples_tenant_revision_key"),
         ("SAMPLE_KEY", "samples_tenant_number_key"),
-        ("KEYS_OF_PEOPLE", "people_tenant_id_key"),
-        ("KEYS_OF_PEOPLE", "samples_of_person"),
+        ("SAMPLES_OF_PEOPLE", "people_tenant_id_key"),
+        ("SAMPLES_OF_PEOPLE", "samples_of_person"),
         ("HAS_SAMPLES", "samples_of_person"),
         ("TOUCH", "samples_of_person"),
         ("BURY_PERSON", "samples_of_person"),

@@ -297,3 +297,21 @@ def test_what_a_repetition_may_help() -> None:
     lasting += [psycopg.errors.InvalidPassword, psycopg.errors.UndefinedTable, psycopg.InterfaceError]
     assert {type(translation(kind())) for kind in passing} == {StorageUnavailable}
     assert {type(translation(kind())) for kind in lasting} == {StorageError}
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "advice"),
+    [
+        (psycopg.errors.DiskFull, "The disk that holds the database is full.", "Make room"),
+        (psycopg.errors.ReadOnlySqlTransaction, "The database is read-only.", "name the primary server"),
+        (psycopg.errors.DataCorrupted, "The database is damaged.", "restore a backup"),
+        (psycopg.errors.IndexCorrupted, "The database is damaged.", "REINDEX"),
+        (psycopg.errors.IoError, "The disk that holds the database failed.", "log of the database server"),
+        (psycopg.errors.InsufficientPrivilege, "The database user lacks a right.", "OWNER TO"),
+        (psycopg.errors.TooManyConnections, "The database has no free connection.", "max_connections"),
+        (psycopg.OperationalError, "The database cannot be reached.", "its server runs"),
+    ],
+)
+def test_what_is_advised(kind: type[psycopg.Error], found: str, advice: str) -> None:
+    meaning = translation(kind())
+    assert meaning.text == found and advice in meaning.advice

@@ -45,6 +45,7 @@ class Contents:
     def __init__(self) -> None:
         self.rows: Rows = {}
         self.position = 0
+        self.begun = 0
 
 
 class OnlyIndex:
@@ -52,8 +53,12 @@ class OnlyIndex:
 
     own = "test"
 
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
     def states(self) -> Sequence[IndexState]:
-        return [IndexState(self.own, 0, leftovers=False)]
+        contents = self._server.published
+        return [IndexState(self.own, max(contents.position, contents.begun), leftovers=False)]
 
     def remove(self, name: str, changes: Sequence[Change], position: int) -> None:
         raise AssertionError(name)
@@ -62,7 +67,8 @@ class OnlyIndex:
         raise AssertionError(name)
 
     def drop(self, name: str) -> None:
-        raise AssertionError(name)
+        assert name == self.own
+        self._server.published = Contents()
 
 
 class ScannedIndex:
@@ -72,7 +78,7 @@ class ScannedIndex:
 
     def __init__(self, server: Server, settling: float = 0.0, limit: int = 10_000) -> None:
         self.settling = settling
-        self.indexes: GalleryIndexes = OnlyIndex()
+        self.indexes: GalleryIndexes = OnlyIndex(server)
         self._server = server
         self._limit = limit
         self._own: Contents | None = None
@@ -85,6 +91,11 @@ class ScannedIndex:
 
     def position(self) -> int:
         return self._contents.position
+
+    def begin(self, change: int) -> int:
+        contents = self._contents
+        contents.begun = max(contents.begun, contents.position) or change
+        return contents.begun
 
     def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
         contents = self._contents
@@ -311,14 +322,16 @@ def test_near_samples_that_have_all_changed_hide_no_others(gallery: Gallery, ser
             limited.nearest("t", probe, 3)
 
 
-def test_samples_that_move_to_another_space(gallery: Gallery, server: Server, searcher: Open) -> None:
+def test_samples_of_another_space(gallery: Gallery, server: Server, searcher: Open) -> None:
     gallery.store.upsert("t", samples("ab"))
     one = searcher()
     wait_until(lambda: one.lag == 0)
     gallery.store.upsert("t", [sample("a", space=OTHER_SPACE)])
     assert one.nearest("t", vectors(1), 5) == expected(gallery, vectors(1), 5)
-    wait_until(lambda: len(server.published.rows) == 1)
-    assert one.size("t") == 1
+    gallery.store.replace("t", 2, OTHER_SPACE, vectors(1)[0])
+    assert one.nearest("t", vectors(1), 5) == expected(gallery, vectors(1), 5)
+    wait_until(lambda: server.published.rows.keys() == {key_of(gallery.store, "t", id) for id in "ab"})
+    assert one.size("t") == 2
 
 
 def test_rebuilding_while_serving(gallery: Gallery, server: Server, searcher: Open) -> None:

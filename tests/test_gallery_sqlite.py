@@ -29,9 +29,10 @@ def test_vectors_are_little_endian_float32_and_names_are_plain_text(tmp_path: Pa
     ("statement", "plan"),
     [
         ("GET", "SEARCH people USING INDEX sqlite_autoindex_people_1 (tenant=? AND id=?)"),
-        ("PAGE", "SEARCH people USING INDEX sqlite_autoindex_people_1 (tenant=? AND id>?)"),
+        ("PAGE", "SEARCH people USING INDEX people_search (tenant=? AND id>?)"),
+        ("PAGE_OF_TEXT", "SEARCH people USING COVERING INDEX people_search (tenant=? AND id>?)"),
         ("PAGE", "SEARCH own USING COVERING INDEX samples_of_person (person=?)"),
-        ("SAMPLES", "SEARCH samples USING INDEX samples_of_person (person=?)"),
+        ("SAMPLES", "SEARCH samples USING INDEX samples_of_person (person=? AND number>?)"),
         ("BY_KEYS", "SEARCH samples USING INTEGER PRIMARY KEY (rowid=?)"),
         ("BY_NUMBERS", "SEARCH samples USING INDEX sqlite_autoindex_samples_2 (tenant=? AND number=?)"),
         ("COUNT", "SEARCH samples USING COVERING INDEX samples_present (tenant=? AND space>?)"),

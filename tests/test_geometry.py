@@ -20,9 +20,20 @@ def face(x: int, y: int, width: int = 100, height: int = 100) -> Face:
     return Face(Box(x, y, width, height), LANDMARKS, 0.9)
 
 
+def pixels(box: Box) -> set[tuple[int, int]]:
+    return {(x, y) for x in range(box.x, box.x + box.width) for y in range(box.y, box.y + box.height)}
+
+
 @given(BOXES)
 def test_a_box_covers_itself(box: Box) -> None:
     assert box.iou(box) == 1.0
+
+
+@given(st.builds(Box, *[st.integers(-9, 12)] * 2, *[st.integers(1, 12)] * 2), *[st.integers(1, 9)] * 2)
+def test_the_part_within_a_picture_is_what_counting_pixels_gives(box: Box, width: int, height: int) -> None:
+    picture = {(x, y) for x in range(width) for y in range(height)}
+    inside = pixels(box) & picture
+    assert (pixels(cut) if (cut := box.within(width, height)) else set()) == inside
 
 
 @given(BOXES, BOXES)
@@ -40,9 +51,6 @@ def test_overlap_does_not_depend_on_the_place(one: Box, other: Box, dx: int, dy:
 
 @given(st.builds(Box, *[st.integers(0, 12)] * 2, *[st.integers(1, 12)] * 2), st.just(Box(4, 5, 6, 7)))
 def test_overlap_is_what_counting_pixels_gives(one: Box, other: Box) -> None:
-    def pixels(box: Box) -> set[tuple[int, int]]:
-        return {(x, y) for x in range(box.x, box.x + box.width) for y in range(box.y, box.y + box.height)}
-
     expected = len(pixels(one) & pixels(other)) / len(pixels(one) | pixels(other))
     assert one.iou(other) == pytest.approx(expected)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,12 +15,15 @@ from face_detection.access import Access
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.gate import GATE, Gate
 from face_detection.api.guard import caller_for_company, guarded
-from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES, STREAMS
+from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.operations import ACCESS, CALLER, Operation
+from face_detection.api.sites import CHANGING
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.metrics import Metrics
 from shared.settings import FrontSettings
+from tests.conftest import Front
+from tests.postgres_server import PostgresServer
 
 GALLERY: web.AppKey[Gallery] = web.AppKey("gallery", Gallery)
 
@@ -41,7 +45,7 @@ OPERATIONS = (
     Operation("GET", "/recognise", "", whoami, "", right=Right.RECOGNISE),
     Operation("POST", "/enrol", "", whoami, "", right=Right.ENROL),
     Operation("GET", "/operate", "", whoami, "", right=Right.ADMIN, operator=True),
-    Operation("GET", "/company", "", company, "", right=None),
+    Operation("GET", "/company", "", company, "", right=None, strict=False),
     Operation("GET", "/public", "", public, "", right=None),
 )
 
@@ -54,8 +58,8 @@ async def client() -> AsyncIterator[TestClient]:
     app[GALLERY] = gallery
     app[SETTINGS] = FrontSettings()
     app[METRICS] = Metrics()
-    app[GATE] = Gate()
-    app[STREAMS] = frozenset()
+    app[GATE] = Gate(256, 1 << 30)
+    app[CHANGING] = frozenset()
     app[FAILURES] = {}
     app[ACCESS] = Access(gallery.directory, allow_anonymous=False)
     for operation in OPERATIONS:
@@ -154,3 +158,16 @@ async def test_a_database_that_fails_lets_nobody_in(client: TestClient) -> None:
     response = await client.get("/recognise", headers={"X-API-Key": text})
     assert (response.status, (await response.json())["error"]["code"]) == (500, "storage_failed")
     assert (await client.get("/recognise")).status == 500
+
+
+async def test_a_database_that_stands_still_holds_nobody_beyond_the_limit(
+    start_front: Front, postgres: PostgresServer, postgres_url: str
+) -> None:
+    front = await start_front(database=postgres_url, request_timeout=1)
+    assert (await front.get("/people")).status == 200
+    with postgres.frozen():
+        started = time.monotonic()
+        response = await front.get("/people")
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "storage_unavailable")
+        assert time.monotonic() - started < 10
+    assert (await front.get("/people")).status == 200

@@ -21,6 +21,7 @@ from skimage.data import astronaut
 
 from shared.errors import ImageError, ImageTooLarge, TooManyPixels, UndecodableImage, UnsupportedImage
 from shared.images import ImageDecoder, Pixels
+from tests.pictures import STORED, encoded, tagged
 
 DECODER = ImageDecoder(max_bytes=1 << 20, max_pixels=1_000_000)
 
@@ -29,25 +30,6 @@ PHOTO: NDArray[np.uint8] = np.ascontiguousarray(astronaut()[:128, 160:256])
 HEIGHT, WIDTH = PHOTO.shape[:2]
 PICTURE = Image.fromarray(PHOTO)
 GRAY = np.asarray(PICTURE.convert("L"))
-
-ORIENTATION = 0x0112
-# How a camera stores an upright scene under each value of EXIF's orientation.
-STORED: dict[int, Callable[[Image.Image], Image.Image]] = {
-    1: lambda image: image,
-    2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
-    4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
-    5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
-    6: lambda image: image.transpose(Image.Transpose.ROTATE_90),
-    7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
-    8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
-}
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)  # type: ignore[arg-type]
-    return stream.getvalue()
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
@@ -88,14 +70,72 @@ def test_gray_becomes_bgr(kind: str) -> None:
     assert (pixels[..., 0] == pixels[..., 2]).all()
 
 
-@pytest.mark.parametrize("mode", ["LA", "RGBA"])
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_alpha_is_dropped(mode: str, kind: str) -> None:
+def on_white(image: Image.Image) -> NDArray[np.uint8]:
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image.convert("RGBA"))
+    return np.asarray(page.convert("RGB"))
+
+
+def with_alpha(mode: str = "RGBA") -> Image.Image:
     image = PICTURE.convert(mode)
-    image.putalpha(Image.linear_gradient("L").resize(image.size).point(lambda value: max(value, 1)))
-    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
-    expected = np.asarray(PICTURE.convert("L").convert("RGB") if mode == "LA" else PICTURE)
-    assert_shows(DECODER.decode(encoded(image, kind, **options)), expected)
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("WEBP", {"lossless": True}), ("WEBP", {"quality": 95}), ("TIFF", {}), ("AVIF", {"quality": 95})],
+)
+def test_transparency_shows_white(mode: str, kind: str, options: dict[str, object]) -> None:
+    lossy = 4 if "quality" in options else 1
+    assert_shows(DECODER.decode(encoded(with_alpha(mode), kind, **options)), on_white(with_alpha(mode)), lossy)
+
+
+def test_transparency_of_16_bits_shows_white() -> None:
+    deep = np.asarray(with_alpha())[..., [2, 1, 0, 3]].astype(np.uint16) * 257
+    assert_shows(DECODER.decode(cv2.imencode(".png", deep)[1].tobytes()), on_white(with_alpha()), tolerance=1)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "1"])
+def test_a_transparent_colour_shows_white(mode: str) -> None:
+    image = PICTURE.convert(mode)
+    corner = image.getpixel((0, 0))
+    data = encoded(image, "PNG", transparency=corner)
+    expected = np.array(PICTURE.convert(mode).convert("RGB"))
+    expected[np.all(np.atleast_3d(np.asarray(image)) == corner, axis=2)] = 255
+    assert_shows(DECODER.decode(data), expected)
+
+
+def test_a_palette_of_transparent_colours_shows_white() -> None:
+    image = PICTURE.convert("P")
+    alpha = bytes(range(256))
+    data = encoded(image, "PNG", transparency=alpha)
+    expected = image.convert("RGB").convert("RGBA")
+    expected.putalpha(Image.fromarray(np.frombuffer(alpha, np.uint8)[np.asarray(image)]))
+    assert_shows(DECODER.decode(data), on_white(expected), tolerance=1)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "GIF", "AVIF"])
+def test_what_is_wholly_transparent_is_white_paper(kind: str) -> None:
+    image = PICTURE.convert("RGBA")
+    image.putalpha(0)
+    options: dict[str, object] = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    assert (DECODER.decode(encoded(image, kind, **options)) >= 254).all()
+
+
+def test_what_is_drawn_in_the_alpha_channel_alone_is_seen() -> None:
+    ink = Image.new("RGBA", PICTURE.size)
+    ink.putalpha(Image.fromarray(255 - GRAY))
+    assert_shows(DECODER.decode(encoded(ink, "PNG")), np.repeat(GRAY[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparent_pictures_are_upright(kind: str, orientation: int) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(STORED[orientation](with_alpha()), kind, exif=tagged(orientation), **options)
+    assert_shows(DECODER.decode(data), on_white(with_alpha()), tolerance=1)
 
 
 def test_bmp_with_alpha() -> None:
@@ -150,21 +190,16 @@ def test_of_several_pictures_in_a_jpeg_the_first_counts() -> None:
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_pictures_are_upright(kind: str, orientation: int, endian: str) -> None:
-    exif = Image.Exif()
-    exif.endian = endian
-    exif[ORIENTATION] = orientation
     stored = STORED[orientation](PICTURE)
     options: dict[str, object] = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
-    data = encoded(stored, kind, exif=exif.tobytes(), **options)
+    data = encoded(stored, kind, exif=tagged(orientation, endian), **options)
     assert_shows(DECODER.decode(data), PHOTO, tolerance=4 if kind == "JPEG" else 0)
 
 
 def test_a_png_is_upright_also_if_its_exif_comes_last() -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
     data = encoded(STORED[6](PICTURE), "PNG")
     end = data.index(b"IEND") - 4
-    data = data[:end] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[end:]
+    data = data[:end] + chunk(b"eXIf", tagged(6).removeprefix(b"Exif\0\0")) + data[end:]
     assert_shows(DECODER.decode(data), PHOTO)
 
 
@@ -256,10 +291,23 @@ def extended_webp_header(width: int, height: int) -> bytes:
     ],
 )
 def test_a_bomb_is_refused_by_its_header(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("was decoded"))
+    monkeypatch.setattr(cv2, "imdecodeWithMetadata", lambda *_: pytest.fail("was decoded"))
     with pytest.raises(TooManyPixels) as caught:
         ImageDecoder(max_bytes=1 << 20, max_pixels=200_000_000).decode(data)
     assert "200000000" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"eXIf", b"tEXt"])
+def test_a_png_that_announces_more_than_there_is_gets_no_room(kind: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV would fill 4 GiB with zeros first, for seconds."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("was decoded"))
+    for announced in (1 << 16, 0xFF00009E, 0xFFFFFFFF):
+        with pytest.raises(UndecodableImage):
+            DECODER.decode(PNG[:33] + struct.pack(">I", announced) + kind + PNG[41:])
+
+
+def test_what_follows_the_end_of_a_png_does_not_matter() -> None:
+    assert_shows(DECODER.decode(PNG + b"\xff" * 50), PHOTO)
 
 
 @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG, WEBP, LOSSY_WEBP, BMP])
@@ -289,8 +337,7 @@ def test_a_picture_without_pixels_cannot_be_decoded(header: Callable[[int, int],
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(encoded(PICTURE, "GIF"), id="GIF"),
-        pytest.param(encoded(PICTURE, "TIFF"), id="TIFF"),
+        pytest.param(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", id="video"),
         pytest.param(encoded(PICTURE, "JPEG2000"), id="JPEG 2000"),
         pytest.param(encoded(PICTURE, "ICO"), id="ICO"),
         pytest.param(encoded(PICTURE, "PPM"), id="PPM"),
@@ -302,8 +349,9 @@ def test_a_picture_without_pixels_cannot_be_decoded(header: Callable[[int, int],
     ],
 )
 def test_other_formats_are_not_supported(data: bytes) -> None:
-    with pytest.raises(UnsupportedImage):
+    with pytest.raises(UnsupportedImage) as caught:
         DECODER.decode(data)
+    assert "JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF" in caught.value.message
 
 
 BASE64 = base64.b64encode(PNG).decode()
@@ -345,7 +393,6 @@ def test_base64_in_the_forms_that_clients_send(text: str) -> None:
         pytest.param("QUJDR", id="a lone character"),
         pytest.param("bäse64", id="not ASCII"),
         pytest.param("\ud800", id="lone surrogate"),
-        pytest.param("QUJD\u2003", id="white space that is not ASCII"),
         pytest.param("../photo.jpg", id="path"),
         pytest.param("http://127.0.0.1/photo.jpg", id="address"),
     ],

@@ -30,11 +30,14 @@ LAYERS = (
     "identification",
     "people",
     "journal",
+    "upkeep",
     "pool",
     "tracking",
+    "visits",
     "decision",
     "enrolment",
     "preparation",
+    "choice",
     "drawing",
     "detection",
     "alignment",
@@ -45,14 +48,28 @@ LAYERS = (
     "fetching",
     "gallery",
     "metrics",
+    "naming",
 )
 """The modules of the front from the top down. ``app`` is the composition root, which imports any below it."""
 
 DEPENDENCIES = {
     "__main__": {"cli"},
-    "cli": {"access", "app", "drawing", "enrolment", "extraction", "gallery", "identification"},
+    "cli": {
+        "access",
+        "app",
+        "choice",
+        "drawing",
+        "enrolment",
+        "extraction",
+        "gallery",
+        "identification",
+        "naming",
+        "upkeep",
+        "visits",
+    },
     "api": {
         "access",
+        "choice",
         "identification",
         "live",
         "people",
@@ -65,13 +82,27 @@ DEPENDENCIES = {
         "fetching",
         "gallery",
         "metrics",
+        "naming",
+        "pool",
         "preparation",
+        "visits",
     },
     "access": {"gallery"},
-    "live": {"alignment", "extraction", "gallery", "identification", "metrics", "pool", "preparation", "tracking"},
+    "live": {
+        "alignment",
+        "extraction",
+        "gallery",
+        "identification",
+        "metrics",
+        "pool",
+        "preparation",
+        "tracking",
+        "visits",
+    },
     "readiness": {"extraction", "gallery", "identification", "pool"},
     "verification": {"decision", "gallery"},
     "recognition": {
+        "choice",
         "decision",
         "verification",
         "identification",
@@ -84,13 +115,16 @@ DEPENDENCIES = {
         "pool",
     },
     "identification": {"decision", "extraction", "gallery", "journal", "metrics", "preparation"},
-    "people": {"gallery", "pool"},
-    "journal": {"gallery", "pool"},
+    "people": {"gallery", "naming", "pool"},
+    "journal": {"gallery", "metrics"},
+    "upkeep": {"gallery"},
     "pool": set(),
     "tracking": set(),
+    "visits": set(),
     "decision": {"gallery"},
-    "enrolment": {"preparation", "extraction", "gallery"},
-    "preparation": {"detection", "alignment", "metrics"},
+    "enrolment": {"choice", "preparation", "extraction", "gallery"},
+    "preparation": {"choice", "detection", "alignment", "metrics"},
+    "choice": set(),
     "drawing": set(),
     "detection": set(),
     "alignment": set(),
@@ -99,8 +133,9 @@ DEPENDENCIES = {
     "worker_calls": {"workers"},
     "workers": set(),
     "fetching": set(),
-    "gallery": set(),
+    "gallery": {"naming"},
     "metrics": set(),
+    "naming": set(),
 }
 
 
@@ -156,7 +191,7 @@ def test_only_the_app_of_the_extraction_service_knows_flask(file: Path) -> None:
 @in_package("face_detection")
 def test_http_and_sql_stay_where_they_belong(file: Path) -> None:
     place = file.relative_to(ROOT / "face_detection")
-    http_clients = {("cli", name) for name in ("client.py", "watching.py", "webhook.py")}
+    http_clients = {("cli", name) for name in ("client.py", "live_client.py", "webhook.py")}
     if place.parts[0] not in ("api", "app.py", "worker_calls.py", "fetching.py", "gunicorn.conf.py"):
         assert place.parts in http_clients or not tops(file) & WEB_FRAMEWORKS
     if place.parts[0] != "gallery":

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient
 
 from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, Operation
 from face_detection.app import OPERATIONS
+from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.directory import Device, Right, Sector, TenantSettings
 from face_detection.gallery.events import EventKind, Occasion
 from shared.errors import NotFound
@@ -167,7 +168,7 @@ async def test_another_tenants_things_are_like_things_that_do_not_exist(tenants:
 
     async def state() -> object:
         return (
-            await people.feed(THEIRS, 0, 100),
+            (await people.feed(THEIRS, Cursor(), 100))[0].entries,
             directory.tenant(THEIRS),
             directory.sectors(THEIRS),
             directory.devices(THEIRS),
@@ -210,7 +211,7 @@ async def test_events_and_crops_are_the_tenants_own(tenants: TwoTenants) -> None
     from face_detection.gallery.events import NewEvent
 
     journal.append([(THEIRS, NewEvent(1, EventKind.ENROLLED, "theirs", None, Occasion(), b"jpeg"))])
-    (event, *_) = await tenants.front.app[PEOPLE].events(THEIRS, 10, None, None, None)
+    (event, *_) = await tenants.front.app[PEOPLE].events(THEIRS, 10, None)
     headers = {"X-API-Key": tenants.key}
     assert (await tenants.front.get(f"/events/{event.number + 50}/crop", headers=headers)).status == 404
     page = await (await tenants.front.get("/events", params={"person": "theirs"}, headers=headers)).json()

@@ -14,6 +14,7 @@ from face_detection.api.live_conversation import LIVE
 from face_detection.api.operations import PEOPLE, RECOGNITION
 from face_detection.enrolment import Enrolment
 from face_detection.gallery.events import EventKind, Occasion
+from face_detection.identification import Recognised
 from face_detection.live import LiveResult, LiveSession
 from shared.errors import ExtractionUnavailable, UndecodableImage
 from tests.conftest import Front
@@ -41,6 +42,9 @@ class Video:
             self.now += 1 / FPS
             results.append(await self.session.process(encoded(frame_at(actors, number))))
         return results
+
+    def found(self) -> list[Recognised]:
+        return [one for identity in self.session._identities.values() for one in identity.found.values()]
 
 
 def names(result: LiveResult) -> list[str | None]:
@@ -98,6 +102,41 @@ async def test_somebody_else_in_the_same_place(
     assert front.app is not None
     kinds = [(event["kind"], event["person"]) for event in (await events(front, 4))["events"]]
     assert kinds[:2] == [("recognised", "joe"), ("recognised", "barack")]
+
+
+async def test_who_steps_out_of_view_is_still_there(
+    front: TestClient, video: Video, photos: Path, enrol: Callable[..., Awaitable[None]]
+) -> None:
+    """Known or not: one visit, and one event, for each. Whoever was away for longer comes anew."""
+    await enrol(barack="obama.jpg")
+    actors = [Actor(photos / "obama2.jpg", 40, step=2), Actor(photos / "biden.jpg", 400)]
+    results = await video.show(*actors, frames=range(15))
+    for _ in range(3):
+        video.now += 8
+        await video.show(frames=range(1))
+        results += await video.show(*actors, frames=range(15))
+    sure = [face for result in results for face in result.faces if face.visit]
+    assert {(face.person and face.person.id, face.visit) for face in sure} == {("barack", 1), (None, 2)}
+    assert len({face.track for face in sure}) == 8
+    assert sorted(event["kind"] for event in (await events(front, 3))["events"]) == [
+        "enrolled",
+        "recognised",
+        "unknown",
+    ]
+    video.now += 31
+    later = (await video.show(*actors, frames=range(15)))[-1]
+    assert [face.visit for face in later.faces] == [3, 4]
+    assert len((await events(front, 5))["events"]) == 5
+
+
+async def test_strangers_are_told_apart(front: TestClient, video: Video, photos: Path) -> None:
+    await video.show(Actor(photos / "obama2.jpg", 200), frames=range(15))
+    video.now += 5
+    other = await video.show(Actor(photos / "biden.jpg", 200), frames=range(15))
+    video.now += 5
+    again = await video.show(Actor(photos / "obama3.jpg", 200), frames=range(15))
+    assert [result[-1].faces[0].visit for result in (other, again)] == [2, 1]
+    assert [event["kind"] for event in (await events(front, 2))["events"]] == ["unknown", "unknown"]
 
 
 async def test_a_face_that_comes_nearer(video: Video, photos: Path, enrol: Callable[..., Awaitable[None]]) -> None:
@@ -188,3 +227,30 @@ async def test_real_film(faces: Path, front: TestClient) -> None:
     assert not any(any(one) for one in audience)
     assert sum(one == ["miranda"] for one in alone) >= 0.6 * len(alone)
     assert not any("miranda" in one for one in second[3:])
+
+
+async def test_whose_photo_goes_is_known_by_the_others(
+    front: TestClient, video: Video, photos: Path, enrol: Callable[..., Awaitable[None]]
+) -> None:
+    assert front.app is not None
+    await enrol(barack="obama.jpg")
+    person = Enrolment("barack", "", (photos / "obama3.jpg").read_bytes())
+    await front.app[RECOGNITION].add("default", [person])
+    seen = await video.show(Actor(photos / "obama2.jpg", 40), frames=range(20))
+    assert names(seen[-1]) == ["barack"]
+    (nearest,) = {one.sample.number for one in video.found() if one.sample}
+    await front.app[PEOPLE].delete_sample("default", nearest)
+    later = await video.show(Actor(photos / "obama2.jpg", 40), frames=range(20, 35))
+    assert [names(result) for result in later] == [["barack"]] * 15
+    assert later[-1].faces[0].distance != seen[-1].faces[0].distance
+
+
+async def test_whose_photo_becomes_another_one_is_compared_anew(
+    front: TestClient, video: Video, photos: Path, enrol: Callable[..., Awaitable[None]]
+) -> None:
+    await enrol(barack="obama.jpg")
+    seen = await video.show(Actor(photos / "obama2.jpg", 40), frames=range(20))
+    assert names(seen[-1]) == ["barack"]
+    await enrol(barack="biden.jpg")
+    later = await video.show(Actor(photos / "obama2.jpg", 40), frames=range(20, 35))
+    assert names(later[-1]) == [None]

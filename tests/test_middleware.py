@@ -14,8 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from face_detection.api.bodies import SETTINGS, read_body, read_form
 from face_detection.api.failures import ORIGINAL
-from face_detection.api.gate import GATE, Gate
-from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES, STREAMS
+from face_detection.api.gate import GATE, RESERVE, Gate
+from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES
+from face_detection.api.sites import CHANGING
 from face_detection.metrics import Metrics
 from shared.errors import ExtractionUnavailable, StorageError
 from shared.settings import FrontSettings
@@ -35,8 +36,17 @@ async def read(request: web.Request) -> web.Response:
     return web.Response(text=str(len(await read_body(request, 100))))
 
 
+async def hold(request: web.Request) -> web.Response:
+    await read_body(request, 100)
+    return await wait(request)
+
+
+async def large(request: web.Request) -> web.Response:
+    return web.Response(text=str(len(await read_body(request, 1 << 30))))
+
+
 async def form(request: web.Request) -> web.Response:
-    return web.json_response([name for name, _ in await read_form(request, 1000, 1000)])
+    return web.json_response([name for name, _ in await read_form(request, 1000, 1000, 1000)])
 
 
 async def fail(request: web.Request) -> web.Response:
@@ -54,14 +64,15 @@ async def broken(request: web.Request) -> web.Response:
 @pytest_asyncio.fixture
 async def client() -> AsyncIterator[TestClient]:
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
-    app[SETTINGS] = FrontSettings(max_pending_requests=2, max_pending_bytes=50, max_body_bytes=40)
+    app[SETTINGS] = FrontSettings(trusted_proxies="127.0.0.1")
     app[METRICS] = Metrics()
-    app[GATE] = Gate()
-    app[STREAMS] = frozenset()
+    app[GATE] = Gate(4, 100)
+    app[CHANGING] = frozenset()
     app[FAILURES] = {"/plain": ORIGINAL}
     app[RELEASE] = asyncio.Event()
     app.router.add_get("/wait", wait)
-    app.router.add_post("/wait", wait)
+    app.router.add_post("/hold", hold)
+    app.router.add_post("/large", large)
     app.router.add_post("/read", read)
     app.router.add_post("/form", form)
     app.router.add_get("/livez", fail)
@@ -81,25 +92,58 @@ async def pending(client: TestClient, count: int) -> None:
             await asyncio.sleep(0.001)
 
 
+async def bytes_held(client: TestClient, count: int) -> None:
+    async with asyncio.timeout(5):
+        while client.app[GATE].bytes != count:
+            await asyncio.sleep(0.001)
+
+
+def peer(number: int) -> dict[str, str]:
+    """Headers of a request that a trusted proxy passes on for another machine."""
+    return {"X-Forwarded-For": f"192.0.2.{number}"}
+
+
 async def test_too_many_requests_are_refused_at_once(client: TestClient) -> None:
-    waiting = [asyncio.create_task(client.get("/wait")) for _ in range(2)]
-    await pending(client, 2)
-    response = await client.get("/wait")
+    waiting = [asyncio.create_task(client.get("/wait", headers=peer(number))) for number in range(4)]
+    await pending(client, 4)
+    response = await client.get("/wait", headers=peer(9))
     assert (response.status, (await response.json())["error"]["code"]) == (429, "overloaded")
     assert int(response.headers["Retry-After"]) > 0
     client.app[RELEASE].set()
-    assert [(await one).status for one in waiting] == [200, 200]
+    assert [(await one).status for one in waiting] == [200] * 4
     await pending(client, 0)
-    assert client.app[GATE].bytes == 0
+
+
+async def test_one_peer_does_not_get_everything(client: TestClient) -> None:
+    waiting = [asyncio.create_task(client.get("/wait")) for _ in range(2)]
+    await pending(client, 2)
+    assert (await client.get("/wait")).status == 429
+    assert (await client.post("/read", data=b"x", headers=peer(1))).status == 200
+    client.app[RELEASE].set()
+    assert [(await one).status for one in waiting] == [200] * 2
 
 
 async def test_too_many_bytes_are_refused_at_once(client: TestClient) -> None:
-    waiting = asyncio.create_task(client.post("/wait", data=b"x" * 30))
-    await pending(client, 1)
-    assert (await client.post("/read", data=b"x" * 30)).status == 429
-    assert (await client.post("/read", data=b"x" * 20)).status == 200
+    held = asyncio.create_task(client.post("/hold", data=b"x" * 40))
+    await bytes_held(client, 40)
+    for number, size, status in ((0, 20, 429), (1, 40, 429), (1, 30, 200)):
+        assert (await client.post("/read", data=b"x" * size, headers=peer(number) if number else {})).status == status
     client.app[RELEASE].set()
-    await waiting
+    assert (await held).status == 200
+    assert client.app[GATE].bytes == 0
+
+
+async def test_what_is_announced_does_not_count_but_what_has_come(client: TestClient) -> None:
+    client.app[GATE].all.most.bytes = 1 << 20
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"POST /large HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\n\r\n0123456789")
+    await bytes_held(client, RESERVE)
+    writer.write(b"x" * 100_000)
+    await bytes_held(client, 100_010)
+    assert client.app[GATE].pending == 1
+    writer.close()
+    await pending(client, 0)
+    assert client.app[GATE].bytes == 0
 
 
 async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
@@ -109,19 +153,19 @@ async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_bodies_count_as_they_turn_out(client: TestClient) -> None:
-    waiting = asyncio.create_task(client.post("/wait", data=b"x" * 30))
-    await pending(client, 1)
-    for size, status in ((20, 200), (30, 429)):
+    held = asyncio.create_task(client.post("/hold", data=b"x" * 40))
+    await bytes_held(client, 40)
+    for size, status in ((20, 200), (40, 429)):
         data = b"x" * size
         for path, body, headers in (
             ("/read", in_chunks(data), {}),
             ("/read", zlib.compress(data), {"Content-Encoding": "deflate"}),
             ("/form", in_chunks(BEGIN + data + END), {"Content-Type": FORM}),
         ):
-            assert (await client.post(path, data=body, headers=headers)).status == status
-            assert client.app[GATE].bytes == 30
+            assert (await client.post(path, data=body, headers=headers | peer(1))).status == status
+            assert client.app[GATE].bytes == 40
     client.app[RELEASE].set()
-    await waiting
+    await held
     assert await (await client.post("/read", data=in_chunks(b"x" * 90))).text() == "90"
     assert client.app[GATE].bytes == 0
 
@@ -129,6 +173,19 @@ async def test_bodies_count_as_they_turn_out(client: TestClient) -> None:
 async def test_a_single_large_request_is_let_in(client: TestClient) -> None:
     assert await (await client.post("/read", data=b"x" * 90)).text() == "90"
     assert (await client.post("/read", data=b"x" * 101)).status == 413
+
+
+async def test_a_large_request_leaves_others_their_room(client: TestClient) -> None:
+    large = asyncio.create_task(client.post("/hold", data=b"x" * 90))
+    await pending(client, 1)
+    async with asyncio.timeout(5):
+        while client.app[GATE].large is None:
+            await asyncio.sleep(0.001)
+    assert (await client.post("/read", data=b"x" * 50, headers=peer(1))).status == 200
+    assert (await client.post("/read", data=b"x" * 60, headers=peer(1))).status == 429
+    client.app[RELEASE].set()
+    assert (await large).status == 200
+    assert (client.app[GATE].large, client.app[GATE].bytes) == (None, 0)
 
 
 @pytest.mark.parametrize("path", ["/fail", "/plain", "/livez"])

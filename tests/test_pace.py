@@ -8,7 +8,7 @@ import socket
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ async def posting(
 ) -> AsyncIterator[Sender]:
     """A connection over which the head of a request has gone."""
     headers = headers or (f"Content-Length: {length}",)
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", *headers, "", ""]
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {kind}", *headers, "", ""]
     async with connected(front) as sender:
         await sender.send(["\r\n".join(lines).encode()], pause=0)
         yield sender
@@ -148,20 +148,23 @@ async def test_a_body_that_does_not_come(start_front: Front, headers: tuple[str,
 
 
 async def test_slow_clients_do_not_keep_others_out(start_front: Front, photos: Path) -> None:
-    front = await start_front(body_timeout=2, max_pending_requests=3)
+    front = await start_front(body_timeout=2, max_pending_requests=3, trusted_proxies="127.0.0.1")
     photo = (photos / "obama.jpg").read_bytes()
 
     async def detect() -> int:
         async with front.post("/face-detection", data=photo, headers={"Content-Type": "image/jpeg"}) as response:
             return response.status
 
+    def slow_peer(number: int) -> AbstractAsyncContextManager[Sender]:
+        return posting(front, "/recognize", JSON, "Content-Length: 10000", f"X-Forwarded-For: 192.0.2.{number}")
+
     assert await detect() == 200
     async with AsyncExitStack() as stack:
-        slow = [await stack.enter_async_context(posting(front, "/recognize", JSON)) for _ in range(2)]
+        slow = [await stack.enter_async_context(slow_peer(number)) for number in range(2)]
         answers = [asyncio.create_task(one.answer(bytewise(b"{"))) for one in slow]
         await pending(front, 2)
         assert await detect() == 200
-        third = await stack.enter_async_context(posting(front, "/recognize", JSON))
+        third = await stack.enter_async_context(slow_peer(2))
         answers.append(asyncio.create_task(third.answer(bytewise(b"{"))))
         await pending(front, 3)
         assert await detect() == 429
@@ -219,7 +222,7 @@ async def test_a_head_that_does_not_end_takes_no_place_and_is_not_waited_for(fro
     server = TestServer(create_app(front_settings))
     await server.start_server(keepalive_timeout=1)
     async with TestClient(server) as front:
-        for answered in (b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"):
+        for answered in (b"", b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
             async with connected(front) as sender:
                 if answered:
                     assert (await sender.answer([answered]))[0] == 200
@@ -240,7 +243,7 @@ async def test_who_does_not_read_the_model_is_cut_off(
             silent.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(silent, (front.host, front.port))
-            await loop.sock_sendall(silent, b"GET /offline/models/recognition HTTP/1.1\r\nHost: x\r\n\r\n")
+            await loop.sock_sendall(silent, b"GET /offline/models/recognition HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             await pending(front, 1)
             await idle(front)
     assert "unexpected" not in caplog.text

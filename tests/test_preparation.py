@@ -9,9 +9,10 @@ import pytest
 from skimage import data
 
 from face_detection.alignment import cut_out
+from face_detection.choice import largest_face
 from face_detection.detection import YuNet
 from face_detection.metrics import Metrics
-from face_detection.preparation import Preparation, largest_face
+from face_detection.preparation import Preparation
 from shared.errors import FaceNotFound, UndecodableImage
 from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import find_card
@@ -25,9 +26,9 @@ class CountingDecoder(ImageDecoder):
 
     full = 0
 
-    def decode(self, data: bytes) -> Pixels:
-        CountingDecoder.full += 1
-        return super().decode(data)
+    def preview(self, data: bytes, least_side: int | None = None) -> Preview:
+        CountingDecoder.full += least_side is None
+        return super().preview(data, least_side)
 
 
 @pytest.fixture

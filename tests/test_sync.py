@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import threading
 from collections.abc import Callable, Iterable
@@ -15,17 +16,20 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient
 
-from face_detection.api import dataset
 from face_detection.api.operations import ACCESS, DIRECTORY, RECOGNITION
 from face_detection.gallery import sqlite_writing
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.store import Description, NewSample, Sample, Store
+from face_detection.gallery.store import PAGE_BYTES, Description, NewSample, Sample, Store
 from shared.errors import NotFound
+from shared.times import time_text
 from tests.conftest import Front
-from tests.galleries import open_store
+from tests.contracts.databases import copied
+from tests.galleries import open_gallery, open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, sample, vectors
 
 IDS = [f"p{i}" for i in range(6)]
+LATER = 2**62
+"""A time at which every tombstone is old."""
 
 
 def write_at_random(store: Store, tenant: str, seed: int, steps: int, space: str = SPACE, dimensions: int = 8) -> None:
@@ -98,7 +102,7 @@ def test_a_follower_of_the_feed_holds_the_gallery(
     revision, done = 0, False
     while not done:
         done = not any(writer.is_alive() for writer in writers)  # one more pass after the last write
-        while page := stores[2].feed("t", revision, chance.randrange(1, 8)):
+        while page := stores[2].feed("t", revision, chance.randrange(1, 8)).entries:
             assert len({entry.number for entry in page}) == len(page)
             for entry in page:
                 assert entry.revision > revision, "in order, and so never twice"
@@ -119,6 +123,11 @@ async def follow(front: TestClient, held: dict[int, Any], cursor: str, limit: in
     seen: set[tuple[int, str]] = set()
     while True:
         response = await front.get("/faces/sync", params={"last_updated_at": cursor, "limit": limit})
+        if response.status == 410:
+            held.clear()
+            seen.clear()
+            cursor = ""
+            continue
         assert response.status == 200, await response.text()
         entries = await response.json()
         for entry in entries:
@@ -137,10 +146,12 @@ async def follow(front: TestClient, held: dict[int, Any], cursor: str, limit: in
 async def test_a_client_that_follows_holds_the_gallery(
     start_front: Front, front_settings: Any, photos: Path, tmp_path: Path
 ) -> None:
-    """Two fronts on one database, clients that change faces through them, and a writer of its own connection."""
+    """Two fronts on one database, clients that change faces through them, a writer of its own connection, and somebody
+    who removes tombstones long before their time."""
     fronts = [await start_front(), await start_front()]
     space = (await fronts[0].app[RECOGNITION].model()).space
-    store = open_store(front_settings.database)
+    opened = open_gallery(front_settings.database)
+    store = opened.store
     small = cv2.resize(cv2.imread(str(photos / "obama.jpg")), None, fx=0.3, fy=0.3)
     picture = cv2.imencode(".jpg", small)[1].tobytes()
     headers = {"Content-Type": "image/jpeg"}
@@ -169,6 +180,7 @@ async def test_a_client_that_follows_holds_the_gallery(
     while not done:
         done = writing.done() and not writer.is_alive()
         cursor = await follow(fronts[0], held, cursor, limit=random.Random(cursor).randrange(1, 9))
+        await asyncio.to_thread(opened.tombstones.remove, LATER, 3)
     await writing
     expected = gallery(store, "default")
     vectors_held = {id: np.array(entry["faceEncoding"], np.float32).tolist() for id, entry in held.items()}
@@ -179,7 +191,7 @@ async def test_a_client_that_follows_holds_the_gallery(
     afresh: dict[int, Any] = {}
     await follow(fronts[1], afresh, "")
     assert afresh == held
-    store.close()
+    opened.close()
 
 
 @pytest.fixture
@@ -219,26 +231,99 @@ async def test_entries(front: TestClient, store: Store, space: str) -> None:
 async def test_pages(front: TestClient, store: Store, space: str) -> None:
     rows = vectors(5, 128)
     store.upsert("default", [sample(f"{i}", row, space=space) for i, row in enumerate(rows)])
+    store_last = time_text(store.last_revision("default"))
     address, sizes, ids = "/faces/sync?limit=2", [], []
     while address:
         response = await front.get(address)
         entries = await response.json()
         sizes.append(len(entries))
         ids += [entry["faceId"] for entry in entries]
-        assert response.headers["X-Next-Cursor"] == entries[-1]["updatedAt"]
-        address = str(response.links["next"]["url"].relative()) if "Link" in response.headers else ""
+        cursor, *begun = response.headers["X-Next-Cursor"].partition(";")[0].split("/")
+        assert cursor == entries[-1]["updatedAt"] and (begun == [store_last] or cursor == store_last)
+        address = response.links["next"]["url"].raw_path_qs if "Link" in response.headers else ""
     assert (sizes, ids) == ([2, 2, 1], [1, 2, 3, 4, 5])
     response = await front.get("/faces/sync", params={"limit": 5})
     assert "Link" not in response.headers, "a full page may be the last one"
 
 
-async def test_large_encodings_make_smaller_pages(
-    front: TestClient, store: Store, space: str, monkeypatch: pytest.MonkeyPatch
+async def test_who_comes_too_late_is_told_to_start_over(
+    front: TestClient, store: Store, space: str, front_settings: Any
 ) -> None:
-    store.upsert("default", [sample(f"{i}", row, space=space) for i, row in enumerate(vectors(5, 128))])
-    monkeypatch.setattr(dataset, "_MOST_NUMBERS", 300)
-    response = await front.get("/faces/sync")
-    assert len(await response.json()) == 2 and "Link" in response.headers
+    opened = open_gallery(front_settings.database)
+    store.upsert("default", [sample(f"{i}", row, space=space) for i, row in enumerate(vectors(6, 128))])
+    held: dict[int, Any] = {}
+    cursor = await follow(front, held, "", limit=2)
+    first = (await front.get("/faces/sync", params={"limit": 2})).headers["X-Next-Cursor"]
+    for id in "035":
+        store.delete("default", id)
+    store.upsert("default", [sample("6", vectors(1, 128)[0], space=space)])
+    assert [opened.tombstones.remove(LATER) for _ in range(2)] == [3, 0]
+    for late in (cursor, first, "2001-01-01"):
+        response = await front.get("/faces/sync", params={"last_updated_at": late})
+        refused = await response.json()
+        assert (response.status, refused["error_type"]) == (410, 211)
+        assert "start over without a cursor, and drop what does not come again" in refused["error_message"]
+    cursor = await follow(front, held, cursor, limit=2)
+    assert set(held) == {2, 3, 5, 7}
+    assert await (await front.get("/faces/sync", params={"last_updated_at": cursor})).json() == []
+    opened.close()
+
+
+async def test_who_has_just_begun_does_not_come_too_late(
+    front: TestClient, store: Store, space: str, front_settings: Any
+) -> None:
+    """The first pages tell of faces that have not changed for long, so that their cursor is older than deletions."""
+    opened = open_gallery(front_settings.database)
+    store.upsert("default", [sample(f"{i}", row, space=space) for i, row in enumerate(vectors(6, 128))])
+    for id in "024":
+        store.delete("default", id)
+    address, ids = "/faces/sync?limit=1", []
+    while address:
+        response = await front.get(address)
+        assert response.status == 200
+        ids += [entry["faceId"] for entry in await response.json()]
+        opened.tombstones.remove(LATER)
+        address = response.links["next"]["url"].raw_path_qs if "Link" in response.headers else ""
+    assert ids == [2, 4, 6, 5]
+    assert "/" not in response.headers["X-Next-Cursor"]
+    opened.close()
+
+
+async def test_who_follows_a_database_that_is_replaced_starts_over(
+    front: TestClient, store: Store, space: str, front_settings: Any
+) -> None:
+    """Who is enrolled then has the number that somebody had before; nobody was deleted."""
+    rows = vectors(6, 128)
+    store.upsert("default", [sample("a", rows[0], space=space)])
+    before, after = {}, {}
+    early = await follow(front, before, "")
+    put_back = copied(front_settings.database)
+    store.upsert("default", [sample("b", rows[1], space=space)])
+    late = await follow(front, after, early)
+    assert set(after) == {2}
+    put_back()
+    store.upsert("default", [sample("c", row, space=space) for row in rows[2:]])
+    response = await front.get("/faces/sync", params={"last_updated_at": late})
+    assert (response.status, (await response.json())["error_type"]) == (410, 211)
+    await follow(front, after, late)
+    assert {number: entry["personId"] for number, entry in after.items()} == {1: "a", 2: "c"}
+    await follow(front, before, early)
+    assert {number: entry["personId"] for number, entry in before.items()} == {1: "a", 2: "c"}
+
+
+async def test_an_answer_ends_at_a_number_of_bytes(front: TestClient, store: Store, space: str) -> None:
+    row = vectors(1, 128)[0]
+    large = {"text": "x" * 60_000}
+    store.upsert("default", [sample(f"{i}", row, space=space, metadata=large) for i in range(50)])
+    address, sizes, ids = "/faces/sync", [], []
+    while address:
+        response = await front.get(address)
+        body = await response.read()
+        sizes.append(len(body))
+        ids += [entry["faceId"] for entry in json.loads(body)]
+        address = response.links["next"]["url"].raw_path_qs if "Link" in response.headers else ""
+    assert ids == list(range(1, 51))
+    assert len(sizes) == 4 and max(sizes) < 1.1 * PAGE_BYTES
 
 
 async def test_only_what_is_later_than_a_time(front: TestClient, store: Store, space: str) -> None:
@@ -272,6 +357,9 @@ async def test_only_what_is_later_than_a_time(front: TestClient, store: Store, s
         "last_updated_at=0001-01-01T00:00:00%2B14:00",
         "last_updated_at=1&last-updated-at=1",
         "last_updated_at=2026-13-01",
+        "last_updated_at=2026-01-01/",
+        "last_updated_at=2026-01-01/x",
+        "last_updated_at=1/2/3",
     ],
 )
 async def test_a_malformed_question(front: TestClient, query: str) -> None:
@@ -286,7 +374,8 @@ async def test_what_belongs_to_another_model_is_not_there(front: TestClient, sto
     cursor = elsewhere.pop("updatedAt")
     assert "faceEncoding" in here and elsewhere == {"faceId": 2, "deleted": True}
     store.replace("default", 1, OTHER_SPACE, vectors(1, 4)[0])
-    (moved,) = await (await front.get("/faces/sync", params={"last_updated_at": cursor})).json()
+    kept, moved = await (await front.get("/faces/sync", params={"last_updated_at": cursor})).json()
+    assert (kept["faceId"], kept["faceEncoding"]) == (3, here["faceEncoding"])
     assert (moved["faceId"], moved["deleted"]) == (1, True)
 
 

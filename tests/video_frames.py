@@ -59,9 +59,9 @@ def encoded(pixels: Pixels, quality: int = 90) -> bytes:
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def write_video(path: Path, frames: Sequence[Pixels], fps: float) -> None:
-    """As Motion JPEG in an AVI file, which every OpenCV can write."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (WIDTH, HEIGHT))
+def write_video(path: Path, frames: Sequence[Pixels], fps: float, codec: str = "MJPG") -> None:
+    """In the container that the suffix names; every OpenCV can write Motion JPEG in an AVI file."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (WIDTH, HEIGHT))
     assert writer.isOpened()
     for frame in frames:
         writer.write(frame)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageGrab
 
-from face_detection.cli.frames import Camera
+from face_detection.cli.camera import Camera
 from face_detection.cli.local import LocalService
 from face_detection.cli.service import Seen
 from face_detection.cli.window import Window

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import requests
 
+EXPIRED = 410
+"""Status of an answer to who has been away for so long that the service no longer knows all that was deleted."""
+
 
 def ask(options, method, path, **request):
     """The service's answer."""
     response = requests.request(method, options.url + path, headers={"X-API-Key": options.key}, timeout=60, **request)
-    if not response.ok:
+    if not response.ok and response.status_code != EXPIRED:
         raise SystemExit(f"{response.status_code}: {response.text}")
     return response
 
@@ -27,9 +30,9 @@ def follow(options):
     copy, more = load(options.copy), True
     while more:
         response = ask(options, "GET", "/faces/sync", params={"last_updated_at": copy["cursor"]})
-        space = response.headers["X-Embedding-Space"]
-        if copy["space"] not in (None, space):  # another model: begin anew
-            copy = {"space": space, "cursor": "", "faces": {}}
+        space = response.headers.get("X-Embedding-Space")
+        if response.status_code == EXPIRED or copy["space"] not in (None, space):  # too late, or another model
+            copy = {"space": None, "cursor": "", "faces": {}}
             continue
         for entry in response.json():
             copy["faces"].pop(str(entry["faceId"]), None)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import requests
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 MOST = 100  # photos of one request
 
 
@@ -23,7 +22,7 @@ def ask(options, method, path, **request):
 def train(options):
     """Send the photos of each person; what cannot be used is listed."""
     for person in sorted(path for path in options.folder.iterdir() if path.is_dir()):
-        photos = sorted(photo for photo in person.iterdir() if photo.suffix.lower() in SUFFIXES)
+        photos = sorted(file for file in person.rglob("*") if file.is_file() and not file.name.startswith("."))
         for start in range(0, len(photos), MOST):
             chunk = photos[start : start + MOST]
             files = [("file", (photo.name, photo.read_bytes())) for photo in chunk]

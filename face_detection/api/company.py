@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,7 +18,7 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from face_detection.access import Caller, demand
-from face_detection.api.bodies import SETTINGS, parse_json, read_json
+from face_detection.api.bodies import SETTINGS, most_picture_bytes, parse_json, read_json
 from face_detection.api.company_request_schemas import (
     NOBODY,
     AppCode,
@@ -28,14 +28,16 @@ from face_detection.api.company_request_schemas import (
     Number,
     Status,
 )
-from face_detection.api.guard import caller_for_company
-from face_detection.api.operations import DIRECTORY, RECOGNITION, FailureForm, Operation, json_response
+from face_detection.api.guard import authenticate, caller_for_company
+from face_detection.api.idempotency import first_attempt
+from face_detection.api.operations import CALLER, DIRECTORY, RECOGNITION, FailureForm, Operation, json_response
+from face_detection.choice import main_face
 from face_detection.enrolment import Enrolment
 from face_detection.gallery.directory import MAX_INTEGER, Right
 from face_detection.gallery.events import Occasion
-from face_detection.preparation import largest_face
+from face_detection.recognition import Added
 from shared import wire
-from shared.errors import FaceNotFound, ImageError, InvalidRequest, NotFound, ServiceError
+from shared.errors import AmbiguousFace, FaceNotFound, ImageError, InvalidRequest, NotFound, ServiceError
 from shared.models import Metric
 
 TAG = "Company requests"
@@ -86,7 +88,8 @@ class _Refused(ServiceError):
 
 
 async def recognise_in_company(request: web.Request) -> web.Response:
-    """Identify or register the largest face of a picture."""
+    """Identify or register the main face of a picture."""
+    request[CALLER] = await authenticate(request)  # before the body is read
     wanted = _parse(await _read(request))
     caller = await _caller(request, wanted)
     for right in _RIGHTS[wanted.app_code]:
@@ -94,37 +97,46 @@ async def recognise_in_company(request: web.Request) -> web.Response:
     await _check_device(request, caller.tenant, wanted.capture_device_code)
     occasion = Occasion(caller.key, wanted.capture_device_code, wanted.latitude, wanted.longitude)
     try:
-        status, person = await _work(request, wanted, caller, occasion)
+        return await _work(request, wanted, caller, occasion)
     except NotFound:  # deleted meanwhile
         raise _Refused(Status.COMPANY_NOT_REGISTERED) from None
-    return json_response(_answer(status, person))
 
 
 async def _work(
     request: web.Request, wanted: CompanyRecognitionRequest, caller: Caller, occasion: Occasion
-) -> tuple[Status, int | str]:
-    recognition = request.app[RECOGNITION]
+) -> web.Response:
+    recognition, id = request.app[RECOGNITION], str(wanted.key_person)
+
+    def respond(outcomes: Sequence[Added | ServiceError]) -> web.Response:
+        (added,) = outcomes
+        if isinstance(added, ServiceError):
+            raise added
+        return json_response(_answer(Status.REGISTERED, _key(id)))
+
+    attempt = await first_attempt(request, caller.tenant, respond)
     if wanted.app_code is not AppCode.REGISTER:
         threshold = await _threshold(request, caller.tenant)
         (found,) = await recognition.identify(
-            caller.tenant, wanted.image_validate, threshold, occasion, choose=largest_face
+            caller.tenant, wanted.image_validate, threshold, occasion, choose=main_face
         )
         if found.person:
-            return Status.FOUND, _key(found.person.id)
+            return json_response(_answer(Status.FOUND, _key(found.person.id)))
         if wanted.app_code is AppCode.IDENTIFY:
-            return Status.NOT_FOUND, NOBODY
-    id = str(wanted.key_person)
-    (added,) = await recognition.add(
-        caller.tenant, [Enrolment(id, id, wanted.image_validate)], occasion, caller.max_samples
+            return json_response(_answer(Status.NOT_FOUND))
+    return attempt.response(
+        await recognition.add(
+            caller.tenant,
+            [Enrolment(id, id, wanted.image_validate)],
+            occasion,
+            caller.max_samples,
+            once=attempt.once,
+        )
     )
-    if isinstance(added, ServiceError):
-        raise added
-    return Status.REGISTERED, _key(id)
 
 
 async def _read(request: web.Request) -> Mapping[str, Any]:
     """The request's members. Some clients send the JSON text once more as JSON, as a string."""
-    body = await read_json(request, request.app[SETTINGS].max_image_bytes * 3 // 2 + _MAX_MEMBERS)
+    body = await read_json(request, most_picture_bytes(request) + _MAX_MEMBERS)
     if isinstance(body, str):
         body = await parse_json(body)
     if not isinstance(body, dict):
@@ -190,7 +202,7 @@ def _answer(status: Status, person: int | str = NOBODY) -> dict[str, Any]:
 def _word(error: ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
     if isinstance(error, _Refused):
         return 200, _answer(error.status)
-    if isinstance(error, ImageError | FaceNotFound):
+    if isinstance(error, ImageError | FaceNotFound | AmbiguousFace):
         return 200, _answer(Status.INCOMPATIBLE_IMAGE)
     number = _request_number.get()
     known = {} if number is None else {"requestNumber": number}
@@ -209,6 +221,7 @@ OPERATIONS = tuple(
         right=None,
         answer=TypeAdapter(CompanyRecognitionAnswer),
         body=_REQUEST,
+        once=True,
         errors=(400, 401, 403, 413, 502, 503, 504),
         failure=_FAILURE,
     )

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from face_detection.api import company_schemas as schemas
 from face_detection.api.bodies import read_json, validate
 from face_detection.api.companies import MAX_BODY, company_of, operation
-from face_detection.api.operations import ACCESS, DIRECTORY, dump, json_response
+from face_detection.api.operations import ACCESS, DIRECTORY, POOL, dump, json_response, large_json_response
 
 _KEY = TypeAdapter(schemas.KeyRequest)
 
@@ -19,7 +19,7 @@ _KEY = TypeAdapter(schemas.KeyRequest)
 async def list_keys(request: web.Request) -> web.Response:
     """A company's keys, without their secrets."""
     keys = await asyncio.to_thread(request.app[DIRECTORY].keys, company_of(request))
-    return json_response({"keys": [dump(schemas.KeyAnswer.of(key)) for key in keys]})
+    return await large_json_response(lambda: {"keys": [dump(schemas.KeyAnswer.of(key)) for key in keys]})
 
 
 async def create_key(request: web.Request) -> web.Response:
@@ -35,19 +35,23 @@ async def create_key(request: web.Request) -> web.Response:
         max_samples=wanted.max_samples,
         expires_at=wanted.expires_at,
     )
-    key, text = await asyncio.to_thread(create)
+    key, text = await request.app[POOL].write(create)
     return json_response(dump(schemas.NewKeyAnswer.with_text(key, text)))
 
 
 async def rotate_key(request: web.Request) -> web.Response:
     """Give a key a new secret."""
-    key, text = await asyncio.to_thread(request.app[ACCESS].rotate_key, company_of(request), request.match_info["id"])
+    key, text = await request.app[POOL].write(
+        lambda: request.app[ACCESS].rotate_key(company_of(request), request.match_info["id"])
+    )
     return json_response(dump(schemas.NewKeyAnswer.with_text(key, text)))
 
 
 async def revoke_key(request: web.Request) -> web.Response:
     """Revoke a key."""
-    key = await asyncio.to_thread(request.app[DIRECTORY].revoke_key, company_of(request), request.match_info["id"])
+    key = await request.app[POOL].write(
+        lambda: request.app[DIRECTORY].revoke_key(company_of(request), request.match_info["id"])
+    )
     return json_response(dump(schemas.KeyAnswer.of(key)))
 
 

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -17,6 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from face_detection.api import schemas
+from face_detection.api.validation import ForeignRequest, Numbered, Real, Whole, read_as_text
 from face_detection.gallery.directory import MAX_INTEGER
 
 NOBODY = 999_999_999
@@ -46,40 +48,42 @@ class AppCode(IntEnum):
     REGISTER = 3
 
 
-def _no_truth_value(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
+# Numbers may come as text.
+AnyWhole = Annotated[Whole, BeforeValidator(read_as_text)]
+Number = Annotated[AnyWhole, Field(ge=0, le=MAX_INTEGER)]
+Degrees = Annotated[Real, BeforeValidator(read_as_text)]
 
 
-# Numbers may come as text: pydantic converts them.
-Number = Annotated[int, Field(ge=0, le=MAX_INTEGER), BeforeValidator(_no_truth_value)]
-Degrees = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+_WHOLE: TypeAdapter[int] = TypeAdapter(AnyWhole)
+
+
+def _app_code(value: object) -> int:
+    return _WHOLE.validate_python(value)
 
 
 _CAMEL = ConfigDict(alias_generator=to_camel, loc_by_alias=False)
 
 
-class CompanyRecognitionRequest(BaseModel):
+class CompanyRecognitionRequest(ForeignRequest):
     """One picture of one person, in one company. Numbers may be sent as text; further members are ignored."""
 
     model_config = _CAMEL
 
     request_number: Number | None = Field(default=None, description="Comes back in the answer.")
-    app_code: Annotated[AppCode, BeforeValidator(_no_truth_value)] = Field(
+    app_code: Annotated[AppCode, BeforeValidator(_app_code)] = Field(
         description="1: who is this? 2: the same, and register whoever is not known. 3: register."
     )
-    company_code: str = Field(max_length=64, coerce_numbers_to_str=True, description="Whose people.")
+    company_code: Annotated[str, Field(max_length=64), Numbered] = Field(description="Whose people.")
     capture_device_code: Number = Field(description="A device of the company that stands in a sector.")
     latitude: Annotated[Degrees, Field(ge=-90, le=90)] | None = None
     longitude: Annotated[Degrees, Field(ge=-180, le=180)] | None = None
     key_person: Number | None = Field(
         default=None, validate_default=True, description=f"Needed to register, ignored otherwise. Not {NOBODY}."
     )
-    type_image: Annotated[int, Field(ge=2, le=2), BeforeValidator(_no_truth_value)] = Field(
+    type_image: Annotated[AnyWhole, Field(ge=2, le=2)] = Field(
         description="2: base64, with or without data:image/…;base64, in front."
     )
-    image_validate: str = Field(min_length=1, description="The picture; its largest face counts.")
+    image_validate: str = Field(min_length=1, description="The picture; its main face counts.")
 
     @field_validator("key_person", mode="wrap")
     @classmethod

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
 
+from face_detection.api.validation import Flag, Name, Numbered, OwnRequest, Real, Whole
 from face_detection.gallery.directory import (
     MAX_EVENT_DAYS,
     MAX_INTEGER,
-    MAX_NAME,
     MAX_NEIGHBOURS,
     MAX_REQUESTS_PER_MINUTE,
     TENANT_ID,
@@ -21,32 +21,29 @@ from face_detection.gallery.directory import (
     Tenant,
 )
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
-Code = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Code = Annotated[Whole, Field(ge=0, le=MAX_INTEGER)]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+def _only_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be an ISO 8601 time")
+    return value
 
 
-class Settings(_Request):
+class Settings(OwnRequest):
     """How a company's requests are answered. In a request, what is left out keeps its value."""
 
-    min_distance: float | None = Field(
+    min_distance: Annotated[Real, Field(ge=0)] | None = Field(
         default=None,
-        ge=0,
-        allow_inf_nan=False,
         description="Threshold of requests that name none; null takes the installation's.",
     )
     rule: Literal["nearest", "vote"] = Field(
         default="nearest", description="Name a face after the nearest sample, or by a vote of the nearest ones."
     )
-    neighbours: int = Field(default=5, ge=1, le=MAX_NEIGHBOURS, description="How many samples vote.")
-    keep_crops: bool = Field(default=False, description="Whether events keep the aligned face.")
-    event_days: int | None = Field(
+    neighbours: Whole = Field(default=5, ge=1, le=MAX_NEIGHBOURS, description="How many samples vote.")
+    keep_crops: Flag = Field(default=False, description="Whether events keep the aligned face.")
+    event_days: Annotated[Whole, Field(ge=0, le=MAX_EVENT_DAYS)] | None = Field(
         default=None,
-        ge=0,
-        le=MAX_EVENT_DAYS,
         description="Days for which events are kept; null takes the installation's.",
     )
 
@@ -55,21 +52,27 @@ class Settings(_Request):
         return self.model_dump(exclude_unset=True)
 
 
-class CompanyRequest(_Request):
+class CompanyRequest(OwnRequest):
     """A company to create."""
 
-    company: str = Field(
-        pattern=f"^{TENANT_ID}$", coerce_numbers_to_str=True, description="Its code, which never changes."
+    company: Annotated[str, Field(pattern=f"^{TENANT_ID}$"), Numbered] = Field(
+        description="Its code, which never changes."
     )
     name: Name
     settings: Settings = Settings()
 
 
-class CompanyChange(_Request):
+class CompanyChange(OwnRequest):
     """What to change of a company."""
 
     name: Name | None = None
     settings: Settings = Settings()
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.name is None and not self.settings.changes():
+            raise ValueError("There is nothing to change: send name or settings.")
+        return self
 
 
 class CompanyAnswer(BaseModel):
@@ -87,13 +90,30 @@ class CompanyAnswer(BaseModel):
         return cls(company=tenant.id, name=tenant.name, settings=settings, created_at=tenant.created_at)
 
 
+class _PartRequest(OwnRequest):
+    limit: Whole = Field(default=1000, ge=1, le=1000, description="Most entries of the answer.")
+
+
+class CompaniesRequest(_PartRequest):
+    """Which part of the companies."""
+
+    after: str | None = Field(default=None, max_length=64, description="`next` of the answer before.")
+
+
+class PlacesRequest(_PartRequest):
+    """Which part of the sectors or devices."""
+
+    after: Whole = Field(default=-1, ge=-1, le=MAX_INTEGER, description="`next` of the answer before.")
+
+
 class CompaniesAnswer(BaseModel):
-    """The companies that the caller may administer, ordered by code."""
+    """A part of the companies that the caller may administer, ordered by code."""
 
     companies: list[CompanyAnswer]
+    next: str | None = Field(description="`after` of the next part; null in the last.")
 
 
-class SectorRequest(_Request):
+class SectorRequest(OwnRequest):
     """What a sector is called."""
 
     name: Name
@@ -112,12 +132,13 @@ class SectorAnswer(BaseModel):
 
 
 class SectorsAnswer(BaseModel):
-    """A company's sectors, ordered by code."""
+    """A part of a company's sectors, ordered by code."""
 
     sectors: list[SectorAnswer]
+    next: int | None = Field(description="`after` of the next part; null in the last.")
 
 
-class DeviceRequest(_Request):
+class DeviceRequest(OwnRequest):
     """What a capture device is called, and where it stands."""
 
     name: Name
@@ -138,29 +159,28 @@ class DeviceAnswer(BaseModel):
 
 
 class DevicesAnswer(BaseModel):
-    """A company's devices, ordered by code."""
+    """A part of a company's devices, ordered by code."""
 
     devices: list[DeviceAnswer]
+    next: int | None = Field(description="`after` of the next part; null in the last.")
 
 
-class KeyRequest(_Request):
+class KeyRequest(OwnRequest):
     """An API key to make."""
 
     name: Name
     rights: list[Right] = Field(min_length=1, max_length=len(Right), description="`admin` includes the others.")
-    requests_per_minute: int | None = Field(
+    requests_per_minute: Annotated[Whole, Field(ge=1, le=MAX_REQUESTS_PER_MINUTE)] | None = Field(
         default=None,
-        ge=1,
-        le=MAX_REQUESTS_PER_MINUTE,
         description="Most requests within any 60 seconds, for each process of the service; null is unlimited.",
     )
-    max_samples: int | None = Field(
+    max_samples: Annotated[Whole, Field(ge=0, le=MAX_INTEGER)] | None = Field(
         default=None,
-        ge=0,
-        le=MAX_INTEGER,
         description="Samples up to which the key may fill the company's gallery; null is unlimited.",
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="With a time zone; null is never.")
+    expires_at: Annotated[AwareDatetime, BeforeValidator(_only_text)] | None = Field(
+        default=None, description="With a time zone; null is never."
+    )
 
 
 class KeyAnswer(BaseModel):

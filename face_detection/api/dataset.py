@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from face_detection.api import dataset_schemas as schemas
 from face_detection.api.bodies import validate
 from face_detection.api.dataset_failures import DATASET
+from face_detection.api.idempotency import first_attempt
 from face_detection.api.operations import (
     CALLER,
     DIRECTORY,
@@ -21,13 +23,17 @@ from face_detection.api.operations import (
     RECOGNITION,
     Operation,
     json_response,
+    large_json_response,
     occasion_of,
 )
 from face_detection.api.parameters import read_parameters
+from face_detection.choice import clear_face
 from face_detection.enrolment import Enrolment
 from face_detection.fetching import PictureFetcher
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.store import Description, Sample, Tombstone
+from face_detection.gallery.store import KEPT, Description, Sample, Tombstone
+from face_detection.recognition import Added
+from shared import exact_json
 from shared.errors import ServiceError
 
 TAG = "Data set"
@@ -39,9 +45,6 @@ METRIC_HEADER = "X-Metric"
 THRESHOLD_HEADER = "X-Threshold"
 CURSOR_HEADER = "X-Next-Cursor"
 
-_MOST_NUMBERS = 2_000_000
-"""Of all encodings on one page: 1.3 MiB of JSON for each 100,000."""
-
 _FACE = TypeAdapter(schemas.FaceRequest)
 _CREATE = TypeAdapter(schemas.CreateRequest)
 _UPDATE = TypeAdapter(schemas.UpdateRequest)
@@ -51,12 +54,22 @@ _SYNC = TypeAdapter(schemas.SyncRequest)
 
 
 async def create(request: web.Request) -> web.Response:
-    """Store the largest face of a picture as a person of its own."""
+    """Store a face of a picture as a person of its own."""
     wanted = validate(_CREATE, await read_parameters(request))
+    caller, id = request[CALLER], uuid4().hex
+    attempt = await first_attempt(request, caller.tenant, _respond_created)
     picture = await _picture(request, wanted)
-    caller, name = request[CALLER], wanted.unique_args.get("name")
-    enrolment = Enrolment(uuid4().hex, name if isinstance(name, str) else "", picture, wanted.unique_args)
-    (added,) = await request.app[RECOGNITION].add(caller.tenant, [enrolment], occasion_of(request), caller.max_samples)
+    name = schemas.name_in(wanted.unique_args) or id
+    enrolment = Enrolment(id, name, picture, wanted.unique_args, face=wanted.face or clear_face)
+    return attempt.response(
+        await request.app[RECOGNITION].add(
+            caller.tenant, [enrolment], occasion_of(request), caller.max_samples, once=attempt.once
+        )
+    )
+
+
+def _respond_created(outcomes: Sequence[Added | ServiceError]) -> web.Response:
+    (added,) = outcomes
     if isinstance(added, ServiceError):
         raise added
     return _face_response(added.sample)
@@ -72,15 +85,25 @@ async def update(request: web.Request) -> web.Response:
     """Give a face another picture, its person other arguments, or both."""
     wanted = validate(_UPDATE, await read_parameters(request))
     tenant, people = request[CALLER].tenant, request.app[PEOPLE]
-    person = (await people.sample(tenant, wanted.face_id)).person
+    attempt = await first_attempt(request, tenant, _face_response)
     description = None
     if wanted.unique_args is not None:
-        name = wanted.unique_args.get("name")
-        description = Description(name if isinstance(name, str) else person.name, wanted.unique_args, person.action)
+        description = Description(schemas.name_in(wanted.unique_args) or KEPT, wanted.unique_args)
     if wanted.image is not None or wanted.image_url is not None:
         picture = await _picture(request, wanted)
-        await request.app[RECOGNITION].replace(tenant, wanted.face_id, picture, occasion_of(request), description)
-    elif description is not None:
+        return attempt.response(
+            await request.app[RECOGNITION].replace(
+                tenant,
+                wanted.face_id,
+                picture,
+                occasion_of(request),
+                description,
+                attempt.once,
+                wanted.face or clear_face,
+            )
+        )
+    if description is not None:
+        person = (await people.sample(tenant, wanted.face_id)).person
         await people.describe(tenant, person.id, description)
     return _face_response(await people.sample(tenant, wanted.face_id))
 
@@ -97,7 +120,9 @@ async def match(request: web.Request) -> web.Response:
     wanted = validate(_MATCH, await read_parameters(request))
     picture = await _picture(request, wanted)
     found = await request.app[RECOGNITION].identify(request[CALLER].tenant, picture, occasion=occasion_of(request))
-    return _respond(schemas.MatchAnswer(faces=[schemas.MatchedFace.of(one) for one in found]))
+    return await large_json_response(
+        lambda: schemas.MatchAnswer(faces=[schemas.MatchedFace.of(one) for one in found]).model_dump(mode="json")
+    )
 
 
 async def detect(request: web.Request) -> web.Response:
@@ -108,28 +133,28 @@ async def detect(request: web.Request) -> web.Response:
         found = await recognition.detect(picture)
         return _respond(schemas.DetectAnswer(faces=[schemas.DetectedPosition.of(face) for face in found]))
     embedded = await recognition.embed_faces(picture)
-    faces = [schemas.DetectedPosition.of(*one) for one in zip(embedded.faces, embedded.vectors, strict=True)]
     model, identifier = embedded.model, recognition.identifier
     threshold = identifier.threshold(model, await _settings(request))
-    return _respond(schemas.DetectAnswer(faces=faces), _frame(model.space, identifier.metric(model), threshold))
+
+    def faces() -> dict[str, Any]:
+        found = [schemas.DetectedPosition.of(*one) for one in zip(embedded.faces, embedded.vectors, strict=True)]
+        return schemas.DetectAnswer(faces=found).model_dump(mode="json", exclude_unset=True)
+
+    return await large_json_response(faces, _frame(model.space, identifier.metric(model), threshold))
 
 
 async def sync(request: web.Request) -> web.Response:
     """What has changed since a time, oldest change first."""
     wanted = validate(_SYNC, await read_parameters(request))
     model, identifier = await request.app[RECOGNITION].model(), request.app[RECOGNITION].identifier
-    limit = min(wanted.limit, max(1, _MOST_NUMBERS // model.card.dimensions))
-    # One more than asked for tells whether there is a next page.
-    found = await request.app[PEOPLE].feed(request[CALLER].tenant, wanted.last_updated_at, limit + 1)
-    page = found[:limit]
-    body = await asyncio.to_thread(_dump_page, page, model.space)
-    cursor = schemas.time_text(page[-1].revision if page else wanted.last_updated_at)
+    feed, cursor = await request.app[PEOPLE].feed(request[CALLER].tenant, wanted.last_updated_at, wanted.limit)
+    body = await asyncio.to_thread(_dump_page, feed.entries, model.space)
     threshold = identifier.threshold(model, await _settings(request))
     headers = _frame(model.space, identifier.metric(model), threshold)
-    headers |= {CURSOR_HEADER: cursor, "Vary": "Accept-Encoding"}
-    if len(found) > limit:
-        following = urlencode({"last_updated_at": cursor, "limit": wanted.limit})
-        headers["Link"] = f'<{request.path}?{following}>; rel="next"'
+    headers |= {CURSOR_HEADER: str(cursor), "Vary": "Accept-Encoding"}
+    if feed.more:
+        following = urlencode({"last_updated_at": str(cursor), "limit": wanted.limit})
+        headers["Link"] = f'<?{following}>; rel="next"'
     response = web.Response(body=body, headers=headers, content_type="application/json")
     if "gzip" in request.headers.get("Accept-Encoding", "").lower():
         response.enable_compression(web.ContentCoding.gzip)
@@ -138,7 +163,7 @@ async def sync(request: web.Request) -> web.Response:
 
 def _dump_page(page: Sequence[Sample | Tombstone], space: str) -> bytes:
     entries = [schemas.dump_entry(entry, space) for entry in page]
-    return orjson.dumps(entries, option=orjson.OPT_SERIALIZE_NUMPY)
+    return exact_json.dumps(entries, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 async def _settings(request: web.Request) -> TenantSettings:
@@ -171,14 +196,16 @@ OPERATIONS = (
     Operation(
         "POST",
         "/face",
-        "Store the largest face of a picture",
+        "Store a face of a picture",
         create,
         TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.FaceAnswer),
         body=_CREATE,
         form=True,
+        urlencoded=True,
         picture_body=True,
+        once=True,
         errors=(*_PICTURE_ERRORS, 404),
         failure=DATASET,
     ),
@@ -214,7 +241,7 @@ OPERATIONS = (
         right=Right.ENROL,
         answer=TypeAdapter(list[schemas.ChangedEntry | schemas.DeletedEntry]),
         query=schemas.SyncRequest,
-        errors=(400, 502, 503, 504),
+        errors=(400, 410, 502, 503, 504),
         failure=DATASET,
     ),
     Operation(
@@ -227,6 +254,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.MatchAnswer),
         body=_MATCH,
         form=True,
+        urlencoded=True,
         picture_body=True,
         errors=_PICTURE_ERRORS,
         failure=DATASET,
@@ -241,6 +269,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.DetectAnswer),
         body=_DETECT,
         form=True,
+        urlencoded=True,
         picture_body=True,
         errors=_PICTURE_ERRORS,
         failure=DATASET,
@@ -255,7 +284,9 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.FaceAnswer),
         body=_UPDATE,
         form=True,
+        urlencoded=True,
         picture_body=True,
+        once=True,
         errors=(*_PICTURE_ERRORS, 404),
         failure=DATASET,
     ),
@@ -269,6 +300,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.DeletedAnswer),
         body=_FACE,
         form=True,
+        urlencoded=True,
         errors=(400, 404, 413),
         failure=DATASET,
     ),

@@ -17,6 +17,7 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.NotReady: 103,
     errors.StorageUnavailable: 104,
     errors.SearchUnavailable: 105,
+    errors.StorageRefused: 106,
     errors.ExtractionError: 110,
     errors.ExtractionFailed: 111,
     errors.ExtractionUnavailable: 112,
@@ -26,18 +27,25 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.BodyTooLarge: 201,
     errors.RequestTooSlow: 202,
     errors.NotFound: 210,
+    errors.CursorExpired: 211,
     errors.Conflict: 220,
     errors.SpaceMismatch: 221,
+    errors.KeyReused: 222,
+    errors.AnswerDeleted: 223,
+    errors.NoPhotoOfModel: 224,
     errors.Unauthorized: 230,
     errors.Forbidden: 231,
     errors.QuotaExceeded: 232,
+    errors.HostNotAllowed: 233,
     errors.ImageError: 300,
     errors.ImageTooLarge: 301,
     errors.TooManyPixels: 302,
     errors.UnsupportedImage: 303,
     errors.UndecodableImage: 304,
     errors.FetchFailed: 305,
+    errors.ImageByReference: 306,
     errors.FaceNotFound: 310,
+    errors.AmbiguousFace: 311,
 }
 """``error_type`` of each error; one without an entry has its nearest base's. A number never changes its meaning."""
 
@@ -55,7 +63,8 @@ class FailureAnswer(BaseModel):
 
 
 def _word(error: errors.ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
-    return status, {"error_type": error_type(error), "error_message": error.message}
+    hint = " Its address may stand in image_url." if isinstance(error, errors.ImageByReference) else ""
+    return status, {"error_type": error_type(error), "error_message": error.message + hint}
 
 
 DATASET = FailureForm(_word, FailureAnswer)

@@ -2,88 +2,64 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from face_detection.api import schemas
+from face_detection.api.validation import Flag, ForeignRequest, Whole, read_as_text
 from face_detection.fetching import MAX_URL
+from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.store import Person, Sample, Tombstone, Vector, check_description
 from face_detection.identification import Recognised
+from face_detection.naming import normal_name
+from shared import exact_json
+from shared.errors import InvalidRequest
 from shared.geometry import Box, Face
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER = re.compile(r"([0-9]{1,15})(\.[0-9]{1,9})?")
-_LEAST_MILLISECONDS = 10**11
-_LATEST = 253_402_300_799_999_999
-"""The last microsecond that a date of four digits can tell."""
-
-_NAME: TypeAdapter[str] = TypeAdapter(Annotated[schemas.Text, Field(max_length=512)])
+from shared.times import time_text
 
 
-def time_text(revision: int) -> str:
-    """Microseconds since 1970 as ISO 8601 with all six digits, UTC."""
-    # "Z" and not "+00:00": a plus sign that stands in an address unescaped would become a space.
-    return (EPOCH + timedelta(microseconds=revision)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _parse_cursor(text: object) -> object:
+    if not isinstance(text, str):
+        raise ValueError("must be text")
+    return Cursor.parse(text)
 
 
-def revision_of(text: str) -> int:
-    """Microseconds since 1970 of a time: ISO 8601, UTC unless it says otherwise, or seconds or milliseconds.
+def name_in(args: Mapping[str, Any]) -> str | None:
+    """What ``unique_args`` call the person, if they do.
 
     Raises:
-        ValueError: it is none.
+        InvalidRequest: nobody may be called so.
     """
-    if number := _NUMBER.fullmatch(text):
-        unit = 10**3 if int(number[1]) >= _LEAST_MILLISECONDS else 10**6
-        revision = int(Decimal(text) * unit)
-    else:
-        time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        revision = ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
-    if not 0 <= revision <= _LATEST:
-        raise ValueError("must be a time from 1970 to 9999")
-    return revision
-
-
-def _parse_time(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    try:
-        return revision_of(text) if text else 0
-    except (ValueError, OverflowError):
-        raise ValueError("must be an ISO 8601 time, or seconds or milliseconds since 1970") from None
+    name = args.get("name")
+    return normal_name(name) if isinstance(name, str) else None
 
 
 def _parse_args(value: object) -> object:
     """``unique_args`` that can be stored, parsed where they came as text."""
     if isinstance(value, str | bytes):
         try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            raise ValueError("must be a JSON object") from None
+            value = exact_json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"must be a JSON object: {error}") from None
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
     check_description("", value, None)
-    if isinstance(name := value.get("name"), str):
-        try:
-            _NAME.validate_python(name)
-        except ValidationError:
-            raise ValueError("name must have at most 512 characters and no NUL among them") from None
+    try:
+        name_in(value)
+    except InvalidRequest as error:
+        raise ValueError(f"name: {error.message}") from None
     return schemas.small(value)
 
 
-def _no_yes_or_no(value: object) -> object:
-    if isinstance(value, bool | bytes):
-        raise ValueError("must be a number")
-    return value
-
-
+# Numbers and truth values may come as text, in JSON too.
 FaceId = Annotated[
-    int, Field(ge=0, lt=2**63, description="Number of the face, never used again."), BeforeValidator(_no_yes_or_no)
+    Whole,
+    Field(ge=0, lt=2**63, description="Number of the face, never used again."),
+    BeforeValidator(read_as_text),
 ]
 UniqueArgs = Annotated[
     dict[str, Any],
@@ -93,17 +69,13 @@ UniqueArgs = Annotated[
 Encoding = Annotated[list[float], Field(description="The embedding as the model gave it.")]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class FaceRequest(_Request):
+class FaceRequest(ForeignRequest):
     """Which face."""
 
     face_id: FaceId
 
 
-class PictureRequest(_Request):
+class PictureRequest(ForeignRequest):
     """A picture or its address."""
 
     image: schemas.Picture | None = None
@@ -122,12 +94,15 @@ class CreateRequest(PictureRequest):
     """A face to store."""
 
     unique_args: UniqueArgs = Field(default_factory=dict)
+    face: schemas.FaceChoice = None
 
 
 class DetectRequest(PictureRequest):
     """A picture whose faces are to be found."""
 
-    encoding: bool = Field(default=False, description="Also return the encoding of each face.")
+    encoding: Annotated[Flag, BeforeValidator(read_as_text)] = Field(
+        default=False, description="Also return the encoding of each face."
+    )
 
 
 class UpdateRequest(FaceRequest):
@@ -136,6 +111,7 @@ class UpdateRequest(FaceRequest):
     image: schemas.Picture | None = None
     image_url: Annotated[str, Field(max_length=MAX_URL)] | None = None
     unique_args: UniqueArgs | None = None
+    face: schemas.FaceChoice = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -146,16 +122,17 @@ class UpdateRequest(FaceRequest):
         return self
 
 
-class SyncRequest(_Request):
+class SyncRequest(ForeignRequest):
     """Which changes."""
 
-    last_updated_at: Annotated[int, BeforeValidator(_parse_time)] = Field(
-        default=0,
+    last_updated_at: Annotated[Cursor, BeforeValidator(_parse_cursor), WithJsonSchema({"type": "string"})] = Field(
+        default_factory=Cursor,
         description="The `X-Next-Cursor` of the answer before, or any time: ISO 8601 (UTC unless it says otherwise), "
         "or seconds or milliseconds since 1970. What has changed later is returned; everything when left out.",
-        json_schema_extra={"type": "string"},
     )
-    limit: int = Field(default=1000, ge=1, le=10_000, description="Most entries of the answer.")
+    limit: Annotated[Whole, Field(ge=1, le=10_000), BeforeValidator(read_as_text)] = Field(
+        default=1000, description="Most entries of the answer."
+    )
 
 
 class FaceAnswer(BaseModel):

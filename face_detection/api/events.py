@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from face_detection.api import schemas
-from face_detection.api.bodies import validate
-from face_detection.api.operations import CALLER, PEOPLE, Operation, dump, json_response
+from face_detection.api.bodies import read_query, validate
+from face_detection.api.operations import CALLER, PEOPLE, Operation, dump, large_json_response
 from face_detection.api.people_schemas import time_of
-from face_detection.gallery.directory import Right
-from face_detection.gallery.events import Event, EventKind
+from face_detection.api.validation import OwnRequest, StoredId, Whole
+from face_detection.gallery.directory import MAX_INTEGER, Right
+from face_detection.gallery.events import Event, EventFilter, EventKind
+from face_detection.gallery.store import PAGE_BYTES
+from shared.times import moment_of
 
 TAG = "Events"
 
+_TIMES = "ISO 8601 (UTC unless it says otherwise), or seconds or milliseconds since 1970."
 
-class EventsRequest(BaseModel):
+
+def _moment(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError("must be an ISO 8601 time")
+    return moment_of(value)
+
+
+Moment = Annotated[int, BeforeValidator(_moment), WithJsonSchema({"type": "string"})]
+
+_EVENT_BYTES = 350
+"""Of an event as JSON, beside id and name."""
+
+
+class EventsRequest(OwnRequest):
     """Which events."""
 
-    limit: int = Field(default=100, ge=1, le=1000, description="Most entries on the page.")
-    before: int | None = Field(default=None, ge=1, le=2**63 - 1, description="`next` of the page before.")
-    person: Annotated[schemas.Text, Field(max_length=256)] | None = Field(default=None, description="Id.")
+    limit: Whole = Field(default=100, ge=1, le=1000, description="Most entries on the page.")
+    before: Annotated[Whole, Field(ge=1, le=2**63 - 1)] | None = Field(
+        default=None, description="`next` of the page before."
+    )
+    person: StoredId | None = Field(default=None, description="Id.")
     kind: EventKind | None = None
+    device: Annotated[Whole, Field(ge=0, le=MAX_INTEGER)] | None = Field(
+        default=None, description="Code of the capture device."
+    )
+    since: Moment | None = Field(default=None, description=f"Only what happened then or later. {_TIMES}")
+    until: Moment | None = Field(default=None, description=f"Only what happened before. {_TIMES}")
+
+    def which(self) -> EventFilter:
+        """The request in the log's terms."""
+        return EventFilter(self.person, self.kind, self.device, self.since, self.until)
 
 
 class EventAnswer(BaseModel):
@@ -71,17 +100,24 @@ _EVENTS = TypeAdapter(EventsRequest)
 
 async def list_events(request: web.Request) -> web.Response:
     """One page of events."""
-    wanted = validate(_EVENTS, dict(request.query))
+    wanted = validate(_EVENTS, read_query(request))
     # One more than asked for tells whether there is a next page.
-    found = await request.app[PEOPLE].events(
-        request[CALLER].tenant, wanted.limit + 1, wanted.before, wanted.person, wanted.kind
+    found = await request.app[PEOPLE].events(request[CALLER].tenant, wanted.limit + 1, wanted.before, wanted.which())
+    events = list(_fitting(found[: wanted.limit]))
+    following = events[-1].number if len(found) > len(events) else None
+    return await large_json_response(
+        lambda: {"events": [dump(EventAnswer.of(event)) for event in events], "next": following}
     )
-    events = found[: wanted.limit]
-    answer = EventsAnswer(
-        events=[EventAnswer.of(event) for event in events],
-        next=events[-1].number if len(found) > wanted.limit else None,
-    )
-    return json_response(dump(answer))
+
+
+def _fitting(events: Sequence[Event]) -> Iterator[Event]:
+    """The first events that fit into an answer; ids and names may be long."""
+    size = 0
+    for event in events:
+        size += _EVENT_BYTES + len((event.person or "").encode()) + len((event.name or "").encode())
+        if size > PAGE_BYTES:
+            return
+        yield event
 
 
 async def get_crop(request: web.Request) -> web.Response:

@@ -6,8 +6,10 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
-from face_detection.api.bodies import read_picture_request, validate
+from face_detection.api.bodies import validate
 from face_detection.api.operations import RECOGNITION, Operation, dump, json_response
+from face_detection.api.parameters import read_picture_request
+from face_detection.choice import main_face
 from face_detection.gallery.directory import Right
 
 _DETECTION = TypeAdapter(schemas.DetectionRequest)
@@ -24,9 +26,10 @@ async def detect(request: web.Request) -> web.Response:
 
 
 async def verify(request: web.Request) -> web.Response:
-    """Compare the largest faces of two pictures."""
-    wanted = validate(_VERIFICATION, await read_picture_request(request, picture_fields=2))
-    result = await request.app[RECOGNITION].verify(wanted.image1, wanted.image2, wanted.min_distance)
+    """Compare the faces of two pictures."""
+    wanted = validate(_VERIFICATION, await read_picture_request(request, pictures=2))
+    faces = wanted.face1 or main_face, wanted.face2 or main_face
+    result = await request.app[RECOGNITION].verify(wanted.image1, wanted.image2, wanted.min_distance, faces)
     return json_response(dump(schemas.VerificationAnswer.of(result)))
 
 
@@ -41,6 +44,7 @@ OPERATIONS = (
         answer=TypeAdapter(list[schemas.DetectedFace]),
         body=_DETECTION,
         form=True,
+        urlencoded=True,
         picture_body=True,
         errors=(400, 413, 415, 422, 504),
     ),
@@ -53,7 +57,9 @@ OPERATIONS = (
         right=Right.RECOGNISE,
         answer=TypeAdapter(schemas.VerificationAnswer),
         body=_VERIFICATION,
+        query=schemas.PairOptions,
         form=True,
+        urlencoded=True,
         errors=(400, 413, 415, 422, 502, 503, 504),
     ),
 )

@@ -19,12 +19,15 @@ STATUS: Mapping[type[errors.ServiceError], int] = {
     errors.NotFound: 404,
     errors.RequestTooSlow: 408,
     errors.Conflict: 409,
+    errors.CursorExpired: 410,
     errors.ImageTooLarge: 413,
     errors.TooManyPixels: 413,
     errors.BodyTooLarge: 413,
     errors.UnsupportedImage: 415,
     errors.ImageError: 422,
     errors.FaceNotFound: 422,
+    errors.AmbiguousFace: 422,
+    errors.HostNotAllowed: 421,
     errors.Overloaded: 429,
     errors.StorageError: 500,
     errors.StorageUnavailable: 503,
@@ -71,6 +74,7 @@ def _word_originally(error: errors.ServiceError, status: int, request_id: str) -
         "code": error.code,
         "detail": error.message,
         "request_id": request_id,
+        **error.details,
     }
 
 

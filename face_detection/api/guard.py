@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
 from face_detection.access import Caller, demand, demand_operator
+from face_detection.api.bodies import SETTINGS
 from face_detection.api.operations import ACCESS, CALLER, Handler, Operation
-from shared.errors import Unauthorized
+from face_detection.api.validation import log_ignored, names_of, unknown_fault
+from shared.errors import InvalidRequest, StorageUnavailable, Unauthorized
 
 KEY_HEADER = "X-API-Key"
 
@@ -16,36 +19,58 @@ KEY_HEADER = "X-API-Key"
 def guarded(operation: Operation) -> Handler:
     """The operation's handler, behind a check of the right that it asks for.
 
-    The handler finds the caller in ``request[CALLER]``. An operation without a right is left as it is.
+    The handler finds the caller in ``request[CALLER]``, unless the operation asks for no right.
 
     Raises (when handling):
+        InvalidRequest: the address has a parameter that the operation does not know.
         Unauthorized, Forbidden, RateLimited, StorageError: see ``Access.authenticate`` and ``demand``.
     """
-    right = operation.right
-    if right is None:
-        return operation.handler
+    right, known = operation.right, names_of(operation.query) if operation.query else frozenset[str]()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        caller = await authenticate(request)
-        demand(caller, right)
-        if operation.operator:
-            demand_operator(caller)
-        request[CALLER] = caller
+        if right is not None:
+            caller = await authenticate(request)
+            demand(caller, right)
+            if operation.operator:
+                demand_operator(caller)
+            request[CALLER] = caller
+        if unknown := [name for name in request.query if name not in known and not _is_path(operation, name)]:
+            _take_unknown(operation, unknown, known)
         return await operation.handler(request)
 
     return handle
 
 
+def _is_path(operation: Operation, name: str) -> bool:
+    return name.partition(".")[0] in operation.paths
+
+
+def _take_unknown(operation: Operation, unknown: list[str], known: frozenset[str]) -> None:
+    if operation.strict:
+        raise InvalidRequest(unknown_fault(unknown, known))
+    if operation.body is None:  # else the door may read members from the address too, and logs what it does not know
+        log_ignored(operation.path, unknown)
+
+
 async def authenticate(request: web.Request) -> Caller:
     """Whom a request is from, see ``Access.authenticate``."""
     text = key_text(request)
-    return await asyncio.to_thread(request.app[ACCESS].authenticate, text)
+    return await _in_time(request, lambda: request.app[ACCESS].authenticate(text))
 
 
 async def caller_for_company(request: web.Request, company: str) -> Caller:
-    """Whom a request is from whose body names the company, see ``Access.caller_for_company``."""
-    text = key_text(request)
-    return await asyncio.to_thread(request.app[ACCESS].caller_for_company, text, company)
+    """Whom a request is from that names the company, see ``Access.in_company``."""
+    caller = request[CALLER] if CALLER in request else await authenticate(request)
+    return await _in_time(request, lambda: request.app[ACCESS].in_company(caller, company))
+
+
+async def _in_time(request: web.Request, ask: Callable[[], Caller]) -> Caller:
+    """What the database says of a caller; a connection that it has stopped to serve is waited for much longer below."""
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].request_timeout):
+            return await asyncio.to_thread(ask)
+    except TimeoutError as error:
+        raise StorageUnavailable("The database does not answer.") from error
 
 
 def key_text(request: web.Request) -> str | None:

@@ -11,21 +11,30 @@ from pydantic import TypeAdapter
 
 from face_detection.access import Caller, demand
 from face_detection.api import keyed_schemas as schemas
-from face_detection.api.bodies import SETTINGS, parse_json, read_form, read_json, read_urlencoded, validate
-from face_detection.api.guard import key_text
+from face_detection.api.bodies import SETTINGS, most_picture_bytes, parse_json, validate
+from face_detection.api.gate import GATE, PLACE
+from face_detection.api.guard import KEY_HEADER, key_text
+from face_detection.api.idempotency import first_attempt
 from face_detection.api.keyed_stream import STREAM_TYPES, train_stream
-from face_detection.api.operations import ACCESS, CALLER, RECOGNITION, Operation, dump, json_response, occasion_of
+from face_detection.api.operations import (
+    ACCESS,
+    CALLER,
+    RECOGNITION,
+    Operation,
+    dump,
+    json_response,
+    occasion_of,
+)
+from face_detection.api.parameters import MAX_OTHER, URLENCODED, once_each, read_members, take_pictures
+from face_detection.choice import clear_face, main_face
 from face_detection.enrolment import Enrolment
 from face_detection.gallery.directory import Right
-from face_detection.preparation import largest_face
 from face_detection.recognition import Added
 from shared import logs
-from shared.errors import InvalidRequest, ServiceError, Unauthorized
+from shared.errors import BodyTooLarge, InvalidRequest, ServiceError, Unauthorized
+from shared.picture_text import plus_restored
 
 TAG = "Keyed galleries"
-
-_MAX_OTHER = 1 << 20
-"""Bytes of a recognition beside its picture."""
 
 
 async def train(request: web.Request) -> web.Response:
@@ -33,10 +42,19 @@ async def train(request: web.Request) -> web.Response:
     members = await _read_authorised(request, Right.ENROL, request.app[SETTINGS].max_body_bytes)
     wanted = validate(schemas.TRAINING, members)
     caller = request[CALLER]
-    enrolments = [Enrolment(wanted.user_name, wanted.user_name, photo) for photo in wanted.stream]
+    user, face = wanted.user_name, wanted.face or clear_face
+    enrolments = [Enrolment(user, user, photo, face=face) for photo in wanted.stream]
     started = time.perf_counter()
-    outcomes = await request.app[RECOGNITION].add(caller.tenant, enrolments, occasion_of(request), caller.max_samples)
-    return _answer_training(outcomes, time.perf_counter() - started)
+
+    def respond(outcomes: Sequence[Added | ServiceError]) -> web.Response:
+        return _answer_training(outcomes, time.perf_counter() - started)
+
+    attempt = await first_attempt(request, caller.tenant, respond)
+    return attempt.response(
+        await request.app[RECOGNITION].add(
+            caller.tenant, enrolments, occasion_of(request), caller.max_samples, once=attempt.once
+        )
+    )
 
 
 def _answer_training(outcomes: Sequence[Added | ServiceError], seconds: float) -> web.Response:
@@ -70,8 +88,7 @@ def _answer_training(outcomes: Sequence[Added | ServiceError], seconds: float) -
 
 async def recognise(request: web.Request) -> web.Response:
     """Say whether a picture shows a user, or which one."""
-    # Base64 needs four bytes for three; JSON and forms may escape some of them.
-    limit = request.app[SETTINGS].max_image_bytes * 3 // 2 + _MAX_OTHER
+    limit = most_picture_bytes(request) + MAX_OTHER
     wanted = validate(schemas.RECOGNITION, await _read_authorised(request, Right.RECOGNISE, limit))
     core, tenant, occasion = request.app[RECOGNITION], request[CALLER].tenant, occasion_of(request)
     started = time.perf_counter()
@@ -81,7 +98,7 @@ async def recognise(request: web.Request) -> web.Response:
         name, trust = wanted.user_name if result.same else None, result.trust
         failure = "The picture does not show this user."
     else:
-        (found,) = await core.identify(tenant, wanted.picture, occasion=occasion, choose=largest_face)
+        (found,) = await core.identify(tenant, wanted.picture, occasion=occasion, choose=main_face)
         name, trust = found.person.name if found.person else None, found.trust
         failure = "The picture shows nobody who is known."
     seconds, percentage = _rounded(time.perf_counter() - started), round(trust, 1)
@@ -107,19 +124,28 @@ async def _read_authorised(request: web.Request, right: Right, limit: int) -> di
     The key comes in the header or in the member ``API_KEY``.
 
     Raises:
-        InvalidRequest, BodyTooLarge, RequestTooSlow: the body is malformed, too large or too slow.
+        InvalidRequest, BodyTooLarge, RequestTooSlow: the body is malformed, too large or too slow. One that has to
+            have the key inside may have ``largest_of_strangers`` bytes.
         Unauthorized, Forbidden, RateLimited, StorageError: see ``Access.authenticate`` and ``demand``.
     """
     header = key_text(request)
-    # Whoever shows a key in the header is refused before the body is read.
-    caller = None if header is None else await _authenticate(request, header, right)
-    members = await _read_members(request, limit)
+    caller: Caller | None = None
+    try:
+        # Whoever shows a key in the header, or needs none, is known before the body is read.
+        caller = await _authenticate(request, header, right)
+    except Unauthorized:
+        if header is not None:
+            raise
+    members = await (_read_members if caller else _read_as_stranger)(request, limit)
     given = members.pop("API_KEY", None)
     if given is not None and not isinstance(given, str):
         raise InvalidRequest("API_KEY: must be text")
-    if header is not None and given is not None and given.strip() != header:
+    if header is None or caller is None:
+        caller = await _authenticate(request, given and given.strip(), right)
+    elif given is not None and given.strip() != header:
         raise Unauthorized("The request has several different API keys.")
-    request[CALLER] = caller or await _authenticate(request, given and given.strip(), right)
+    request[PLACE].be_known()
+    request[CALLER] = caller
     return members
 
 
@@ -129,40 +155,28 @@ async def _authenticate(request: web.Request, text: str | None, right: Right) ->
     return caller
 
 
+async def _read_as_stranger(request: web.Request, limit: int) -> dict[str, object]:
+    """The members of a request whose key has to be among them."""
+    request[PLACE].be_stranger()
+    most = request.app[GATE].largest_of_strangers
+    if (request.content_length or 0) > most:
+        raise BodyTooLarge(
+            f"A request that has its API key inside may have {most} bytes. Send the key in the header {KEY_HEADER}."
+        )
+    return await _read_members(request, min(limit, most))
+
+
 async def _read_members(request: web.Request, limit: int) -> dict[str, object]:
-    kind = request.content_type
-    if kind == "multipart/form-data":
-        return await _gather(await read_form(request, limit, request.app[SETTINGS].max_image_bytes + 1, limit))
-    if kind == "application/x-www-form-urlencoded":
-        members = await _gather(await read_urlencoded(request, limit))
-        return {name: _mended(value) if name in ("stream", "picture") else value for name, value in members.items()}
-    body = await read_json(request, limit)
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return body
-
-
-def _mended(photos: object) -> object:
-    """Photos of an urlencoded form: clients forget to escape the "+" of base64, which then means a space."""
-    if isinstance(photos, list):
-        return [_mended(photo) for photo in photos]
-    return photos.replace(" ", "+") if isinstance(photos, str) else photos
-
-
-async def _gather(fields: Sequence[tuple[str, str | bytes]]) -> dict[str, object]:
-    """A form as members: the field ``stream`` for each photo, or with a JSON list of them; the others once."""
-    members: dict[str, object] = {}
-    photos: list[object] = []
-    for name, content in fields:
-        if name == "stream":
-            photos.append(content)
-        elif name in members:
-            raise InvalidRequest(f"The field {name} appears twice.")
-        else:
-            members[name] = content
+    """The members of a request. In a form the photos of ``stream`` have a field each, or all one with a JSON list."""
+    photos, others = take_pictures(await read_members(request, limit), ("stream",))
+    members = once_each(others)
     if len(photos) == 1 and isinstance(photos[0], str) and photos[0].lstrip().startswith("["):
-        members["stream"] = await parse_json(photos[0])
-    elif photos:
+        photos = await parse_json(photos[0])
+    elif len(photos) == 1 and isinstance(photos[0], list):
+        photos = photos[0]
+    if request.content_type == URLENCODED:
+        photos = [plus_restored(photo) if isinstance(photo, str) else photo for photo in photos]
+    if photos:
         members["stream"] = photos
     return members
 
@@ -180,6 +194,7 @@ OPERATIONS = (
             body=schemas.TRAINING,
             form=True,
             urlencoded=True,
+            once=True,
             errors=(400, 401, 403, 404, 413, 422, 502, 503, 504),
             failure=schemas.KEYED,
         )
@@ -195,6 +210,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.StreamedPhoto | schemas.StreamSummary),
         query=schemas.StreamQuery,
         stream_types=STREAM_TYPES,
+        once=True,
         errors=(400, 504),
         failure=schemas.KEYED,
     ),
@@ -210,7 +226,7 @@ OPERATIONS = (
             body=schemas.RECOGNITION,
             form=True,
             urlencoded=True,
-            errors=(400, 401, 403, 404, 413, 415, 422, 502, 503, 504),
+            errors=(400, 401, 403, 404, 409, 413, 415, 422, 502, 503, 504),
             failure=schemas.KEYED,
         )
         for path in ("/recognize/", "/recognize")

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from face_detection.api import schemas
 from face_detection.api.operations import FailureForm, dump
+from face_detection.api.validation import ForeignRequest, Id
 from shared.errors import ServiceError
 
 MOST_PHOTOS = 100
@@ -23,7 +24,11 @@ class _Camel(BaseModel):
     )
 
 
-class _Keyed(_Camel):
+class _CamelRequest(_Camel, ForeignRequest):
+    pass
+
+
+class _Keyed(_CamelRequest):
     api_key: str | None = Field(
         default=None,
         alias="API_KEY",
@@ -35,33 +40,35 @@ class _Keyed(_Camel):
 class KeyedTrainingRequest(_Keyed):
     """Photos of a user."""
 
-    user_name: schemas.Id = Field(description="Id of the user, who is created if nobody has it.")
+    user_name: Id = Field(description="Id of the user, who is created if nobody has it.")
     stream: list[schemas.Picture] = Field(
         min_length=1,
         max_length=MOST_PHOTOS,
         description="The photos. In a form a field for each, or one field with a JSON list.",
     )
+    face: schemas.FaceChoice = None
 
 
 class KeyedRecognitionRequest(_Keyed):
-    """A picture whose largest face is compared with a user, or named."""
+    """A picture whose main face is compared with a user, or named."""
 
     # Not to be had as null: that would turn "is it Ann?" into "is it anybody?" by a mistake of the client.
-    user_name: schemas.Id = Field(default="", description="Who it should be. When left out, anybody is looked for.")
+    user_name: Id = Field(default="", description="Who it should be. When left out, anybody is looked for.")
     picture: schemas.Picture
 
 
-class StreamQuery(_Camel):
+class StreamQuery(_CamelRequest):
     """Whose photos follow."""
 
-    user_name: schemas.Id | None = Field(default=None, description="Id of the user, unless the stream begins with it.")
+    user_name: Id | None = Field(default=None, description="Id of the user, unless the stream begins with it.")
+    face: schemas.FaceChoice = None
 
 
-class StreamMessage(_Camel):
+class StreamMessage(_CamelRequest):
     """A line of a stream, or a part."""
 
-    user_name: schemas.Id | None = None
-    picture: str | bytes | None = None
+    user_name: Id | None = None
+    picture: schemas.Picture | None = None
 
 
 class KeyedSuccess(_Camel):
@@ -121,6 +128,9 @@ class StreamedPhoto(_Camel):
     failure_description: str | None = None
     error_code: str | None = None
     detection_time: float
+    replayed: bool | None = Field(
+        default=None, description="Whether it was learned from an earlier stream with the same Idempotency-Key."
+    )
 
 
 class StreamSummary(_Camel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 
 import orjson
@@ -13,12 +13,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel
 
 from face_detection.api import keyed_schemas as schemas
-from face_detection.api.bodies import SETTINGS, parse_json, validate
-from face_detection.api.operations import CALLER, RECOGNITION, occasion_of
+from face_detection.api.bodies import SETTINGS, UNREADABLE, most_picture_bytes, parse_json, read_query, validate
+from face_detection.api.gate import PLACE
+from face_detection.api.idempotency import first_attempt_at_part
+from face_detection.api.operations import CALLER, RECOGNITION, dump, json_response, occasion_of
 from face_detection.api.pace import leaving
 from face_detection.api.parts import read_parts
+from face_detection.choice import Choose, clear_face
 from face_detection.enrolment import Enrolment
+from face_detection.gallery.answers import Answered
 from face_detection.preparation import Encoded
+from face_detection.recognition import Added
 from shared import logs, wire
 from shared.errors import DeadlinePassed, ImageTooLarge, InvalidRequest, ServiceError
 
@@ -40,13 +45,19 @@ Messages = AsyncGenerator[schemas.StreamMessage | ServiceError]
 
 async def train_stream(request: web.Request) -> web.StreamResponse:
     """Learn photos as they come. What was learned stays, however the stream ends."""
-    training = _Training(request, validate(schemas.STREAM_QUERY, dict(request.query)).user_name)
+    query = validate(schemas.STREAM_QUERY, read_query(request))
+    training = _Training(request, query.user_name, query.face or clear_face)
     try:
         await training.run()
     except ServiceError as error:
         if not training.response.prepared:
             raise
         await training.finish(error)
+    except web.RequestPayloadError as error:
+        unreadable = InvalidRequest(UNREADABLE)
+        if not training.response.prepared:
+            raise unreadable from error
+        await training.finish(unreadable)
     except (ConnectionError, HttpProcessingError) as error:
         # The client is gone, or does not speak HTTP any more.
         if not training.response.prepared:
@@ -62,9 +73,10 @@ class _Training:
     Args:
         request: the stream.
         user: whose photos; None when the stream begins with the name.
+        face: which face of each photo.
     """
 
-    def __init__(self, request: web.Request, user: str | None) -> None:
+    def __init__(self, request: web.Request, user: str | None, face: Choose) -> None:
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": _NDJSON,
@@ -76,7 +88,9 @@ class _Training:
         self._request = request
         self._settings = request.app[SETTINGS]
         self._user = user
+        self._face = face
         self._learned = self._failed = 0
+        self._ends = asyncio.get_running_loop().time() + self._settings.batch_timeout
 
     async def run(self) -> None:
         """Learn until the stream ends.
@@ -86,12 +100,9 @@ class _Training:
             DeadlinePassed: it takes too long.
             ConnectionError, HttpProcessingError: the client is gone.
         """
-        try:
-            async with asyncio.timeout(self._settings.batch_timeout), aclosing(_messages(self._request)) as messages:
-                async for message in self._in_time(messages):
-                    await self._take(message)
-        except TimeoutError as error:
-            raise DeadlinePassed(f"The stream did not end within {self._settings.batch_timeout:g} seconds.") from error
+        async with aclosing(_messages(self._request)) as messages:
+            async for message in self._in_time(messages):
+                await self._take(message)
         if not self.response.prepared:
             raise InvalidRequest("The stream has no photo.")
 
@@ -123,28 +134,59 @@ class _Training:
             return
         if self._learned + self._failed == MOST_PHOTOS:
             raise InvalidRequest(f"The stream has more than {MOST_PHOTOS} photos.")
-        error = picture if isinstance(picture, ServiceError) else await self._learn(self._user, picture)
-        self._failed += error is not None
-        self._learned += error is None
-        answer = schemas.StreamedPhoto(
-            photo=self._learned + self._failed,
-            response_type="FAILURE" if error else "SUCCESS",
-            failure_description=error.message if error else None,
-            error_code=error.code if error else None,
-            detection_time=round(time.perf_counter() - started, 4),
-        )
-        await self._write(answer)
+        number = self._learned + self._failed + 1
 
-    async def _learn(self, user: str, picture: Encoded) -> ServiceError | None:
-        """Why the photo was not learned; None when it was. Whatever the reason, the next one has its own chance."""
-        caller = self._request[CALLER]
-        try:
-            (outcome,) = await self._request.app[RECOGNITION].add(
-                caller.tenant, [Enrolment(user, user, picture)], occasion_of(self._request), caller.max_samples
+        def answer(error: ServiceError | None) -> schemas.StreamedPhoto:
+            return schemas.StreamedPhoto(
+                photo=number,
+                response_type="FAILURE" if error else "SUCCESS",
+                failure_description=error.message if error else None,
+                error_code=error.code if error else None,
+                detection_time=round(time.perf_counter() - started, 4),
             )
+
+        if isinstance(picture, ServiceError):
+            said = answer(picture)
+        else:
+            said = await self._learn(number, self._user, picture, answer)
+        self._failed += said.error_code is not None
+        self._learned += said.error_code is None
+        await self._write(said)
+        self._request[PLACE].hold(0)  # whatever has come of the next photo is little
+
+    async def _learn(
+        self, number: int, user: str, picture: Encoded, answer: Callable[[ServiceError | None], schemas.StreamedPhoto]
+    ) -> schemas.StreamedPhoto:
+        """Learn a photo. Whatever may be wrong with it, the next one has its own chance.
+
+        A stream that is sent again with its Idempotency-Key is known photo by photo, and goes on where it has ended.
+        """
+        caller = self._request[CALLER]
+
+        def respond(outcomes: Sequence[Added | ServiceError]) -> web.Response:
+            (outcome,) = outcomes
+            if isinstance(outcome, ServiceError):
+                raise outcome
+            return json_response(dump(answer(None)))
+
+        try:
+            attempt = await first_attempt_at_part(self._request, caller.tenant, respond, number, (user, picture))
+            outcomes = await self._request.app[RECOGNITION].add(
+                caller.tenant,
+                [Enrolment(user, user, picture, face=self._face)],
+                occasion_of(self._request),
+                caller.max_samples,
+                seconds=self._seconds_left(),
+                once=attempt.once,
+            )
+            body = attempt.response(outcomes).body
         except ServiceError as error:
-            return error
-        return outcome if isinstance(outcome, ServiceError) else None
+            return answer(error)
+        except Answered as again:
+            kept = schemas.StreamedPhoto.model_validate_json(again.answer.body)
+            return kept.model_copy(update={"replayed": True})
+        assert isinstance(body, bytes)
+        return schemas.StreamedPhoto.model_validate_json(body)
 
     async def _write(self, line: BaseModel, last: bool = False) -> None:
         """Write a line; a client that does not read for too long is cut off like one that is gone."""
@@ -155,21 +197,28 @@ class _Training:
             await (self.response.write_eof if last else self.response.write)(data)
 
     async def _in_time(self, messages: Messages) -> AsyncIterator[schemas.StreamMessage | ServiceError]:
+        """The messages until the stream has taken too long; a photo that is being learned is not broken off."""
         seconds = self._settings.request_timeout
         while True:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(min(seconds, self._seconds_left())):
                     message = await anext(messages, None)
             except TimeoutError as error:
-                raise DeadlinePassed(f"No photo came within {seconds:g} seconds.") from error
+                if self._seconds_left():
+                    raise DeadlinePassed(f"No photo came within {seconds:g} seconds.") from error
+                raise DeadlinePassed(
+                    f"The stream did not end within {self._settings.batch_timeout:g} seconds."
+                ) from error
             if message is None:
                 return
             yield message
 
+    def _seconds_left(self) -> float:
+        return max(0.0, self._ends - asyncio.get_running_loop().time())
+
 
 def _most_bytes(request: web.Request) -> int:
-    """Of a photo in any form: base64 needs four bytes for three, and JSON may escape some."""
-    return request.app[SETTINGS].max_image_bytes * 3 // 2 + _MAX_OTHER
+    return most_picture_bytes(request) + _MAX_OTHER
 
 
 def _messages(request: web.Request) -> Messages:
@@ -182,7 +231,7 @@ def _messages(request: web.Request) -> Messages:
 
 async def _read_parts(request: web.Request) -> Messages:
     """A part with the user's name, unless the query has it, and a part for each photo."""
-    content_type, chunks = request.headers["Content-Type"], aiter(request.content.iter_any())
+    content_type, chunks = request.headers["Content-Type"], _chunks(request)
     name_comes = _USER_NAME not in request.query
     async with aclosing(read_parts(content_type, chunks, _most_bytes(request))) as parts:
         async for part in parts:
@@ -191,9 +240,7 @@ async def _read_parts(request: web.Request) -> Messages:
             elif part.name == _USER_NAME or (name_comes and part.name is None):
                 yield validate(schemas.STREAM_MESSAGE, {_USER_NAME: part.content})
             else:
-                # What is not ASCII is not base64 either, and fails as such.
-                picture = part.content.decode("ascii", "replace") if part.is_text else part.content
-                yield schemas.StreamMessage(picture=picture)
+                yield schemas.StreamMessage(picture=part.content)
             name_comes = False
 
 
@@ -213,7 +260,7 @@ async def _read_lines(request: web.Request, limit: int) -> AsyncGenerator[bytes 
     """The lines of a body; None for one that has more than ``limit`` bytes and is skipped."""
     pieces: list[bytes] = []
     size = 0
-    async for chunk in request.content.iter_any():
+    async for chunk in _chunks(request):
         *ends, rest = chunk.split(b"\n")
         for end in ends:
             yield None if size + len(end) > limit else b"".join([*pieces, end])
@@ -225,6 +272,14 @@ async def _read_lines(request: web.Request, limit: int) -> AsyncGenerator[bytes 
             pieces.append(rest)
     if size:
         yield None if size > limit else b"".join(pieces)
+
+
+async def _chunks(request: web.Request) -> AsyncGenerator[bytes]:
+    """The body as it comes, which counts until the photo that it belongs to has been answered."""
+    place, most = request[PLACE], _most_bytes(request)  # of a photo that has more, nothing is kept
+    async for chunk in request.content.iter_any():
+        place.hold(min(place.size + len(chunk), most))
+        yield chunk
 
 
 def _too_large(request: web.Request) -> ImageTooLarge:

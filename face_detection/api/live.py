@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, web
 
 from face_detection.access import Caller, demand
 from face_detection.api.bodies import SETTINGS
-from face_detection.api.gate import GATE
+from face_detection.api.forwarded import sent
+from face_detection.api.gate import PLACE, Account
 from face_detection.api.guard import key_text
 from face_detection.api.live_conversation import Conversation, authenticate
 from face_detection.api.live_messages import LIVE_ANSWER
 from face_detection.api.operations import Operation
 from face_detection.gallery.directory import Right
-from shared.errors import Forbidden, InvalidRequest, Overloaded, Unauthorized
+from shared.errors import InvalidRequest, Overloaded, Unauthorized
 
 TAG = "Live"
 
@@ -27,27 +27,62 @@ PROTOCOL = "faces.v1"
 HEARTBEAT = 20.0
 """Seconds without a message after which the server pings; the client has half of that to answer."""
 
+_PART_OF_STRANGERS = 4
+
 
 class Sessions:
-    """The open sessions of this process."""
+    """The open sessions of this process.
 
-    def __init__(self) -> None:
+    Callers without a key share them by their addresses, see ``Account``, and have a small part of them until it is
+    known who they are. Callers with a key may have all.
+
+    Args:
+        most: that may be open at once.
+    """
+
+    def __init__(self, most: int) -> None:
         self._open: set[web.WebSocketResponse] = set()
+        self._all = Account(most)
+        self._strangers = Account(max(1, most // _PART_OF_STRANGERS))
 
     @contextmanager
-    def room_for(self, socket: web.WebSocketResponse, most: int) -> Iterator[None]:
-        """Count a session while it lasts.
+    def room_for(
+        self, socket: web.WebSocketResponse, peer: str, caller: Caller | None
+    ) -> Iterator[Callable[[Caller], None]]:
+        """Count a session while it lasts; what is yielded is to be told whom it is from, when that is found out.
 
         Raises:
-            Overloaded: there are ``most`` already.
+            Overloaded: there are too many already.
         """
-        if len(self._open) >= most:
-            raise Overloaded("There are too many live sessions.")
-        self._open.add(socket)
+        seats: dict[Account, Hashable] = {}
+
+        def sit(account: Account, who: Hashable) -> None:
+            account.enter(who)
+            seats[account] = who
+
+        def rise(account: Account) -> None:
+            if account in seats:
+                account.leave(seats.pop(account))
+
+        def known(caller: Caller) -> None:
+            rise(self._strangers)
+            if caller.key:
+                rise(self._all)
+                sit(self._all, socket)
+
         try:
-            yield
+            try:
+                sit(self._all, socket if caller and caller.key else peer)
+                if caller is None:
+                    sit(self._strangers, peer)
+            except Overloaded:
+                raise Overloaded("There are too many live sessions.") from None
+            self._open.add(socket)
+            yield known
         finally:
             self._open.discard(socket)
+            rise(self._strangers)
+            rise(self._all)
 
     async def close(self) -> None:
         """Tell all clients that the server goes away."""
@@ -72,26 +107,17 @@ async def live(request: web.Request) -> web.StreamResponse:
         compress=False,  # JPEGs do not shrink, and what unpacks to much more would be a danger
         max_msg_size=settings.live_frame_bytes + 4,
     )
-    _refuse_other_sites(request)
     if request.query:
         raise InvalidRequest("A live session takes no query: settings and API key come in messages.")
     upgrades = socket.can_prepare(request).ok
     caller = await _caller_of_handshake(request, must_be_known=not upgrades)
     if not upgrades:
         raise InvalidRequest("This address speaks WebSocket only.")
-    with request.app[SESSIONS].room_for(socket, settings.live_sessions), _not_pending(request):
+    with request.app[SESSIONS].room_for(socket, sent(request).peer, caller) as known:
+        request[PLACE].leave()  # it must not count for hours among the requests that are worked on
         await socket.prepare(request)
-        await Conversation(request, socket, caller).run()
+        await Conversation(request, socket, caller, known).run()
     return socket
-
-
-def _refuse_other_sites(request: web.Request) -> None:
-    """Refuse a browser that a page of another site sent: WebSockets know no same-origin policy."""
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
-    own = site in ("same-origin", "none") or origin is None or urlsplit(origin).netloc == request.host
-    if site in ("cross-site", "same-site") or not own:
-        raise Forbidden("Live sessions of other sites are refused.")
 
 
 async def _caller_of_handshake(request: web.Request, must_be_known: bool) -> Caller | None:
@@ -114,17 +140,6 @@ async def _caller_of_handshake(request: web.Request, must_be_known: bool) -> Cal
     return caller
 
 
-@contextmanager
-def _not_pending(request: web.Request) -> Iterator[None]:
-    """A session has a limit of its own, and must not count for hours among the requests that are worked on."""
-    gate = request.app[GATE]
-    gate.pending -= 1
-    try:
-        yield
-    finally:
-        gate.pending += 1
-
-
 OPERATIONS = (
     Operation(
         "GET",
@@ -136,5 +151,6 @@ OPERATIONS = (
         right=None,
         answer=LIVE_ANSWER,
         errors=(400, 401, 403),
+        changes=True,  # what it recognises becomes events
     ),
 )

@@ -6,12 +6,11 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from pydantic import BaseModel, TypeAdapter
 
@@ -32,6 +31,8 @@ from face_detection.api.schemas import ErrorDetail
 from face_detection.gallery.directory import Right, StoredKey
 from face_detection.gallery.events import Occasion
 from face_detection.live import LiveRecognition, LiveSession
+from face_detection.visits import LEAVE_AFTER
+from shared import exact_json
 from shared.errors import Forbidden, InvalidRequest, NotFound, Overloaded, ServiceError, Unauthorized
 
 LIVE: web.AppKey[LiveRecognition] = web.AppKey("live", LiveRecognition)
@@ -84,12 +85,20 @@ class Conversation:
         request: the handshake.
         socket: prepared.
         caller: whom it is from; None when the first message must tell.
+        known: is told whom it is from when a message has told.
     """
 
-    def __init__(self, request: web.Request, socket: web.WebSocketResponse, caller: Caller | None) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        caller: Caller | None,
+        known: Callable[[Caller], None],
+    ) -> None:
         self._request = request
         self._socket = socket
         self._caller = caller
+        self._known = known
         self._stored: StoredKey | None = None
         self._settings = SessionSettings()
         self._session: LiveSession | None = None
@@ -197,6 +206,7 @@ class Conversation:
             demand(caller, Right.RECOGNISE)
             self._stored = await self._find_key(caller.key) if caller.key else None
             self._caller = caller
+            self._known(caller)
         await self._configure(first)
 
     async def _configure(self, changes: SessionSettings) -> None:
@@ -244,6 +254,7 @@ class Conversation:
         if self._session is None:
             self._session = LiveSession(self._request.app[LIVE], self._caller.tenant, occasion, settings.min_distance)
         self._session.occasion, self._session.min_distance = occasion, settings.min_distance
+        self._session.visits.patience = LEAVE_AFTER if settings.leave_after is None else settings.leave_after
         return self._session
 
     async def _watch(self) -> None:
@@ -265,7 +276,7 @@ class Conversation:
 
     async def _send(self, message: BaseModel) -> None:
         """Send; a client that does not read is cut off."""
-        text = orjson.dumps(message.model_dump(mode="json")).decode()
+        text = exact_json.dumps(message.model_dump(mode="json")).decode()
         try:
             async with asyncio.timeout(_SEND_SECONDS):
                 await self._socket.send_str(text)

@@ -5,32 +5,42 @@ from __future__ import annotations
 import struct
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from face_detection.api.schemas import ErrorDetail, MinDistance
+from face_detection.api.validation import OwnRequest, Real, Whole
 from face_detection.live import LiveFace
+from face_detection.visits import LEAVE_AFTER
 from shared.errors import InvalidRequest
+from shared.formats import LONGEST_SIGNATURE, format_of
 
 MAX_TEXT = 4096
 """Characters of a text message."""
 
 _NUMBER = struct.Struct(">I")
 _PLAIN = 0x80
-"""First byte from which on a message is a picture without a number: JPEG begins with 0xFF, PNG with 0x89."""
+"""First byte from which on a message has no number, whatever it is: numbers are below 2³¹."""
 
 
-class SessionSettings(BaseModel):
+class SessionSettings(OwnRequest):
     """A text message: settings from now on. What is left out stays, null takes a setting back."""
 
-    model_config = ConfigDict(extra="forbid")
-
     min_distance: MinDistance = None
-    device: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+    device: Annotated[Whole, Field(ge=0, lt=2**63)] | None = Field(
         default=None, description="Code of the company's capture device, for the event log."
     )
-    latitude: float | None = Field(default=None, ge=-90, le=90, description="Degrees, for the event log.")
-    longitude: float | None = Field(default=None, ge=-180, le=180, description="Degrees, for the event log.")
-    fps: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+    latitude: Annotated[Real, Field(ge=-90, le=90)] | None = Field(
+        default=None, description="Degrees, for the event log."
+    )
+    longitude: Annotated[Real, Field(ge=-180, le=180)] | None = Field(
+        default=None, description="Degrees, for the event log."
+    )
+    leave_after: Annotated[Real, Field(gt=0, le=86400)] | None = Field(
+        default=None,
+        description="Seconds unseen after which a visit is over; whoever is seen again earlier goes on with it. "
+        f"null: {LEAVE_AFTER:g}.",
+    )
+    fps: Annotated[Real, Field(gt=0, le=1000)] | None = Field(
         default=None,
         description="For a recording, before its first frame: how many of the frames' numbers make a second. Otherwise "
         "the time of a frame is that at which it comes.",
@@ -54,6 +64,10 @@ class LiveFaceAnswer(BaseModel):
     distance: float | None = Field(description="Null before the first embedding and in an empty gallery.")
     trust: float = Field(description="0 to 100.")
     firm: bool = Field(description="Whether several frames agree on who it is.")
+    visit: int | None = Field(
+        description="Number of the visit of this person or stranger in this session, which goes on when they step out "
+        "of view for less than `leave_after` seconds; null before it is sure who it is."
+    )
     embedded: bool = Field(description="Whether the face was compared in this frame, or only followed.")
 
     @classmethod
@@ -69,6 +83,7 @@ class LiveFaceAnswer(BaseModel):
             distance=None if face.distance is None else round(face.distance, 4),
             trust=round(face.trust, 1),
             firm=face.firm,
+            visit=face.visit,
             embedded=face.embedded,
         )
 
@@ -107,7 +122,8 @@ def split_frame(message: bytes, expected: int) -> tuple[int, bytes]:
     Raises:
         InvalidRequest: there is no picture.
     """
-    if message and message[0] >= _PLAIN:
+    numbered = format_of(message[_NUMBER.size : _NUMBER.size + LONGEST_SIGNATURE]) is not None
+    if message and not numbered and (message[0] >= _PLAIN or format_of(message) is not None):
         return expected, message
     if len(message) <= _NUMBER.size:
         raise InvalidRequest("A frame is a JPEG, perhaps after a number in four bytes.")

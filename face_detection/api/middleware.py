@@ -1,4 +1,4 @@
-"""What happens around every request: id, log line, metrics, errors, and two refusals."""
+"""What happens around every request: id, log line, metrics, errors, and refusals."""
 
 from __future__ import annotations
 
@@ -10,28 +10,24 @@ from aiohttp import web
 
 from face_detection.api.bodies import SETTINGS
 from face_detection.api.failures import failure_response
-from face_detection.api.gate import GATE, PLACE, TOO_MANY, Place
+from face_detection.api.forwarded import sent
+from face_detection.api.gate import GATE, PLACE, Place
+from face_detection.api.idempotency import replay
 from face_detection.api.operations import FailureForm
+from face_detection.api.sites import refuse_strangers_pages, route_of
+from face_detection.gallery.answers import Answered
 from face_detection.metrics import Metrics
 from shared import errors, logs, wire
 
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
 FAILURES: web.AppKey[dict[str, FailureForm]] = web.AppKey("failures", dict)
 """How the routes that have a form of their own word their failures, by the pattern of their path."""
-STREAMS: web.AppKey[frozenset[str]] = web.AppKey("streams", frozenset)
-"""Patterns of the paths whose bodies are read picture by picture, and never held whole."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-
-
-def route_of(request: web.Request) -> str:
-    """The route's pattern, which has no ids in it."""
-    resource = request.match_info.route.resource
-    return resource.canonical if resource else "unknown"
 
 
 @web.middleware
@@ -46,12 +42,14 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     metrics.requests.labels(route, response.status).inc()
     metrics.request_seconds.labels(route).observe(seconds)
     if not response.prepared:
+        if request.content.exception() is not None:
+            response.force_close()  # where such a body ends nobody knows
         response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
         response.headers["X-Content-Type-Options"] = "nosniff"
         # Pages are asked for again after every release; answers about people are nobody's to keep.
         response.headers["Cache-Control"] = "no-cache" if isinstance(response, web.FileResponse) else "no-store"
     log.log(
-        logging.DEBUG if request.path in _PROBES else logging.INFO,
+        logging.DEBUG if route_of(request) in _PROBES else logging.INFO,
         "request",
         extra={
             "method": request.method,
@@ -67,10 +65,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every exception into an answer with a stable code; a traceback goes to the log only."""
     forms = request.app[FAILURES]
-    form = forms.get(route_of(request)) or forms.get(request.path)  # a wrong method has no route
+    base = request.app[SETTINGS].base_path or ""
+    form = forms.get(route_of(request)) or forms.get(request.path.removeprefix(base))  # a wrong method has no route
     identity = logs.request_id.get()
     try:
         return await handler(request)
+    except Answered as again:
+        return replay(again.answer)
     except errors.ServiceError as error:
         response = failure_response(error, identity, form)
         if response.status >= 500:
@@ -96,8 +97,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 def _log_failure(request: web.Request, error: errors.ServiceError, status: int) -> None:
     cause = error.__cause__
     known = {"code": error.code} | ({"cause": f"{type(cause).__name__}: {cause}"} if cause else {})
+    known |= {"advice": error.advice} if error.advice else {}
     log.log(
-        logging.DEBUG if request.path in _PROBES else logging.WARNING,  # probes come again and again
+        logging.DEBUG if route_of(request) in _PROBES else logging.WARNING,  # probes come again and again
         "request failed: %s",
         error.message,
         extra=known,
@@ -107,41 +109,19 @@ def _log_failure(request: web.Request, error: errors.ServiceError, status: int) 
 
 
 @web.middleware
-async def refuse_other_sites(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a page of another site makes a browser send; the service has no use for it.
-
-    Browsers say so in Sec-Fetch-Site (W3C Fetch Metadata). Without this any web page could clear the gallery of a
-    service on its visitor's machine, since clearing by GET is part of the original service's interface.
-    """
-    changes = request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith("/clear-samples")
-    if changes and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-        raise errors.Forbidden("Requests from other sites are refused.")
-    return await handler(request)
-
-
-@web.middleware
 async def bound_load(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse at once what would only wait, or would not fit into memory. Probes are always let through."""
-    if request.path in _PROBES:
+    if route_of(request) in _PROBES:
         return await handler(request)
-    gate, settings = request.app[GATE], request.app[SETTINGS]
-    size = request.content_length or 0
-    if route_of(request) in request.app[STREAMS]:
-        one_picture = settings.max_image_bytes * 3 // 2  # base64 needs four bytes for three
-        size = one_picture if request.content_length is None else min(size, one_picture)
-    if gate.pending >= settings.max_pending_requests:
-        raise errors.Overloaded(TOO_MANY)
-    gate.pending += 1
-    place = request[PLACE] = Place(gate, settings.max_pending_bytes)
+    gate = request.app[GATE]
+    place = request[PLACE] = Place(gate, sent(request).peer)  # its body counts where it is read
     request.app[METRICS].pending.set(gate.pending)
     try:
-        place.hold(size)  # what turns out larger than announced holds more where it is read
         return await handler(request)
     finally:
-        gate.pending -= 1
-        gate.bytes -= place.size
+        place.leave()
         request.app[METRICS].pending.set(gate.pending)
 
 
-MIDDLEWARES = (observe, answer_errors, refuse_other_sites, bound_load)
+MIDDLEWARES = (observe, answer_errors, refuse_strangers_pages, bound_load)
 """From the outside in."""

@@ -31,7 +31,7 @@ PAGE = WEB / "offline"
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """Of onnxruntime-web; deploy/web_assets.py puts them into WEB_ASSETS."""
 
-_SHARED_FILES = ("base.css", "icon.svg")
+_SHARED_FILES = ("addresses.js", "base.css", "formats.js", "icon.svg")
 """Of the other pages, that this one looks like."""
 
 # Browsers run modules and compile WebAssembly only under the right type; the system's own table may lack them.
@@ -57,7 +57,7 @@ _MODELS = "/offline/models"
 class ModelFile(BaseModel):
     """A file that a client keeps for as long as its hash stays the same."""
 
-    url: str
+    url: str = Field(description="Relative to the address of this answer.")
     sha256: str = Field(description="Of the file, in hexadecimal digits.")
     bytes: int
 
@@ -141,7 +141,7 @@ async def runtime_file(request: web.Request) -> web.StreamResponse:
 async def service_worker(request: web.Request) -> web.Response:
     """The script that keeps page, scripts and runtime, with their list; it changes when any of them does."""
     body = await asyncio.to_thread(_service_worker, request.app[SETTINGS].web_assets)
-    headers = {**_HEADERS, "Service-Worker-Allowed": "/offline"}
+    headers = {**_HEADERS, "Service-Worker-Allowed": "../offline"}
     return web.Response(body=body, headers=headers, content_type="text/javascript", charset="utf-8")
 
 
@@ -150,14 +150,14 @@ async def models(request: web.Request) -> web.Response:
     settings, extraction = request.app[SETTINGS], request.app[EXTRACTION]
     model = await extraction.model()
     async with extraction.model_file(model, "HEAD") as file:
-        recognition_file = ModelFile(url=f"{_MODELS}/recognition", sha256=file.sha256, bytes=file.size)
+        recognition_file = ModelFile(url="models/recognition", sha256=file.sha256, bytes=file.size)
     detector_size = await asyncio.to_thread(lambda: (settings.weights / YUNET.file).stat().st_size)
     tenant = (await asyncio.to_thread(request.app[DIRECTORY].tenant, request[CALLER].tenant)).settings
     identifier = request.app[RECOGNITION].identifier
     answer = OfflineModels(
         space=model.space,
         detector=Detector(
-            file=ModelFile(url=f"{_MODELS}/detector", sha256=YUNET.sha256, bytes=detector_size),
+            file=ModelFile(url="models/detector", sha256=YUNET.sha256, bytes=detector_size),
             max_side=settings.detection_max_side,
             score=settings.detection_score,
             nms=settings.detection_nms,
@@ -186,7 +186,7 @@ async def recognition(request: web.Request) -> web.StreamResponse:
     """The recognition model's ONNX file, as the extraction service has it, passed on bit by bit."""
     extraction = request.app[EXTRACTION]
     model = await extraction.model()
-    async with extraction.model_file(model) as file:
+    async with extraction.model_file(model, "HEAD" if request.method == "HEAD" else "GET") as file:
         response = web.StreamResponse(
             headers={
                 "Content-Type": "application/octet-stream",
@@ -234,10 +234,10 @@ def _page_files() -> list[str]:
 
 def _service_worker(assets: Path) -> bytes:
     script = PAGE / "service-worker.js"
-    kept = {"/offline": PAGE / "index.html"}
-    kept |= {f"/static/{name}": WEB / name for name in _SHARED_FILES}
-    kept |= {f"/offline/page/{name}": PAGE / name for name in _page_files() if name != script.name}
-    kept |= {f"/offline/runtime/{name}": assets / name for name in RUNTIME_FILES if (assets / name).is_file()}
+    kept = {"../offline": PAGE / "index.html"}
+    kept |= {f"../static/{name}": WEB / name for name in _SHARED_FILES}
+    kept |= {f"page/{name}": PAGE / name for name in _page_files() if name != script.name}
+    kept |= {f"runtime/{name}": assets / name for name in RUNTIME_FILES if (assets / name).is_file()}
     digests = {address: _digest(path, path.stat().st_mtime_ns) for address, path in kept.items()}
     version = hashlib.sha256(orjson.dumps(digests)).hexdigest()[:16]
     head = f'const VERSION = "{version}";\nconst FILES = {orjson.dumps(list(kept)).decode()};\n'
@@ -252,7 +252,7 @@ def _digest(path: Path, modified: int) -> str:
 
 
 OPERATIONS = (
-    Operation("GET", "/offline", "Recognition in the browser with the network off", page, TAG, right=None),
+    Operation("GET", "/offline", "Recognition in the browser without network", page, TAG, right=None, strict=False),
     Operation(
         "GET", "/offline/page/{file}", "A script or style of that page", page_file, TAG, right=None, errors=(404,)
     ),

@@ -10,15 +10,24 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
+from face_detection.api.bodies import IDEMPOTENCY_KEY
 from face_detection.api.guard import KEY_HEADER
+from face_detection.api.idempotency import KEY_PATTERN
 from face_detection.api.operations import Operation
 from face_detection.gallery.directory import DEFAULT_TENANT
 
 _REF = "#/components/schemas/{model}"
 
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key; none is needed while there is none."},
     "header": {"type": "apiKey", "in": "header", "name": KEY_HEADER, "description": "The same in another header."},
+}
+
+_IDEMPOTENCY: dict[str, Any] = {
+    "description": "Chosen by the client: the same request with the same key is done once, and answered the same.",
+    "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
 }
 
 
@@ -41,7 +50,7 @@ def _describe(operation: Operation, components: dict[str, Any]) -> dict[str, Any
         "tags": [operation.tag],
         "summary": operation.summary,
         "operationId": _identity(operation),
-        "parameters": _parameters(operation),
+        "parameters": _parameters(operation, components),
         "responses": _responses(operation, components),
     }
     if operation.right is not None:
@@ -55,10 +64,11 @@ def _describe(operation: Operation, components: dict[str, Any]) -> dict[str, Any
         if operation.urlencoded:
             content["application/x-www-form-urlencoded"] = {"schema": content["application/json"]["schema"]}
         if operation.picture_body:
-            content["image/*"] = {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("image/*", "application/octet-stream"):
+                content[kind] = _BYTES
         described["requestBody"] = {"required": True, "content": content}
     if operation.stream_types:
-        content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in operation.stream_types}
+        content = dict.fromkeys(operation.stream_types, _BYTES)
         described["requestBody"] = {"required": True, "content": content}
     return described
 
@@ -68,17 +78,31 @@ def _identity(operation: Operation) -> str:
     return re.sub(r"\W+", "_", re.sub(r"[{}]", "", f"{operation.method.lower()}{operation.path}"))
 
 
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
+def _parameters(operation: Operation, components: dict[str, Any]) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     if operation.query is not None:
-        fields = operation.query.model_json_schema()["properties"]
-        parameters += [
-            {"name": name, "in": "query", "required": False, "schema": field} for name, field in fields.items()
-        ]
+        schema = operation.query.model_json_schema(ref_template=_REF)
+        components.update(schema.pop("$defs", {}))
+        needed = schema.get("required", ())
+        for name, field in schema["properties"].items():
+            described = {"description": field.pop("description")} if "description" in field else {}
+            parameters.append(
+                {"name": name, "in": "query", "required": name in needed, **described, "schema": _without_null(field)}
+            )
+    if operation.once:
+        parameters.append({"name": IDEMPOTENCY_KEY, "in": "header", "required": False, **_IDEMPOTENCY})
     return parameters
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter that may be left out: an address has no null."""
+    choices = [choice for choice in field.pop("anyOf", ()) if choice != {"type": "null"}]
+    if field.get("default", ...) is None:
+        del field["default"]
+    return {**choices[0], **field} if len(choices) == 1 else field | ({"anyOf": choices} if choices else {})
 
 
 def _responses(operation: Operation, components: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +111,16 @@ def _responses(operation: Operation, components: dict[str, Any]) -> dict[str, An
     else:
         schema = _schema(operation.answer, components, "serialization")
         kind = "application/x-ndjson" if operation.stream_types else "application/json"
-        responses = {"200": {"description": "OK", "content": {kind: {"schema": schema}}}}
+        answers: dict[str, Any] = {kind: {"schema": schema}}
+        if operation.picture_answer:
+            answers["image/jpeg"] = _BYTES
+        responses = {"200": {"description": "OK", "content": answers}}
     error = TypeAdapter(operation.failure.schema if operation.failure else schemas.ErrorAnswer)
     content = {"application/json": {"schema": _schema(error, components, "serialization")}}
-    refusals = () if operation.right is None else (401, 403, 503)
+    refusals = () if operation.right is None else (401, 503)
     slow = () if operation.body is None else (408,)
-    for status in sorted({*operation.errors, *refusals, *slow, 429, 500}):
+    reused = (409,) if operation.once else ()
+    for status in sorted({*operation.errors, *refusals, *slow, *reused, 403, 421, 429, 500}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     return responses
 

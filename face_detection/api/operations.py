@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter
 
@@ -14,7 +14,9 @@ from face_detection.access import Access, Caller
 from face_detection.gallery.directory import Directory, Right
 from face_detection.gallery.events import Occasion
 from face_detection.people import People
+from face_detection.pool import GalleryPool
 from face_detection.recognition import Recognition
+from shared import exact_json
 from shared.errors import ServiceError
 
 RECOGNITION: web.AppKey[Recognition] = web.AppKey("recognition", Recognition)
@@ -22,6 +24,7 @@ PEOPLE: web.AppKey[People] = web.AppKey("people", People)
 
 ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
 DIRECTORY: web.AppKey[Directory] = web.AppKey("directory", Directory)
+POOL: web.AppKey[GalleryPool] = web.AppKey("pool", GalleryPool)
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 """Whom the request is from; there in the handlers of operations that ask for a right."""
 
@@ -53,16 +56,21 @@ class Operation:
         right: what the caller must be allowed; None for what is open to everybody, or finds out by itself.
         operator: whether the caller must administer the installation, beside having the right.
         answer: model of the 200 body; None for plain text.
+        picture_answer: whether the answer may be a JPEG instead.
         body: model of the JSON body, or a list of it.
         query: model of the query parameters.
+        paths: those of them behind whose name there may be the path of a member, with dots.
         form: whether ``body`` is also taken as a multipart form.
         urlencoded: whether it is also taken as an urlencoded form.
-        picture_body: whether one bare picture is taken as well.
+        picture_body: whether one picture and nothing else is taken as well, whatever its Content-Type says.
         stream_types: content types of a body that is read bit by bit, without a model; the answer is then NDJSON, of
             lines like ``answer``.
-        errors: statuses that it may answer with, beside 429, 500, those of the check of ``right``, and 408 where there
-            is a ``body``.
+        once: whether a client may send it again, with an ``Idempotency-Key``.
+        errors: statuses that it may answer with, beside 429, 500, those of the check of ``right``, 408 where there
+            is a ``body``, and 409 where it is done ``once``.
         failure: how errors are worded; None for the service's own body.
+        changes: whether it changes something although its method is GET.
+        strict: whether a query parameter that it does not know is refused; else it is ignored, and logged.
     """
 
     method: str
@@ -76,12 +84,27 @@ class Operation:
     answer: TypeAdapter[Any] | None = None
     body: TypeAdapter[Any] | None = None
     query: type[BaseModel] | None = None
+    paths: Sequence[str] = ()
     form: bool = False
     urlencoded: bool = False
     picture_body: bool = False
+    picture_answer: bool = False
     stream_types: Sequence[str] = ()
+    once: bool = False
     errors: Sequence[int] = ()
     failure: FailureForm | None = None
+    changes: bool = False
+    strict: bool = True
+
+    @property
+    def safe(self) -> bool:
+        """Whether it only tells something, so that HEAD may ask for it, too."""
+        return self.method == "GET" and not self.changes
+
+
+def lenient(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """Operations whose clients were written for another service, or are browsers: they may send what nobody knows."""
+    return tuple(replace(operation, strict=False) for operation in operations)
 
 
 def occasion_of(request: web.Request) -> Occasion:
@@ -91,7 +114,12 @@ def occasion_of(request: web.Request) -> Occasion:
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON response; pydantic models inside ``value`` must have been dumped."""
-    return web.Response(body=orjson.dumps(value), status=status, headers=headers, content_type="application/json")
+    return web.Response(body=exact_json.dumps(value), status=status, headers=headers, content_type="application/json")
+
+
+async def large_json_response(make: Callable[[], Any], headers: Mapping[str, str] | None = None) -> web.Response:
+    """The same of what may be large: ``make`` and the rest work in a thread, while the event loop serves others."""
+    return await asyncio.to_thread(lambda: json_response(make(), headers=headers))
 
 
 def dump(model: BaseModel) -> dict[str, Any]:

@@ -8,9 +8,20 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
-from face_detection.api.bodies import SETTINGS, read_form, read_json, read_picture_request, validate
+from face_detection.api.bodies import SETTINGS, most_picture_bytes, read_form, read_json, validate
 from face_detection.api.failures import ORIGINAL
-from face_detection.api.operations import CALLER, PEOPLE, RECOGNITION, Operation, json_response, occasion_of
+from face_detection.api.idempotency import first_attempt
+from face_detection.api.operations import (
+    CALLER,
+    PEOPLE,
+    RECOGNITION,
+    Operation,
+    json_response,
+    large_json_response,
+    occasion_of,
+)
+from face_detection.api.parameters import read_picture_request
+from face_detection.choice import remark
 from face_detection.enrolment import Enrolment, Outcome
 from face_detection.gallery.directory import Right
 from shared.errors import InvalidRequest, ServiceError
@@ -37,8 +48,16 @@ async def update_samples(request: web.Request) -> web.Response:
     enrolments = [sample.enrolment() for sample in samples]
     samples.clear()  # pictures are large: let each go as soon as it is done with
     caller = request[CALLER]
-    outcomes = await request.app[RECOGNITION].enrol(caller.tenant, enrolments, occasion_of(request), caller.max_samples)
-    return json_response(dump_outcomes(enrolments, outcomes))
+
+    def respond(outcomes: Sequence[Outcome]) -> web.Response:
+        return json_response(dump_outcomes(enrolments, outcomes))
+
+    attempt = await first_attempt(request, caller.tenant, respond)
+    return attempt.response(
+        await request.app[RECOGNITION].enrol(
+            caller.tenant, enrolments, occasion_of(request), caller.max_samples, attempt.once
+        )
+    )
 
 
 def dump_outcomes(enrolments: Sequence[Enrolment], outcomes: Sequence[Outcome]) -> dict[str, object]:
@@ -48,11 +67,11 @@ def dump_outcomes(enrolments: Sequence[Enrolment], outcomes: Sequence[Outcome]) 
     warnings: dict[str, list[str]] = {}
     for item, outcome in zip(enrolments, outcomes, strict=True):
         if isinstance(outcome, ServiceError):
-            failures[item.id] = {"code": outcome.code, "message": outcome.message}
+            failures[item.id] = {"code": outcome.code, "message": outcome.message, **outcome.details}
             continue
         success.append(item.id)
         if outcome.faces > 1:
-            warnings[item.id] = [f"The image shows {outcome.faces} faces; the largest was enrolled."]
+            warnings[item.id] = [remark(outcome.faces, str(outcome.face.box))]
     body: dict[str, object] = {"success": success, "fail": list(failures)}
     return body | ({"errors": failures} if failures else {}) | ({"warnings": warnings} if warnings else {})
 
@@ -70,8 +89,8 @@ async def recognise(request: web.Request) -> web.Response:
     shown = [schemas.RecognisedFace.of(one) for one in found if one.person or wanted.include_unknown]
     left_out = set() if wanted.candidates else {"candidates"}
     exact = all(one.exact for one in found)
-    return json_response(
-        [one.model_dump(mode="json", exclude=left_out) for one in shown],
+    return await large_json_response(
+        lambda: [one.model_dump(mode="json", exclude=left_out) for one in shown],
         headers={"X-Search": "exact" if exact else "approximate"},
     )
 
@@ -85,7 +104,10 @@ async def clear_samples(request: web.Request) -> web.Response:
 async def _read_samples(request: web.Request) -> list[schemas.SampleRequest]:
     settings = request.app[SETTINGS]
     if request.content_type == "multipart/form-data":
-        entries: object = _gather(await read_form(request, settings.max_body_bytes, settings.max_image_bytes + 1))
+        parts = await read_form(
+            request, settings.max_body_bytes, settings.max_image_bytes + 1, most_picture_bytes(request)
+        )
+        entries: object = _gather(parts)
     else:
         entries = await read_json(request, settings.max_body_bytes)
     if not isinstance(entries, list):
@@ -104,7 +126,7 @@ def _gather(parts: list[tuple[str, str | bytes]]) -> list[dict[str, object]]:
         if not entries:
             raise InvalidRequest("A form must begin each sample with its id.")
         if name in entries[-1]:
-            raise InvalidRequest(f"The field {name} appears twice in one sample.")
+            raise InvalidRequest(f"[{len(entries) - 1}].{name}: appears twice in one sample")
         entries[-1][name] = content
     return entries
 
@@ -121,6 +143,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.UpdateAnswer),
         body=_SAMPLES,
         form=True,
+        once=True,
         errors=(400, 404, 413, 502, 503, 504),
         failure=ORIGINAL,
     ),
@@ -134,7 +157,9 @@ OPERATIONS = (
         right=Right.RECOGNISE,
         answer=TypeAdapter(list[schemas.RecognisedFace]),
         body=_RECOGNITION,
+        query=schemas.RecognitionOptions,
         form=True,
+        urlencoded=True,
         picture_body=True,
         errors=(400, 413, 415, 422, 502, 503, 504),
         failure=ORIGINAL,
@@ -150,6 +175,7 @@ OPERATIONS = (
             answer=TypeAdapter(schemas.SuccessAnswer),
             errors=(403,),
             failure=ORIGINAL,
+            changes=method == "GET",
         )
         for method in ("GET", "POST", "DELETE")
     ),

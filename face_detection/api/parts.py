@@ -25,12 +25,10 @@ class Part:
 
     Attributes:
         name: that its Content-Disposition gives, or None.
-        is_text: whether it is text, as RFC 7578 and RFC 2046 have it when a part does not say what it is.
         content: None for one of too many bytes, which was skipped.
     """
 
     name: str | None
-    is_text: bool
     content: bytes | None
 
 
@@ -119,8 +117,7 @@ class _Source:
 
 def _part(headers: Message, content: bytes | None) -> Part:
     name = headers.get_param("name", header="Content-Disposition")
-    is_text = headers.get_filename() is None and headers.get_content_maintype() == "text"
-    return Part(None if name is None else collapse_rfc2231_value(name), is_text, content)
+    return Part(None if name is None else collapse_rfc2231_value(name), content)
 
 
 def _malformed() -> InvalidRequest:

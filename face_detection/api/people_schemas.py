@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from face_detection.api import schemas
+from face_detection.api.validation import Name, OwnRequest, StoredId, Text, Whole
 from face_detection.gallery.store import Person, Sample
 
 _MOST_PHOTOS = 100
@@ -46,9 +47,21 @@ class PersonAnswer(BaseModel):
 class PeopleRequest(schemas.PageRequest):
     """Which people."""
 
-    text: Annotated[schemas.Text, Field(max_length=256)] | None = Field(
-        default=None, description="Only those with this text in their id or name."
+    text: Annotated[Text, Field(max_length=256)] | None = Field(
+        default=None, description="Only those with this text in their id or name, without regard to case and accents."
     )
+    metadata: str | None = Field(
+        default=None,
+        description="Only those whose metadata are this text, number, truth value or null; with the path of a member, "
+        "as in `metadata.department=Sales` or `metadata.address.city=Bern`, those where this member is. Several must "
+        "all be so.",
+    )
+
+
+class WhoRequest(OwnRequest):
+    """Which person."""
+
+    id: StoredId = Field(description="As it is stored.")
 
 
 class PeopleAnswer(BaseModel):
@@ -71,10 +84,18 @@ class PhotoAnswer(BaseModel):
         return cls(number=sample.number, space=sample.space, updated_at=time_of(sample.revision))
 
 
+class PhotosPageRequest(OwnRequest):
+    """Which part of a person's samples."""
+
+    limit: Whole = Field(default=1000, ge=1, le=1000, description="Most entries on the page.")
+    after: Whole = Field(default=-1, ge=-1, lt=2**63, description="`next` of the page before.")
+
+
 class PhotosAnswer(BaseModel):
-    """The samples of a person, ordered by number."""
+    """A part of the samples of a person, ordered by number."""
 
     photos: list[PhotoAnswer]
+    next: int | None = Field(description="`after` of the next page; null on the last.")
 
 
 class AddedPhoto(BaseModel):
@@ -82,8 +103,8 @@ class AddedPhoto(BaseModel):
 
     number: int | None = None
     bbox: str | None = Field(default=None, description="The face that was taken: `x, y, width, height`.")
-    faces: int | None = Field(default=None, description="Faces in the picture; the largest was taken.")
-    error: schemas.ErrorDetail | None = None
+    faces: int | None = Field(default=None, description="Faces in the picture.")
+    error: schemas.PictureErrorDetail | None = None
 
 
 class AddedPhotos(BaseModel):
@@ -92,28 +113,45 @@ class AddedPhotos(BaseModel):
     photos: list[AddedPhoto]
 
 
-class PersonRequest(BaseModel):
-    """What is to change; what is left out stays."""
+class PersonRequest(OwnRequest):
+    """What is to change, at least one of these; what is left out stays."""
 
-    name: Annotated[schemas.Text, Field(max_length=512)] | None = None
-    metadata: Annotated[Any, AfterValidator(schemas.small)] = None
-    action: Annotated[schemas.Text, Field(max_length=256)] | None = None
+    name: Name | None = Field(default=None, description="Not null.")
+    metadata: schemas.Metadata = None
+    action: schemas.Action | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("There is nothing to change: send name, metadata or action.")
+        if self.name is None and "name" in self.model_fields_set:
+            raise ValueError("name: must not be null")
+        return self
 
 
-class PhotosRequest(BaseModel):
-    """Photos of one person."""
+class PhotosOptions(OwnRequest):
+    """What is said beside the photos."""
+
+    name: Name | None = Field(default=None, description="For somebody new; the id when left out.")
+    face: schemas.FaceChoice = None
+
+
+class PhotosRequest(PhotosOptions):
+    """Photos of one person. In a form each is a field `image`."""
 
     images: list[schemas.Picture] = Field(min_length=1, max_length=_MOST_PHOTOS)
-    name: Annotated[schemas.Text, Field(max_length=512)] | None = Field(
-        default=None, description="For somebody new; the id when left out."
-    )
 
 
-class PersonVerificationRequest(BaseModel):
-    """A picture whose largest face is compared with a person."""
+class PersonVerificationOptions(schemas.VerificationOptions):
+    """How a face is compared with a person."""
+
+    face: schemas.FaceChoice = None
+
+
+class PersonVerificationRequest(PersonVerificationOptions):
+    """A picture of which a face is compared with a person."""
 
     image: schemas.Picture
-    min_distance: schemas.MinDistance = None
 
 
 class PersonVerificationAnswer(BaseModel):

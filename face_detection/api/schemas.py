@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, TypeAdapter, WithJsonSchema
 
 from face_detection.api.bodies import validate
+from face_detection.api.validation import (
+    FieldText,
+    Flag,
+    ForeignRequest,
+    Id,
+    Name,
+    OwnRequest,
+    Real,
+    StoredId,
+    Text,
+    Whole,
+)
+from face_detection.choice import Choose, clear_face, parse_choice
 from face_detection.enrolment import Enrolment
 from face_detection.identification import Recognised
 from face_detection.verification import Verification
+from shared import exact_json
+from shared.errors import InvalidRequest, ServiceError
+from shared.formats import ACCEPTED
 from shared.geometry import Face
 
 _DISTANCE_DIGITS = 4
 _MAX_METADATA = 1 << 16
 
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain a NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be valid Unicode") from None
-    return text
+T = TypeVar("T")
 
 
 def small(metadata: Any) -> Any:
-    """Metadata as it is, if it is JSON of at most 64 KiB."""
+    """Metadata as it is, if it is JSON of at most 64 KiB that will come back as it was sent."""
+    if exact_json.has_inexact_numbers(metadata):
+        raise ValueError("has a number with more digits than a 64-bit number holds: send it as text")
     try:
-        size = len(orjson.dumps(metadata))
+        size = len(exact_json.dumps(metadata))
     except TypeError:  # bytes, as a form's file has them, or nested deeper than orjson goes
         size = _MAX_METADATA + 1
     if size > _MAX_METADATA:
@@ -38,81 +47,109 @@ def small(metadata: Any) -> Any:
     return metadata
 
 
-Text = Annotated[str, AfterValidator(_storable)]
-# Some clients number their people.
-Id = Annotated[str, Field(min_length=1, max_length=256, coerce_numbers_to_str=True), AfterValidator(_storable)]
+def _text_or_file(value: object) -> str | bytes:
+    if not isinstance(value, str | bytes):
+        raise ValueError("must be text or a file")
+    return value
+
+
+def _chosen(value: object) -> Choose:
+    if not isinstance(value, str):
+        raise ValueError("must be largest, or x,y of a point in the face, as text")
+    try:
+        return parse_choice(value)
+    except InvalidRequest as error:
+        raise ValueError(error.message) from None
+
+
+Metadata = Annotated[Any, AfterValidator(small)]
+Action = Annotated[Text, Field(max_length=256)]
 Picture = Annotated[
     str | bytes,
+    PlainValidator(_text_or_file),
     WithJsonSchema(
         {
             "type": "string",
-            "description": "JPEG, PNG, WebP or BMP: a data URI (data:image/jpeg;base64,…) or base64 alone; "
+            "description": f"{ACCEPTED}: a data URI (data:image/jpeg;base64,…) or base64 alone; "
             "in a multipart form the file itself.",
         }
     ),
 ]
-MinDistance = Annotated[
-    float | None,
+FaceChoice = Annotated[
+    Annotated[
+        Choose,
+        PlainValidator(_chosen),
+        WithJsonSchema({"type": "string", "examples": ["largest", "420,310"]}),
+    ]
+    | None,
     Field(
-        ge=0,
-        allow_inf_nan=False,
-        description="Faces match when their distance is strictly less. Default: the model's, see /readyz.",
+        description="Which face of the picture is meant: `largest`, or `x,y` of a point in it, in pixels of the "
+        "upright picture. Default: the one that is large and near to the middle."
     ),
+]
+MinDistance = Annotated[
+    Annotated[Real, Field(ge=0)] | None,
+    Field(description="Faces match when their distance is strictly less. Default: the model's, see /readyz."),
 ]
 
 
+_NUMBER: TypeAdapter[int] = TypeAdapter(Annotated[Whole, Field(ge=0, lt=2**63)])
 _ID: TypeAdapter[str] = TypeAdapter(Id)
-_NUMBER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0, lt=2**63)])
 
 
 def check_id(text: str) -> str:
-    """An id that stands in an address.
+    """An id that stands in an address, of somebody who may be new.
 
     Raises:
-        InvalidRequest: no sample could have it.
+        InvalidRequest: nobody may have it.
     """
-    return validate(_ID, text)
+    return _worded("id", _ID, text)
 
 
-def parse_number(text: str) -> int:
+def parse_number(text: str, what: str = "number") -> int:
     """A number that stands in an address.
 
     Raises:
         InvalidRequest: it is not an integer from 0 to 2⁶³ − 1.
     """
-    return validate(_NUMBER, text)
+    return _worded(what, _NUMBER, FieldText(text))
 
 
-class _Request(BaseModel):
-    # Unknown members are ignored: clients of the original service send some.
-    model_config = ConfigDict(extra="ignore")
+def _worded(what: str, adapter: TypeAdapter[T], value: object) -> T:
+    try:
+        return validate(adapter, value)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{what}: {error.message}") from None
 
 
-class SampleRequest(_Request):
+class _OriginalRequest(ForeignRequest):
+    # Clients of the original service send members of their own, none of which is a slip of a known name.
+    refuses_slips = True
+
+
+class SampleRequest(_OriginalRequest):
     """One sample to enrol."""
 
     id: Id = Field(description="Unique; sending an id again replaces its sample.")
-    name: Annotated[Text, Field(max_length=512)] = Field(description="What to call the person.")
+    name: Name = Field(description="What to call the person.")
     image: Picture
-    metadata: Annotated[Any, AfterValidator(small)] = Field(
+    metadata: Metadata = Field(
         default=None, description="Any JSON value of at most 64 KiB; given back with every match."
     )
-    action: Annotated[Text, Field(max_length=256)] | None = Field(
-        default=None, description="Free text for the client; given back with every match."
-    )
+    action: Action | None = Field(default=None, description="Free text for the client; given back with every match.")
+    face: FaceChoice = None
 
     def enrolment(self) -> Enrolment:
         """The request in the core's terms."""
-        return Enrolment(self.id, self.name, self.image, self.metadata, self.action)
+        return Enrolment(self.id, self.name, self.image, self.metadata, self.action, self.face or clear_face)
 
 
-class RecognitionRequest(_Request):
-    """A picture whose faces are to be named."""
+class RecognitionOptions(_OriginalRequest):
+    """How the faces of a picture are to be named."""
 
-    image: Picture
     min_distance: MinDistance = None
-    include_unknown: bool = Field(default=False, description="Also return the faces that match nobody.")
-    candidates: int = Field(
+    include_unknown: Flag = Field(default=False, description="Also return the faces that match nobody.")
+    candidates: Whole = Field(
         default=0,
         ge=0,
         le=10,
@@ -120,25 +157,53 @@ class RecognitionRequest(_Request):
     )
 
 
-class VerificationRequest(_Request):
-    """Two pictures; the largest face of each is compared."""
+class RecognitionRequest(RecognitionOptions):
+    """A picture whose faces are to be named."""
 
-    image1: Picture
-    image2: Picture
+    image: Picture
+
+
+class VerificationOptions(OwnRequest):
+    """How two faces are compared."""
+
     min_distance: MinDistance = None
 
 
-class DetectionRequest(_Request):
+class PairOptions(VerificationOptions):
+    """How the faces of two pictures are compared."""
+
+    face1: FaceChoice = None
+    face2: FaceChoice = None
+
+
+class VerificationRequest(PairOptions):
+    """Two pictures; one face of each is compared."""
+
+    image1: Picture
+    image2: Picture
+
+
+class DetectionRequest(OwnRequest):
     """A picture whose faces are to be found."""
 
     image: Picture
 
 
-class PageRequest(_Request):
+class _Page(BaseModel):
     """Which part of a list."""
 
-    limit: int = Field(default=100, ge=1, le=1000, description="Most entries on the page.")
-    after: Annotated[Text, Field(max_length=256)] | None = Field(default=None, description="`next` of the page before.")
+    limit: Whole = Field(default=100, ge=1, le=1000, description="Most entries on the page.")
+    after: Annotated[StoredId | None, BeforeValidator(lambda after: None if after == "" else after)] = Field(
+        default=None, description="`next` of the page before; empty for the first."
+    )
+
+
+class PageRequest(_Page, OwnRequest):
+    """Which part of a list."""
+
+
+class ForeignPageRequest(_Page, ForeignRequest):
+    """Which part of a list, at a door of others."""
 
 
 class ErrorDetail(BaseModel):
@@ -148,10 +213,24 @@ class ErrorDetail(BaseModel):
     message: str
 
 
+class PictureErrorDetail(ErrorDetail):
+    """What went wrong, perhaps with a picture. Members that do not apply are left out."""
+
+    input: str | None = Field(default=None, description="Which of several pictures it is about.")
+    boxes: list[str] | None = Field(
+        default=None, description="Of the faces that may be meant, each `x, y, width, height`; for `ambiguous_face`."
+    )
+
+    @classmethod
+    def of(cls, error: ServiceError) -> PictureErrorDetail:
+        """What is said of an error."""
+        return cls(code=error.code, message=error.message, **error.details)
+
+
 class ErrorAnswer(BaseModel):
     """The body of an error."""
 
-    error: ErrorDetail
+    error: PictureErrorDetail
     request_id: str
 
 
@@ -169,7 +248,7 @@ class UpdateAnswer(BaseModel):
 
     success: list[str] = Field(description="Ids that were stored.")
     fail: list[str] = Field(description="Ids that were not.")
-    errors: dict[str, ErrorDetail] | None = Field(default=None, description="Why, for every id in `fail`.")
+    errors: dict[str, PictureErrorDetail] | None = Field(default=None, description="Why, for every id in `fail`.")
     warnings: dict[str, list[str]] | None = Field(default=None, description="Remarks on stored samples.")
 
 
@@ -285,6 +364,10 @@ class ReadyAnswer(BaseModel):
     min_distance: float = Field(description="The default threshold.")
     samples: int | None = Field(
         default=None, description="Samples in the search index; told to callers that may use the service."
+    )
+    people_of_other_models: int | None = Field(
+        default=None,
+        description="People who are not found, since they have no photo of this model; told to the same callers.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,16 +11,20 @@ from pydantic import TypeAdapter
 
 from face_detection.access import Caller
 from face_detection.api import schemas
-from face_detection.api.guard import authenticate
+from face_detection.api.forwarded import public_path
+from face_detection.api.guard import authenticate, key_text
 from face_detection.api.middleware import METRICS
-from face_detection.api.operations import CALLER, RECOGNITION, Operation, json_response
+from face_detection.api.operations import ACCESS, CALLER, RECOGNITION, Operation, json_response
 from face_detection.gallery.directory import Right
-from face_detection.readiness import Readiness
-from shared.errors import StorageError, Unauthorized
+from face_detection.readiness import Readiness, Shared
+from shared.errors import ServiceError, Unauthorized
 
 TAG = "Operation"
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness", Readiness)
+
+STRANGERS: web.AppKey[Shared[dict[str, object]]] = web.AppKey("strangers", Shared)
+"""What ``/readyz`` says to requests without a key: it is open to everybody, so each of them costs nothing."""
 
 OPENAPI: web.AppKey[dict[str, object]] = web.AppKey("openapi", dict)
 
@@ -39,9 +44,28 @@ async def live(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """Database, index and extraction service are ready. How many samples a tenant has is told to its callers only."""
-    caller = await _caller(request)
-    recognition = request.app[RECOGNITION]
-    readiness = request.app[READINESS]
+    with suppress(Unauthorized):
+        if key_text(request) is not None:
+            caller = await authenticate(request)
+            return json_response(await _ready_answer(request.app, caller))
+    return json_response(await request.app[STRANGERS].get())
+
+
+async def answer_strangers(app: web.Application) -> dict[str, object]:
+    """The answer of ``/readyz`` to requests without a key, who may be allowed to do everything.
+
+    Raises:
+        StorageError, ExtractionError, NotReady, DeadlinePassed: see ``Readiness.check``.
+    """
+    try:
+        caller = await asyncio.to_thread(app[ACCESS].authenticate, None)
+    except Unauthorized:
+        caller = None
+    return await _ready_answer(app, caller)
+
+
+async def _ready_answer(app: web.Application, caller: Caller | None) -> dict[str, object]:
+    recognition, readiness = app[RECOGNITION], app[READINESS]
     await readiness.check()
     model = await recognition.model()
     answer = schemas.ReadyAnswer(
@@ -52,30 +76,26 @@ async def ready(request: web.Request) -> web.Response:
         distance=recognition.identifier.metric(model),
         min_distance=recognition.identifier.threshold(model),
         samples=await readiness.size(caller.tenant) if caller else None,
+        people_of_other_models=(await readiness.unseen(caller.tenant)).get(caller.tenant, 0) if caller else None,
     )
-    return json_response(answer.model_dump(mode="json", exclude_none=True))
-
-
-async def _caller(request: web.Request) -> Caller | None:
-    try:
-        return await authenticate(request)
-    except Unauthorized:
-        return None
+    return answer.model_dump(mode="json", exclude_none=True)
 
 
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus metrics."""
     values = request.app[METRICS]
     readiness = request.app[READINESS]
-    with suppress(StorageError):  # the rest is wanted most while the database is away
-        values.index_samples.set(await readiness.size(request[CALLER].tenant))
+    with suppress(ServiceError):  # the rest is wanted most while the database or the extraction service is away
         values.search_lag.set(await readiness.lag())
+        values.index_samples.set(await readiness.size(request[CALLER].tenant))
+        values.set_unseen(await readiness.unseen())
     return web.Response(body=values.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 async def openapi(request: web.Request) -> web.Response:
     """The description of everything."""
-    return json_response(request.app[OPENAPI])
+    prefix = public_path(request, "")
+    return json_response(request.app[OPENAPI] | ({"servers": [{"url": prefix}]} if prefix else {}))
 
 
 async def docs(request: web.Request) -> web.StreamResponse:
@@ -86,6 +106,11 @@ async def docs(request: web.Request) -> web.StreamResponse:
 async def console(request: web.Request) -> web.StreamResponse:
     """The web console."""
     return _page("index.html")
+
+
+async def to_console(request: web.Request) -> web.Response:
+    """From ``/faces`` to ``/faces/``, where the relative addresses in the page lead on."""
+    return web.Response(status=308, headers={"Location": public_path(request, "/")})
 
 
 def _page(name: str) -> web.FileResponse:
@@ -113,6 +138,6 @@ OPERATIONS = (
     ),
     Operation("GET", "/metrics", "Metrics for Prometheus", metrics, TAG, right=Right.ADMIN, operator=True),
     Operation("GET", "/openapi.json", "This description", openapi, TAG, right=None),
-    Operation("GET", "/docs", "This description as a page", docs, TAG, right=None),
-    Operation("GET", "/", "The web console", console, TAG, right=None),
+    Operation("GET", "/docs", "This description as a page", docs, TAG, right=None, strict=False),
+    Operation("GET", "/", "The web console", console, TAG, right=None, strict=False),
 )

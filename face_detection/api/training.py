@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -9,7 +10,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from face_detection.access import demand
 from face_detection.api import schemas
-from face_detection.api.bodies import SETTINGS, read_form, read_json, read_picture_request, validate
+from face_detection.api.bodies import SETTINGS, read_form, read_json, read_query, validate
+from face_detection.api.idempotency import first_attempt
 from face_detection.api.operations import (
     CALLER,
     PEOPLE,
@@ -19,15 +21,17 @@ from face_detection.api.operations import (
     Operation,
     dump,
     json_response,
+    large_json_response,
     occasion_of,
 )
+from face_detection.api.parameters import IMAGE, once_each, read_members, read_picture_request, take_pictures
 from face_detection.api.training_schemas import (
+    AnswerRequest,
     ClearAnswer,
     ClearRequest,
     Endpoint,
     FailedPhoto,
     NamedFace,
-    PictureRequest,
     RecognizeAnswer,
     RecognizeRequest,
     TrainAnswer,
@@ -36,11 +40,14 @@ from face_detection.api.training_schemas import (
     TrainingEndpoints,
     TrainingFailure,
     TrainJsonRequest,
+    TrainOptions,
     TrainRequest,
 )
+from face_detection.choice import clear_face
 from face_detection.drawing import Mark, marked_jpeg
 from face_detection.enrolment import Enrolment
 from face_detection.gallery.directory import Right
+from face_detection.recognition import Added
 from shared.errors import InvalidRequest, ServiceError
 
 TAG = "Train and recognise"
@@ -53,8 +60,9 @@ _FAILURE = FailureForm(
     TrainingFailure,
 )
 _TRAIN, _TRAIN_JSON = TypeAdapter(TrainRequest), TypeAdapter(TrainJsonRequest)
-_RECOGNIZE, _PICTURE = TypeAdapter(RecognizeRequest), TypeAdapter(PictureRequest)
-_PAGE, _CLEAR = TypeAdapter(schemas.PageRequest), TypeAdapter(ClearRequest)
+_RECOGNIZE, _CLEAR = TypeAdapter(RecognizeRequest), TypeAdapter(ClearRequest)
+_IMAGES = (IMAGE, "file")
+_PAGE = TypeAdapter(schemas.ForeignPageRequest)
 
 
 async def describe(request: web.Request) -> web.Response:
@@ -66,12 +74,24 @@ async def describe(request: web.Request) -> web.Response:
 async def train(request: web.Request) -> web.Response:
     """Add photos to a person, who is created if nobody has the id."""
     caller, wanted = request[CALLER], await _read_photos(request)
-    enrolments = [Enrolment(wanted.id, wanted.name, image) for image in wanted.images]
-    outcomes = await request.app[RECOGNITION].add(caller.tenant, enrolments, occasion_of(request), caller.max_samples)
+    face = wanted.face or clear_face
+    enrolments = [Enrolment(wanted.id, wanted.name, image, face=face) for image in wanted.images]
+    attempt = await first_attempt(request, caller.tenant, _respond_trained)
+    return attempt.response(
+        await request.app[RECOGNITION].add(
+            caller.tenant, enrolments, occasion_of(request), caller.max_samples, once=attempt.once
+        )
+    )
+
+
+def _respond_trained(outcomes: Sequence[Added | ServiceError]) -> web.Response:
     added = [one for one in outcomes if not isinstance(one, ServiceError)]
     failed = [(photo, one) for photo, one in enumerate(outcomes, 1) if isinstance(one, ServiceError)]
     if not added:
-        raise failed[0][1]
+        photo, error = failed[0]
+        if len(failed) > 1:
+            error.input = f"photo {photo}"
+        raise error
     person = added[-1].sample.person
     answer = TrainAnswer(
         id=person.id,
@@ -85,23 +105,22 @@ async def train(request: web.Request) -> web.Response:
 
 async def recognize(request: web.Request) -> web.Response:
     """Name all faces of a picture by a vote of the nearest photos, and show it if that is wanted."""
-    shown = validate(_PICTURE, dict(request.query))
-    image = validate(_RECOGNIZE, await read_picture_request(request)).image
+    wanted = validate(_RECOGNIZE, await read_picture_request(request))
     recognition = request.app[RECOGNITION]
-    found = await recognition.identify(request[CALLER].tenant, image, occasion=occasion_of(request), rule="vote")
-    if not shown.draw and shown.mask is None:
-        return json_response(dump(RecognizeAnswer(faces=[NamedFace.of(one) for one in found])))
+    found = await recognition.identify(request[CALLER].tenant, wanted.image, occasion=occasion_of(request), rule="vote")
+    if not wanted.draw and wanted.mask is None:
+        return await large_json_response(lambda: dump(RecognizeAnswer(faces=[NamedFace.of(one) for one in found])))
     marks = [Mark(one.face.box, one.person.name if one.person else None) for one in found]
-    jpeg = await recognition.render(image, lambda pixels: marked_jpeg(pixels, marks, shown.draw, shown.mask))
+    jpeg = await recognition.render(wanted.image, lambda pixels: marked_jpeg(pixels, marks, wanted.draw, wanted.mask))
     return web.Response(body=jpeg, content_type="image/jpeg")
 
 
 async def list_faces(request: web.Request) -> web.Response:
     """Who was trained, with how many photos."""
-    wanted = validate(_PAGE, dict(request.query))
+    wanted = validate(_PAGE, read_query(request))
     page = await request.app[PEOPLE].page(request[CALLER].tenant, wanted.limit, wanted.after)
     faces = [TrainedFace(id=person.id, name=person.name, photos=person.samples) for person in page.people]
-    return json_response(dump(TrainedFaces(faces=faces, next=page.next)))
+    return await large_json_response(lambda: dump(TrainedFaces(faces=faces, next=page.next)))
 
 
 async def clear(request: web.Request) -> web.Response:
@@ -120,36 +139,25 @@ async def clear(request: web.Request) -> web.Response:
 
 
 async def _read_photos(request: web.Request) -> TrainRequest:
-    settings = request.app[SETTINGS]
-    members: dict[str, Any]
-    if request.content_type == "multipart/form-data":
-        members = {"images": []}
-        for field, content in await read_form(request, settings.max_body_bytes, settings.max_image_bytes + 1):
-            if field in ("file", "image"):
-                members["images"].append(content)
-            elif field in members:
-                raise InvalidRequest(f"The field {field} appears twice.")
-            else:
-                members[field] = content
-    else:
-        body = validate(_TRAIN_JSON, await read_json(request, settings.max_image_bytes * 3 // 2 + _MAX_MEMBERS))
-        members = {"images": [body.image], "id": body.id, "name": body.name}
+    images, others = take_pictures(await read_members(request, request.app[SETTINGS].max_body_bytes, IMAGE), _IMAGES)
+    members = once_each([*read_query(request).items(), *others])
     id, name = members.get("id"), members.get("name")
     if id is None and name is None:
         raise InvalidRequest("A name or an id is needed.")
-    return validate(_TRAIN, members | {"id": name if id is None else id, "name": id if name is None else name})
+    named = {"id": name if id is None else id, "name": id if name is None else name}
+    return validate(_TRAIN, members | named | {"images": images})
 
 
 async def _read_clear(request: web.Request) -> object:
     if not request.can_read_body:
-        return dict(request.query)
+        return read_query(request)
     if request.content_type == "multipart/form-data":
-        parts = await read_form(request, _MAX_MEMBERS, _MAX_MEMBERS)
+        parts = await read_form(request, _MAX_MEMBERS, _MAX_MEMBERS, _MAX_MEMBERS)
         if len(parts) > 1:
             raise InvalidRequest("The form has more than the field name.")
-        return dict(request.query) | dict(parts)
+        return read_query(request) | dict(parts)
     body = await read_json(request, _MAX_MEMBERS)
-    return dict(request.query) | body if isinstance(body, dict) else body
+    return read_query(request) | body if isinstance(body, dict) else body
 
 
 def _operation(
@@ -187,7 +195,11 @@ OPERATIONS: tuple[Operation, ...] = (
         Right.ENROL,
         (400, 404, 413, 415, 422, 502, 503, 504),
         body=_TRAIN_JSON,
+        query=TrainOptions,
         form=True,
+        urlencoded=True,
+        picture_body=True,
+        once=True,
     ),
     _operation(
         "POST",
@@ -198,9 +210,11 @@ OPERATIONS: tuple[Operation, ...] = (
         Right.RECOGNISE,
         (400, 413, 415, 422, 502, 503, 504),
         body=_RECOGNIZE,
-        query=PictureRequest,
+        query=AnswerRequest,
         form=True,
+        urlencoded=True,
         picture_body=True,
+        picture_answer=True,
     ),
     _operation(
         "GET",
@@ -210,7 +224,7 @@ OPERATIONS: tuple[Operation, ...] = (
         TrainedFaces,
         Right.ENROL,
         (400,),
-        query=schemas.PageRequest,
+        query=schemas.ForeignPageRequest,
     ),
     _operation(
         "POST",

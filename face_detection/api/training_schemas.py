@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from face_detection.api import schemas
+from face_detection.api.validation import Flag, ForeignRequest, Id, Name, OwnRequest, StoredId
 from face_detection.drawing import Mask
 from face_detection.identification import Recognised
 
 _MOST_PHOTOS = 100
 _UNKNOWN = "unknown"
 
-Name = Annotated[schemas.Text, Field(min_length=1, max_length=512)]
 
-
-class TrainRequest(BaseModel):
-    """Photos of one person. As JSON it has one, `image`; as a form any number of files, `file`."""
+class TrainRequest(ForeignRequest):
+    """Photos of one person."""
 
     images: list[schemas.Picture] = Field(min_length=1, max_length=_MOST_PHOTOS)
-    id: schemas.Id
+    id: Id
     name: Name
+    face: schemas.FaceChoice = None
 
 
-class TrainJsonRequest(BaseModel):
-    """A photo of a person, who has an id, a name, or both: the one stands for the other."""
+class TrainOptions(ForeignRequest):
+    """Whose photos: the person has an id, a name, or both, and the one stands for the other."""
+
+    id: Id | None = None
+    name: Name | None = None
+    face: schemas.FaceChoice = None
+
+
+class TrainJsonRequest(TrainOptions):
+    """A photo of a person. A form has any number, each in a field `file`."""
 
     image: schemas.Picture
-    id: schemas.Id | None = None
-    name: Name | None = None
 
 
 class FailedPhoto(BaseModel):
@@ -50,17 +54,17 @@ class TrainAnswer(BaseModel):
     failed: list[FailedPhoto]
 
 
-class RecognizeRequest(BaseModel):
+class AnswerRequest(ForeignRequest):
+    """Whether the answer is the picture, and what is done to it."""
+
+    draw: Flag = Field(default=False, description="Answer with the picture (JPEG), boxes and names drawn.")
+    mask: Mask | None = Field(default=None, description="Answer with the picture (JPEG), these faces destroyed.")
+
+
+class RecognizeRequest(AnswerRequest):
     """A picture; a form may call it `file`."""
 
     image: schemas.Picture = Field(validation_alias=AliasChoices("image", "file"))
-
-
-class PictureRequest(BaseModel):
-    """Whether the answer is the picture, and what is done to it."""
-
-    draw: bool = Field(default=False, description="Answer with the picture (JPEG), boxes and names drawn.")
-    mask: Mask | None = Field(default=None, description="Answer with the picture (JPEG), these faces destroyed.")
 
 
 class FaceEdges(BaseModel):
@@ -126,13 +130,11 @@ class TrainedFaces(BaseModel):
     next: str | None = Field(description="`after` of the next page; null on the last.")
 
 
-class ClearRequest(BaseModel):
+class ClearRequest(OwnRequest):
     """Whom to delete; everybody when it is left out."""
 
-    # A misspelt name must not delete everybody.
-    model_config = ConfigDict(extra="forbid")
-
-    name: schemas.Id | None = Field(default=None, description="The id, which is the name of who was trained without.")
+    # Forbids what is not known: a misspelt name must not delete everybody.
+    name: StoredId | None = Field(default=None, description="The id, which is the name of who was trained without.")
 
 
 class ClearAnswer(BaseModel):

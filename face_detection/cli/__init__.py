@@ -2,7 +2,8 @@
 
 Commands for users ask a running service, or with --local work on the database of the settings themselves. Those that
 administer always work on the database that DATABASE names, also while the service runs, which sees every change at its
-next request. Exit codes: 0 done, 1 refused or partly failed (with the reasons on stderr), 2 not understood.
+next request. Exit codes: 0 done, 1 refused or partly failed (with the reasons on stderr), 2 not understood,
+128 and a signal's number when that ended it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import click
 
 from face_detection.cli.companies import companies
-from face_detection.cli.database import compact
+from face_detection.cli.database import backup, compact, restore
 from face_detection.cli.doctor import doctor
 from face_detection.cli.enrol import enrol
+from face_detection.cli.events import events
 from face_detection.cli.keys import keys
 from face_detection.cli.live import live
 from face_detection.cli.migrate import migrate
@@ -36,6 +38,7 @@ Examples:
   python -m face_detection devices add 1042 31 'Front door' --sector 7
   python -m face_detection keys create 'door cameras' --company 1042 --right recognise
   python -m face_detection compact
+  python -m face_detection backup /mnt/backups/gallery.db
 
 Commands about people ask the service at --url or FACE_URL, with the API key in FACE_API_KEY; or none, with --local.
 The others work on the database that the environment variable DATABASE names, as for the service.
@@ -54,6 +57,7 @@ for _command in (
     live,
     watch,
     people,
+    events,
     export_people,
     import_people,
     doctor,
@@ -61,6 +65,8 @@ for _command in (
     companies,
     sectors,
     devices,
+    backup,
+    restore,
     compact,
     migrate,
     migrate_database,

@@ -23,12 +23,14 @@ from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from face_detection.cli.service import MAX_ID, MAX_NAME, Record, check_id, check_name
+from face_detection.cli.service import Record, check_id, check_name
 from face_detection.gallery.store import NewSample, Vector
+from face_detection.naming import MAX_ID, MAX_NAME
 from shared.errors import InvalidRequest
 
 FORMAT = "face-recognition-people"
-VERSION = 1
+VERSION = 2
+"""The first did not have the times of people."""
 
 MOST_LINE_BYTES = 256 << 20
 _FLOAT32 = np.dtype("<f4")
@@ -69,6 +71,8 @@ class _Person(_Line):
     name: Annotated[str, Field(max_length=MAX_NAME)]
     metadata: Any
     action: Annotated[str, Field(max_length=256)] | None
+    created_at: str | None = None
+    updated_at: str | None = None
     samples: Annotated[list[_Sample], Field(min_length=1)]
 
 
@@ -125,6 +129,7 @@ def read(path: Path) -> Iterator[Record]:
         InvalidRequest: see ``check``; at the place where it is found out.
     """
     digest, summary, number = hashlib.sha256(), Summary(), 1
+    ids: set[str] = set()
     try:
         with path.open("rb") as file:
             _check_head(file, digest)
@@ -139,6 +144,9 @@ def read(path: Path) -> Iterator[Record]:
                     return
                 digest.update(line)
                 record = _record(line)
+                if record.id in ids:
+                    raise InvalidRequest("The id is the same as one before, or looks the same.")
+                ids.add(record.id)
                 summary.count(record)
                 yield record
     except OSError as error:
@@ -170,8 +178,8 @@ def _check_head(file: BinaryIO, digest: Any) -> None:
     if b'"format"' not in line:
         raise InvalidRequest("It is no file that export has written.")
     version = _parsed(_Head, line).version
-    if version != VERSION:
-        raise InvalidRequest(f"It has version {version} of the format; this release reads version {VERSION}.")
+    if not 1 <= version <= VERSION:
+        raise InvalidRequest(f"It has version {version} of the format; this release reads versions 1 to {VERSION}.")
 
 
 def _check_foot(foot: _Foot, read: Summary, digest: str) -> None:
@@ -184,8 +192,8 @@ def _parsed(model: type[_AnyLine], line: bytes) -> _AnyLine:
         return model.model_validate_json(line)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise InvalidRequest(f"{place}: {fault['msg']}" if place else fault["msg"]) from None
+        place = ".".join(map(str, fault["loc"])) or "This"
+        raise InvalidRequest(f"{place} is not as export writes it.") from None
 
 
 def _dumped(record: Record) -> dict[str, object]:
@@ -194,6 +202,8 @@ def _dumped(record: Record) -> dict[str, object]:
         "name": record.name,
         "metadata": record.metadata,
         "action": record.action,
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
         "samples": [
             {"space": space, "vector": base64.b64encode(vector.astype(_FLOAT32).tobytes()).decode()}
             for space, vector in record.samples
@@ -203,12 +213,25 @@ def _dumped(record: Record) -> dict[str, object]:
 
 def _record(line: bytes) -> Record:
     person = _parsed(_Person, line)
-    check_id(person.id)
-    check_name(person.name)
+    id = check_id(person.id)
+    # Former releases took blank names.
+    name = check_name(person.name) if person.name.strip() else id
     samples = [(sample.space, _vector(sample.vector)) for sample in person.samples]
     for space, vector in samples:
-        NewSample(person.id, person.name, person.metadata, space, vector, person.action)
-    return Record(person.id, person.name, person.metadata, person.action, samples)
+        NewSample(id, name, person.metadata, space, vector, person.action)
+    created, updated = _time(person.created_at), _time(person.updated_at)
+    return Record(id, name, person.metadata, person.action, samples, 0, created, updated)
+
+
+def _time(text: str | None) -> str | None:
+    """A time as the gallery has it."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{text[:50]!a} is no time.") from None
 
 
 def _vector(text: str) -> Vector:

@@ -32,7 +32,7 @@ def checks_running(
     yield _port("port of the extraction service", extraction.extraction_bind, answers)
     answer = _front(url, key, expected)
     yield answer
-    yield _port("port of the front", front.front_bind, answer.state is State.WELL)
+    yield _port("port of the front", front.front_bind, answer.found.startswith("ready"))
     if answer.state is State.WELL and not answers:
         # Another machine's, perhaps: then the settings here are not the front's.
         yield Finding(
@@ -88,6 +88,9 @@ def _front(url: str, key: str | None, expected: bool) -> Finding:
         advice = "Put a key into FACE_API_KEY; the operator makes one: python -m face_detection keys create --help"
         return Finding(what, State.NOTE, "ready, but wants an API key" if key is None else "refuses the key", advice)
     found = f"ready: {ready.get('model')}, threshold {ready.get('min_distance')}, {ready['samples']} photos"
+    if people := ready.get("people_of_other_models"):
+        advice = "Enrol them again, or serve the model that they were enrolled under (MODEL)."
+        return Finding(what, State.NOTE, f"{found}; {people} people have no photo of this model", advice)
     return Finding(what, State.WELL, found)
 
 

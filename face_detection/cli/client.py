@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 import numpy as np
 import requests
 
-from face_detection.cli.service import Comparison, Enrolled, Outcome, Photo, Record, Seen, StoredPhoto
+from face_detection.cli.service import Comparison, Enrolled, Faces, Outcome, Photo, Record, Seen, StoredPhoto, check_id
+from face_detection.gallery.events import Event, EventFilter, EventKind, Occasion
+from face_detection.gallery.metadata import Condition
 from face_detection.gallery.store import Person, Vector
-from shared.errors import ServiceError, SettingsError
+from shared.errors import InvalidRequest, ServiceError, SettingsError
 from shared.geometry import Box
+from shared.times import moment_of, time_text
 
 _TIMEOUTS = (10, 960)
 """Seconds for the connection, and for an answer to begin."""
@@ -23,8 +27,19 @@ _TIMEOUTS = (10, 960)
 _PATIENCE, _LONGEST_WAIT = 600.0, 60
 """Seconds for which a busy service is asked again, and most seconds between two of these requests."""
 
+_IDEMPOTENCY_KEY = "Idempotency-Key"
+_MOST_BROKEN = 3
+"""Connections in the middle of a request that may be sent again."""
+
 _PAGE = 1000
 _TOO_LARGE = "body_too_large"
+
+_CURSOR_EXPIRED = "211"
+"""What the data set says of a cursor with which one cannot go on."""
+
+_MOST_STARTS = 3
+
+T = TypeVar("T")
 
 _Files = list[tuple[str, tuple[str | None, str | bytes]]]
 
@@ -32,9 +47,9 @@ _Files = list[tuple[str, tuple[str | None, str | bytes]]]
 class Refused(ServiceError):
     """The service refused, with a code of its own."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, code: str, message: str, input: str | None = None) -> None:
+        super().__init__(message.removeprefix(f"{input}: "))
+        self.code, self.input = code, input
 
 
 class Unreachable(ServiceError):
@@ -79,8 +94,9 @@ class RemoteService:
         form: _Files = []
         for photo in photos:
             form += [("id", (None, photo.id)), ("name", (None, photo.name)), ("image", ("photo", photo.picture))]
+            form += _face("face", photo.face)
         try:
-            answer = self._json("POST", "/update-samples", files=form)
+            answer = self._json("POST", "/update-samples", files=form, headers=_once())
         except Refused as error:
             if error.code != _TOO_LARGE:
                 raise
@@ -95,20 +111,24 @@ class RemoteService:
                 for photo in photos
             ]
 
-    def add(self, id: str, name: str, pictures: Sequence[bytes]) -> Sequence[Outcome]:
+    def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
         """See ``Service.add``."""
-        form: _Files = [("name", (None, name)), *(("image", ("photo", picture)) for picture in pictures)]
+        form: _Files = [*(("image", ("photo", picture)) for picture in pictures), *_face("face", face)]
+        if name:
+            form.append(("name", (None, name)))
         try:
-            answer = self._json("POST", f"{_person(id)}/photos", files=form)
+            answer = self._json("POST", f"{_person(id)}/photos", files=form, headers=_once())
         except Refused as error:
             if error.code != _TOO_LARGE:
                 raise
             if len(pictures) == 1:
                 return [error]
-            return [one for picture in pictures for one in self.add(id, name, [picture])]
+            return [one for picture in pictures for one in self.add(id, name, [picture], face)]
         with self._understood():
             return [
-                Refused(one["error"]["code"], one["error"]["message"]) if "error" in one else Enrolled.of(one["faces"])
+                Refused(one["error"]["code"], one["error"]["message"])
+                if "error" in one
+                else Enrolled.of(one["faces"], one["bbox"])
                 for one in answer["photos"]
             ]
 
@@ -123,26 +143,29 @@ class RemoteService:
                 for one in answer
             ]
 
-    def verify(self, first: bytes, second: bytes, min_distance: float | None) -> Comparison:
+    def verify(
+        self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
+    ) -> Comparison:
         """See ``Service.verify``."""
         form: _Files = [("image1", ("first", first)), ("image2", ("second", second))]
         form += [(name, (None, value)) for name, value in _threshold(min_distance).items()]
+        form += [*_face("face1", faces[0]), *_face("face2", faces[1])]
         answer = self._json("POST", "/face-verification", files=form)
         with self._understood():
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
             return Comparison(answer["same"], answer["distance"], answer["threshold"], boxes)
 
-    def people(self, text: str | None) -> Iterator[Person]:
+    def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
         """See ``Service.people``."""
-        query: dict[str, str] = {"limit": str(_PAGE)} | ({} if text is None else {"text": text})
-        while True:
-            answer = self._json("GET", "/people", params=query)
-            with self._understood():
-                found, following = [_read_person(one) for one in answer["people"]], answer["next"]
-            yield from found
-            if following is None:
-                return
-            query["after"] = following
+        query = [("limit", str(_PAGE)), *([] if text is None else [("text", text)])]
+        query += [(".".join(("metadata", *condition.path)), condition.value) for condition in metadata]
+        return self._pages("/people", "people", query, "after", _read_person)
+
+    def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
+        """See ``Service.events``."""
+        asked = vars(which) | {"since": _time(which.since), "until": _time(which.until)}
+        query = [(name, str(value)) for name, value in asked.items() if value is not None]
+        return self._pages("/events", "events", [*query, ("limit", str(min(limit, _PAGE)))], "before", _read_event)
 
     def person(self, id: str) -> Person:
         """See ``Service.person``."""
@@ -156,7 +179,12 @@ class RemoteService:
 
     def delete(self, id: str) -> None:
         """See ``Service.delete``."""
-        self._json("DELETE", _person(id))
+        try:
+            check_id(id)
+        except InvalidRequest:  # of somebody from former releases
+            self._json("DELETE", "/people", params={"id": id})
+        else:
+            self._json("DELETE", _person(id))
 
     def clear(self) -> None:
         """See ``Service.clear``."""
@@ -164,12 +192,7 @@ class RemoteService:
 
     def photos(self, id: str) -> Sequence[StoredPhoto]:
         """See ``Service.photos``."""
-        answer = self._json("GET", f"{_person(id)}/photos")
-        with self._understood():
-            return [
-                StoredPhoto(one["number"], one["space"], datetime.fromisoformat(one["updated_at"]))
-                for one in answer["photos"]
-            ]
+        return list(self._pages(f"{_person(id)}/photos", "photos", [], "after", _read_photo))
 
     def delete_photo(self, id: str, number: int) -> None:
         """See ``Service.delete_photo``."""
@@ -180,7 +203,17 @@ class RemoteService:
         space, vectors = self._vectors()
         for person in self.people(None):
             own = [(space, vector) for vector in vectors.pop(person.id, {}).values()]
-            yield Record(person.id, person.name, person.metadata, person.action, own, max(0, person.samples - len(own)))
+            missing = max(0, person.samples - len(own))
+            yield Record(
+                person.id,
+                person.name,
+                person.metadata,
+                person.action,
+                own,
+                missing,
+                person.created_at,
+                person.updated_at,
+            )
 
     def ready(self) -> Mapping[str, Any]:
         """What /readyz answers, when it is ready."""
@@ -193,8 +226,31 @@ class RemoteService:
         """See ``Service.close``."""
         self._session.close()
 
+    def _pages(
+        self, path: str, name: str, query: Sequence[tuple[str, str]], cursor: str, read: Callable[[Any], T]
+    ) -> Iterator[T]:
+        """The entries of a list that is given out page by page."""
+        place: list[tuple[str, str]] = []
+        while True:
+            answer = self._json("GET", path, params=[*query, *place])
+            with self._understood():
+                found, following = [read(one) for one in answer[name]], answer["next"]
+            yield from found
+            if following is None:
+                return
+            place = [(cursor, str(following))]
+
     def _vectors(self) -> tuple[str, dict[str, dict[int, Vector]]]:
         """The embedding space in use, and the vectors in it: of each person, by number."""
+        for _ in range(_MOST_STARTS):
+            try:
+                return self._followed_vectors()
+            except Refused as error:
+                if error.code != _CURSOR_EXPIRED:
+                    raise
+        raise Unreachable(f"{self.url} forgets again and again what has changed: try again later.")
+
+    def _followed_vectors(self) -> tuple[str, dict[str, dict[int, Vector]]]:
         found: dict[str, dict[int, Vector]] = {}
         owners: dict[int, str] = {}
         query: dict[str, str] = {"limit": str(_PAGE)}
@@ -223,12 +279,13 @@ class RemoteService:
             return response.json()
 
     def _call(self, method: str, path: str, **request: Any) -> requests.Response:
-        """The answer, once it is a good one.
+        """The answer, once it is a good one. A request that is done only once is sent again when its connection breaks.
 
         Raises:
             Refused, Unreachable: there is none.
         """
         deadline = time.monotonic() + _PATIENCE
+        broken = 0
         while True:
             try:
                 # No redirects: the key is for this address only.
@@ -236,6 +293,10 @@ class RemoteService:
                     method, self.url + path, timeout=_TIMEOUTS, allow_redirects=False, **request
                 )
             except requests.ConnectionError as error:
+                broken += 1
+                if _IDEMPOTENCY_KEY in request.get("headers", {}) and broken <= _MOST_BROKEN:
+                    time.sleep(broken)
+                    continue
                 raise Unreachable(
                     f"Nothing answers at {self.url}. Start the service (make run), name another address with --url, "
                     "or work without a service: --local."
@@ -254,14 +315,14 @@ class RemoteService:
         with self._understood():
             body = response.json()
             if isinstance(error := body.get("error"), dict):
-                code, message = str(error["code"]), str(error["message"])
+                code, message, input = str(error["code"]), str(error["message"]), error.get("input")
             elif "code" in body:
-                code, message = str(body["code"]), str(body["detail"])
+                code, message, input = str(body["code"]), str(body["detail"]), body.get("input")
             else:
-                code, message = str(body["error_type"]), str(body["error_message"])
+                code, message, input = str(body["error_type"]), str(body["error_message"]), None
             if response.status_code == 401:
                 message += " Put it into the environment variable FACE_API_KEY."
-            return Refused(code, message)
+            return Refused(code, message, input)
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
@@ -279,6 +340,15 @@ def extraction_status(url: str, seconds: float = 5) -> int | None:
         return None
 
 
+def _once() -> dict[str, str]:
+    """Headers of a request that may be sent again without being done again."""
+    return {_IDEMPOTENCY_KEY: uuid4().hex}
+
+
+def _face(field: str, face: str | None) -> _Files:
+    return [] if face is None else [(field, (None, face))]
+
+
 def _person(id: str) -> str:
     return f"/people/{quote(id, safe='')}"
 
@@ -290,6 +360,28 @@ def _threshold(min_distance: float | None) -> dict[str, str]:
 def _box(text: str) -> Box:
     x, y, width, height = (int(part) for part in text.split(","))
     return Box(x, y, width, height)
+
+
+def _time(moment: int | None) -> str | None:
+    return None if moment is None else time_text(moment)
+
+
+def _read_photo(one: Any) -> StoredPhoto:
+    return StoredPhoto(one["number"], one["space"], datetime.fromisoformat(one["updated_at"]))
+
+
+def _read_event(one: Any) -> Event:
+    occasion = Occasion(one["api_key"], one["device"], one["latitude"], one["longitude"])
+    return Event(
+        one["number"],
+        moment_of(one["at"]),
+        EventKind(one["kind"]),
+        one["person"],
+        one["name"],
+        one["distance"],
+        occasion,
+        one["crop"],
+    )
 
 
 def _read_person(one: Any) -> Person:

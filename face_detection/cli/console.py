@@ -36,7 +36,7 @@ def opened() -> Iterator[Gallery]:
         finally:
             gallery.close()
     except ServiceError as error:
-        raise click.ClickException(error.message) from error
+        raise click.ClickException(error.explained) from error
 
 
 def print_list(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:

@@ -28,9 +28,10 @@ Examples:
 """
 )
 @url_option
+@click.option("--integrity", is_flag=True, help="Compare every index of an SQLite database with its table, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each finding.")
 @click.pass_context
-def doctor(context: click.Context, url: str, as_json: bool) -> None:
+def doctor(context: click.Context, url: str, integrity: bool, as_json: bool) -> None:
     """Look whether everything works, and say of what does not what to do.
 
     It checks settings, ports, weights, the runtime of the model, database, disk space, and the services if they run.
@@ -38,7 +39,9 @@ def doctor(context: click.Context, url: str, as_json: bool) -> None:
     run when no address was given.
     """
     findings = list(
-        _findings(url, expected=context.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT)
+        _findings(
+            url, integrity, expected=context.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT
+        )
     )
     if as_json:
         click.echo(json.dumps([one.row() for one in findings], indent=2))
@@ -51,7 +54,7 @@ def doctor(context: click.Context, url: str, as_json: bool) -> None:
     sys.exit(any(one.state is State.BROKEN for one in findings))
 
 
-def _findings(url: str, expected: bool) -> Iterable[Finding]:
+def _findings(url: str, integrity: bool, expected: bool) -> Iterable[Finding]:
     try:
         extraction, front = ExtractionSettings.from_environment(), FrontSettings.from_environment()
     except SettingsError as error:
@@ -60,5 +63,5 @@ def _findings(url: str, expected: bool) -> Iterable[Finding]:
         )
         return
     yield Finding("settings", State.WELL, "all can be read")
-    yield from checks_here(extraction, front)
+    yield from checks_here(extraction, front, integrity)
     yield from checks_running(extraction, front, url, os.environ.get("FACE_API_KEY", "").strip() or None, expected)

@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 
 from face_detection.cli.connection import connected
-from face_detection.cli.pictures import pictures_in, read_picture
+from face_detection.cli.parameters import FACE
+from face_detection.cli.pictures import Kind, found_in, read_picture
 from face_detection.cli.progress import followed, remark
 from face_detection.cli.service import Outcome, Photo, Service, check_id, check_name
+from face_detection.naming import composed
 from shared.errors import ServiceError
 
 _MOST_PHOTOS = 32
@@ -40,21 +42,26 @@ Examples:
 )
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--add", is_flag=True, help="Add photos to what people have instead of replacing it.")
+@click.option("--face", type=FACE, metavar="largest|X,Y", help="Which face of each photo is meant.")
 @click.option("--json", "as_json", is_flag=True, help="Print what became of each file as a JSON array.")
 @connected()
-def enrol(service: Service, folder: Path, add: bool, as_json: bool) -> None:
+def enrol(service: Service, folder: Path, add: bool, face: str | None, as_json: bool) -> None:
     """Enrol people from a FOLDER of photos.
 
-    A sub-folder is a person with all photos in it; a file directly in the folder is a person too. The name of the
-    sub-folder, or of the file without its suffix, becomes the id, and with spaces for underscores the name. Of each
-    photo the largest face is taken. Photos that cannot be used are named on standard error, and the exit code is 1.
+    A sub-folder is a person with all photos in it, at any depth; a file directly in the folder is a person too. The
+    name of the sub-folder, or of the file without its suffix, becomes the id, and with spaces for underscores the name.
+    Of several faces in a photo the one is taken that is large and near to the middle; where two are equally good the
+    photo is refused, unless --face names the largest, or a point (in pixels) in the one that is meant. Photos that
+    cannot be used, and whatever is no picture by its content, are listed on standard error, and the exit code is 1.
     """
-    people = _people_in(folder)
+    found = found_in(folder, Kind.PICTURE)
+    people = _people_of(found.files, folder)
     if not people:
+        found.tell()
         raise click.ClickException(f"There are no pictures in {folder}.")
     service.prepare()
     total = sum(map(len, people.values()))
-    work = _added(service, people) if add else _replaced(service, people)
+    work = _added(service, people, face) if add else _replaced(service, people, face)
     results: list[_Result] = []
     ended: ServiceError | None = None
     try:
@@ -67,27 +74,26 @@ def enrol(service: Service, folder: Path, add: bool, as_json: bool) -> None:
         ended = error
     stored = [one for one in results if not isinstance(one.outcome, ServiceError)]
     if as_json:
-        click.echo(json.dumps([_row(one) for one in results], indent=2))
+        click.echo(json.dumps([_row(one) for one in results] + found.rows(), indent=2))
     else:
         click.echo(f"Enrolled {len({one.person for one in stored})} people with {len(stored)} photos.")
+    found.tell()
     if ended:
         raise ended
-    if len(stored) < total:
-        raise click.ClickException(f"{total - len(stored)} of {total} photos could not be used.")
+    failed = total - len(stored)
+    found.refuse_loss(f"{failed} of {total} photos could not be used." if failed else "")
 
 
-def _people_in(folder: Path) -> dict[str, list[Path]]:
-    """The photos of each person, by id."""
+def _people_of(photos: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
+    """The photos of each person, by id: what is in the folder, directly or at any depth."""
     people: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith("."):
-            people[path.name] += pictures_in(path)
-    for path in pictures_in(folder):
-        people[path.stem].append(path)
-    return {id: photos for id, photos in people.items() if photos}
+    for photo in photos:
+        first, *deeper = photo.relative_to(folder).parts
+        people[composed(first if deeper else photo.stem)].append(photo)
+    return people
 
 
-def _replaced(service: Service, people: dict[str, list[Path]]) -> Iterator[_Result]:
+def _replaced(service: Service, people: dict[str, list[Path]], face: str | None) -> Iterator[_Result]:
     """Everybody loses what they had with the first of the photos that can be used, and gets the others added."""
     single: list[tuple[str, Path]] = []
     for id, photos in people.items():
@@ -95,26 +101,26 @@ def _replaced(service: Service, people: dict[str, list[Path]]) -> Iterator[_Resu
             single.append((id, photos[0]))
             continue
         for used, photo in enumerate(photos, 1):
-            (result,) = _enrolled(service, [(id, photo)])
+            (result,) = _enrolled(service, [(id, photo)], face)
             yield result
             if not isinstance(result.outcome, ServiceError):
-                yield from _added(service, {id: photos[used:]})
+                yield from _added(service, {id: photos[used:]}, face)
                 break
-    yield from _enrolled(service, single)
+    yield from _enrolled(service, single, face)
 
 
-def _enrolled(service: Service, photos: Sequence[tuple[str, Path]]) -> Iterator[_Result]:
+def _enrolled(service: Service, photos: Sequence[tuple[str, Path]], face: str | None) -> Iterator[_Result]:
     for batch in _batches(photos):
-        known = [Photo(id, _name_of(id), data) for id, _, data in batch if isinstance(data, bytes)]
+        known = [Photo(id, _name_of(id), data, face) for id, _, data in batch if isinstance(data, bytes)]
         outcomes = iter(service.enrol(known) if known else ())
         yield from _results(batch, outcomes)
 
 
-def _added(service: Service, people: dict[str, list[Path]]) -> Iterator[_Result]:
+def _added(service: Service, people: dict[str, list[Path]], face: str | None) -> Iterator[_Result]:
     for id, photos in people.items():
         for batch in _batches([(id, photo) for photo in photos]):
             known = [data for _, _, data in batch if isinstance(data, bytes)]
-            yield from _results(batch, iter(service.add(id, _name_of(id), known) if known else ()))
+            yield from _results(batch, iter(service.add(id, _name_of(id), known, face) if known else ()))
 
 
 _Read = tuple[str, Path, bytes | ServiceError]

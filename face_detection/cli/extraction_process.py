@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from face_detection.cli.client import extraction_status
+from shared import tethered
 from shared.errors import StartupError
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 _START_SECONDS = 900
 """The first start may download the model's weights."""
 
 _STOP_SECONDS = 35
 _LONGEST_REASON = 300
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 class ExtractionProcess:
@@ -39,7 +32,7 @@ class ExtractionProcess:
             probe.bind(("127.0.0.1", 0))
             bind = f"127.0.0.1:{probe.getsockname()[1]}"
         self.url = f"http://{bind}"
-        self._environment = python_environment(environment) | {"EXTRACTION_BIND": bind}
+        self._environment = {**environment, "EXTRACTION_BIND": bind}
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()
 
@@ -52,16 +45,14 @@ class ExtractionProcess:
         if self._process is not None:
             return
         fetch_weights(self._environment)
-        configuration = ROOT / "feature_extraction" / "gunicorn.conf.py"
-        # A session of its own: Ctrl-C reaches only this process, which then stops the child in order.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", str(configuration)],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
+        configuration = tethered.ROOT / "feature_extraction" / "gunicorn.conf.py"
+        self._process = tethered.start(
+            "gunicorn",
+            "-c",
+            str(configuration),
+            environment=self._environment,
             stdout=self._log,
             stderr=self._log,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,
         )
         deadline = time.monotonic() + _START_SECONDS
         while extraction_status(self.url) != 200:
@@ -71,13 +62,8 @@ class ExtractionProcess:
 
     def close(self) -> None:
         """Stop it."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+        if self._process is not None:
+            tethered.stop(self._process, _STOP_SECONDS)
         self._log.close()
 
     def _reason(self) -> str:
@@ -104,20 +90,8 @@ def fetch_weights(environment: Mapping[str, str], *models: str) -> None:
     Raises:
         StartupError: they cannot be had, or this installation has no extraction service.
     """
-    if not (ROOT / "feature_extraction").is_dir():
+    if not (tethered.ROOT / "feature_extraction").is_dir():
         raise StartupError("There is no extraction service in this installation: set EXTRACTION_URL to one that runs.")
-    command = [sys.executable, "-m", "feature_extraction.weights", "fetch", *models]
     # Its progress and its complaints go to this process's standard error.
-    if subprocess.run(command, env=python_environment(environment), stdout=subprocess.DEVNULL).returncode:
+    if tethered.run("feature_extraction.weights", "fetch", *models, environment=environment, stdout=subprocess.DEVNULL):
         raise StartupError("The weights are not complete (see above).")
-
-
-def python_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which a child finds this installation's packages, wherever it was started."""
-    paths = filter(None, [str(ROOT), environment.get("PYTHONPATH")])
-    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _end_with_parent() -> None:
-    """Also when this process is killed (Linux)."""
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
+from face_detection.cli.camera import SILENT_SECONDS, Camera
 from face_detection.cli.connection import connected
 from face_detection.cli.console import printable
-from face_detection.cli.frames import Camera, Frame, Video
+from face_detection.cli.frames import Frame, Video
 from face_detection.cli.parameters import SECONDS, min_distance_option
 from face_detection.cli.presence import Presence, Stay
 from face_detection.cli.progress import remark
 from face_detection.cli.service import Seen, Service
+from face_detection.visits import LEAVE_AFTER
 from shared.errors import ServiceError, StartupError
+
+T = TypeVar("T")
 
 
 class _Source(click.ParamType[int | str | Path]):
@@ -36,7 +44,7 @@ class _Source(click.ParamType[int | str | Path]):
 
 
 class Announcer:
-    """Prints who comes and who leaves.
+    """Prints who comes and who leaves, and whether the camera is there.
 
     Args:
         as_json: whether to print JSON objects, one a line.
@@ -48,9 +56,18 @@ class Announcer:
         self._as_json = as_json
         self._presence = Presence(patience)
         self._clock = clock
+        self._camera_lost = False
+
+    def look(self, camera: Camera) -> None:
+        """Take note of whether a camera gives frames."""
+        if (lost := camera.lost) != self._camera_lost:
+            self._camera_lost = lost
+            at, event = self._clock(camera.seconds), "camera_lost" if lost else "camera_back"
+            text = "the camera is lost" if lost else "the camera is back"
+            click.echo(json.dumps({"at": at, "event": event}) if self._as_json else f"{at}  {text}")
 
     def see(self, seen: list[Seen], now: float) -> None:
-        """Take note of the faces of a frame, at a time in seconds."""
+        """Take note of the faces of a frame, or that time has passed without one, at a time in seconds."""
         come, left = self._presence.see(seen, now)
         for stay in left:
             self._say("leaves", stay, stay.end)
@@ -86,7 +103,11 @@ Examples:
 @min_distance_option
 @click.option("--every", type=SECONDS, default=0.5, show_default=True, help="Seconds from frame to frame.")
 @click.option(
-    "--patience", type=SECONDS, default=3.0, show_default=True, help="Seconds unseen after which one has left."
+    "--patience",
+    type=SECONDS,
+    default=LEAVE_AFTER,
+    show_default=True,
+    help="Seconds unseen after which one has left; whoever is back earlier has not been away.",
 )
 @click.option("--window", is_flag=True, help="Show the picture; space takes a photo and compares it, q quits.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
@@ -102,35 +123,72 @@ def live(
 ) -> None:
     """Say who comes and who leaves before a camera.
 
-    SOURCE is the number of a camera, a file, or the address of a stream. Ctrl-C ends it.
+    SOURCE is the number of a camera, a file, or the address of a stream. A camera or stream that is lost is opened
+    again. Ctrl-C ends it.
     """
     service.prepare()
     plays = isinstance(source, Path) and not window
-    announcer = Announcer(as_json, patience, _played if plays else _clock(datetime.now().timestamp()))
+    announcer = Announcer(as_json, max(patience, 2 * every), _played if plays else _clock(datetime.now().timestamp()))
     if window:
         _show(service, source, min_distance, every, announcer)
         return
     if isinstance(source, Path):
-        _follow(service, Video(source).frames(every), min_distance, announcer)
+        _follow(service, Video(source).frames(every), min_distance, announcer, lambda frame: frame.seconds)
         return
     with closing(Camera(source)) as camera:
-        _follow(service, camera.frames(every), min_distance, announcer)
-    raise StartupError(f"{source} gives no more pictures.")
+        frames = _frames_of(camera, every, announcer)
+        _follow(service, frames, min_distance, announcer, lambda _: camera.seconds)
 
 
-def _follow(service: Service, frames: Iterator[Frame], min_distance: float | None, announcer: Announcer) -> None:
+def _frames_of(camera: Camera, every: float, announcer: Announcer) -> Iterator[Frame]:
+    """The latest frames of a camera; while there are none, time passes."""
+    for frame in camera.frames(every):
+        announcer.look(camera)
+        if frame is not None:
+            yield frame
+        else:
+            announcer.see([], camera.seconds)
+
+
+def _follow(
+    service: Service,
+    frames: Iterator[Frame],
+    min_distance: float | None,
+    announcer: Announcer,
+    now: Callable[[Frame], float],
+) -> None:
+    """Tell of each frame; ``now`` tells the time when it was recognised, or how late it is while there is no answer."""
     complaint = ""
     try:
         for frame in frames:
+            asked = _begun(partial(service.recognise, frame.jpeg(), min_distance))
+            while not wait([asked], SILENT_SECONDS).done:
+                announcer.see([], now(frame))
+            seen: list[Seen] = []
             try:
-                announcer.see(list(service.recognise(frame.jpeg(), min_distance)), frame.seconds)
+                seen = list(asked.result())
                 complaint = ""
             except ServiceError as error:  # a camera outlives a restart of the service
                 if error.message != complaint:
                     complaint = error.message
                     remark(complaint)
+            announcer.see(seen, now(frame))
     finally:
         announcer.leave()
+
+
+def _begun(work: Callable[[], T]) -> Future[T]:
+    """Work in a thread of its own, for which nobody waits when the command ends."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="recognise", daemon=True).start()
+    return future
 
 
 def _show(
@@ -147,8 +205,13 @@ def _show(
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise StartupError("There is no display (DISPLAY is not set).")
     with closing(Camera(source)) as camera:
+
+        def saw(seen: list[Seen], now: float) -> None:
+            announcer.look(camera)
+            announcer.see(seen, now)
+
         try:
-            Window(service, camera, min_distance, every, announcer.see).run()
+            Window(service, camera, min_distance, every, saw).run()
         finally:
             announcer.leave()
 

@@ -10,12 +10,26 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from face_detection.app import build_core
+from face_detection.choice import Choose, clear_face, main_face, parse_choice
 from face_detection.cli.client import extraction_status
 from face_detection.cli.extraction_process import ExtractionProcess, fetch_weights
-from face_detection.cli.service import DISTANCE_DIGITS, Comparison, Enrolled, Outcome, Photo, Record, Seen, StoredPhoto
+from face_detection.cli.service import (
+    DISTANCE_DIGITS,
+    Comparison,
+    Enrolled,
+    Faces,
+    Outcome,
+    Photo,
+    Record,
+    Seen,
+    StoredPhoto,
+)
 from face_detection.enrolment import Enrolment
+from face_detection.gallery.events import Event, EventFilter
+from face_detection.gallery.metadata import Condition
 from face_detection.gallery.store import Description, NewSample, Person
 from face_detection.identification import Recognised
+from face_detection.naming import composed
 from shared.errors import NotFound, ServiceError, SettingsError
 from shared.models import YUNET
 from shared.settings import FrontSettings
@@ -55,7 +69,7 @@ class LocalService:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="core", daemon=True)
         self._thread.start()
-        self._journal = asyncio.run_coroutine_threadsafe(self._core.journal.run(), self._loop)
+        self._core.journal.start()
         try:
             self._core.gallery.directory.tenant(company)
         except ServiceError:
@@ -70,32 +84,42 @@ class LocalService:
 
     def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
         """See ``Service.enrol``."""
-        enrolments = [Enrolment(photo.id, photo.name, photo.picture) for photo in photos]
+        enrolments = [Enrolment(photo.id, photo.name, photo.picture, face=_choice(photo.face)) for photo in photos]
         outcomes = self._run(self._core.recognition.enrol(self._tenant, enrolments))
-        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces) for one in outcomes]
+        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
-    def add(self, id: str, name: str, pictures: Sequence[bytes]) -> Sequence[Outcome]:
+    def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
         """See ``Service.add``."""
-        enrolments = [Enrolment(id, name, picture) for picture in pictures]
+        enrolments = [Enrolment(id, name, picture, face=_choice(face)) for picture in pictures]
         outcomes = self._run(self._core.recognition.add(self._tenant, enrolments))
-        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces) for one in outcomes]
+        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
     def recognise(self, picture: bytes, min_distance: float | None) -> Sequence[Seen]:
         """See ``Service.recognise``."""
         found = self._run(self._core.recognition.identify(self._tenant, picture, min_distance))
         return [_seen(one) for one in found]
 
-    def verify(self, first: bytes, second: bytes, min_distance: float | None) -> Comparison:
+    def verify(
+        self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
+    ) -> Comparison:
         """See ``Service.verify``."""
-        found = self._run(self._core.recognition.verify(first, second, min_distance))
+        one, other = (_choice(face, main_face) for face in faces)
+        found = self._run(self._core.recognition.verify(first, second, min_distance, (one, other)))
         boxes = found.faces[0].box, found.faces[1].box
         return Comparison(found.same, round(found.distance, DISTANCE_DIGITS), found.threshold, boxes)
 
-    def people(self, text: str | None) -> Iterator[Person]:
+    def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
+        """See ``Service.events``."""
+        before: int | None = None
+        while page := self._run(self._core.people.events(self._tenant, min(limit, _PAGE), before, which)):
+            yield from page
+            before = page[-1].number
+
+    def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
         """See ``Service.people``."""
         after: str | None = None
         while True:
-            page = self._run(self._core.people.page(self._tenant, _PAGE, after, text))
+            page = self._run(self._core.people.page(self._tenant, _PAGE, after, text, metadata))
             yield from page.people
             if page.next is None:
                 return
@@ -107,9 +131,7 @@ class LocalService:
 
     def rename(self, id: str, name: str) -> None:
         """See ``Service.rename``."""
-        person = self.person(id)
-        description = Description(name, person.metadata, person.action)
-        self._run(self._core.people.describe(self._tenant, id, description))
+        self._run(self._core.people.describe(self._tenant, id, Description(name)))
 
     def delete(self, id: str) -> None:
         """See ``Service.delete``."""
@@ -128,7 +150,7 @@ class LocalService:
 
     def delete_photo(self, id: str, number: int) -> None:
         """See ``Service.delete_photo``."""
-        if self._run(self._core.people.sample(self._tenant, number)).person.id != id:
+        if self._run(self._core.people.sample(self._tenant, number)).person.id not in (id, composed(id)):
             raise NotFound("The person has no such photo.")
         self._run(self._core.people.delete_sample(self._tenant, number))
 
@@ -137,7 +159,15 @@ class LocalService:
         for person in self.people(None):
             samples = self._run(self._core.people.samples(self._tenant, person.id))
             vectors = [(sample.space, sample.vector) for sample in samples]
-            yield Record(person.id, person.name, person.metadata, person.action, vectors)
+            yield Record(
+                person.id,
+                person.name,
+                person.metadata,
+                person.action,
+                vectors,
+                created_at=person.created_at,
+                updated_at=person.updated_at,
+            )
 
     def space(self) -> str:
         """The embedding space of the model in use."""
@@ -146,33 +176,38 @@ class LocalService:
     def store(self, records: Sequence[Record]) -> None:
         """Store people as they are in ``records``, in place of all that they had.
 
-        Whoever is new is stored in one transaction with everybody else who is. Of others the first sample takes the
-        place of all, and the further ones follow in a second transaction.
+        Samples of embedding spaces that the records do not have stay. Whoever is new is stored in one transaction with
+        everybody else who is. Of others the first sample of each space takes the place of all, and the further ones
+        follow in a second transaction.
 
         Raises:
             InvalidRequest, SpaceMismatch, StorageError: see ``gallery.store.Store``.
         """
         samples = {
             one.id: [
-                NewSample(one.id, one.name, one.metadata, space, vector, one.action) for space, vector in one.samples
+                NewSample(one.id, one.name, one.metadata, space, vector, one.action, one.created_at, one.updated_at)
+                for space, vector in one.samples
             ]
             for one in records
         }
         store = self._core.gallery.store
 
         def write() -> None:
-            known = {id for id in samples if store.samples(self._tenant, id)}
-            store.upsert(self._tenant, [samples[id][0] for id in known])
-            store.add(
-                self._tenant, [sample for id, own in samples.items() for sample in own[1 if id in known else 0 :]]
-            )
+            first: list[NewSample] = []
+            further: list[NewSample] = []
+            for id, own in samples.items():
+                replaced = {sample.space for sample in own} if store.samples(self._tenant, id) else set()
+                for sample in own:
+                    (first if sample.space in replaced else further).append(sample)
+                    replaced.discard(sample.space)
+            store.upsert(self._tenant, first)
+            store.add(self._tenant, further)
 
         # Not given up half-way by Ctrl-C: the pool finishes what has begun.
-        self._run(self._core.pool.run(write))
+        self._run(self._core.pool.write(write))
 
     def close(self) -> None:
         """See ``Service.close``."""
-        self._journal.cancel()
         asyncio.run_coroutine_threadsafe(self._core.close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -187,6 +222,10 @@ class LocalService:
         except BaseException:
             future.cancel()
             raise
+
+
+def _choice(face: str | None, default: Choose = clear_face) -> Choose:
+    return default if face is None else parse_choice(face)
 
 
 def _seen(one: Recognised) -> Seen:

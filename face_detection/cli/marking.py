@@ -8,7 +8,7 @@ from typing import Self
 
 import click
 
-from face_detection.cli.pictures import STDIN, is_video
+from face_detection.cli.pictures import STDIN, Kind, kind_of
 from face_detection.cli.service import Seen
 from face_detection.drawing import Mark, marked_jpeg
 from shared.errors import InvalidRequest
@@ -38,7 +38,7 @@ class Marker:
             click.UsageError: a copy would be written over a picture or over another copy.
         """
         if out.suffix.lower() in _JPEG and not out.is_dir():
-            if len(files) != 1 or is_video(files[0]):
+            if len(files) != 1 or kind_of(files[0]) is Kind.VIDEO:
                 raise click.UsageError("For several pictures, --draw must name a folder.")
             targets = {files[0]: out}
         else:
@@ -58,7 +58,7 @@ class Marker:
             InvalidRequest: the copy cannot be written.
         """
         marks = [Mark(one.box, None if one.id is None else one.name) for one in seen]
-        copy = marked_jpeg(self._decoder.decode(picture), marks, draw=True, mask=None)
+        copy = marked_jpeg(self._decoder.decode(self._decoder.bytes_of(picture)), marks, draw=True, mask=None)
         target = self._targets[file]
         if seconds is not None:
             target = target / f"{seconds:010.3f}.jpg"
@@ -75,4 +75,4 @@ def _name(file: Path, sources: Sequence[Path]) -> Path:
         return Path("stdin.jpg")
     folders = [source for source in sources if source.is_dir() and file.is_relative_to(source)]
     name = file.relative_to(folders[0]) if folders else Path(file.name)
-    return name if is_video(file) or name.suffix.lower() in _JPEG else name.with_name(f"{name.name}.jpg")
+    return name if kind_of(file) is Kind.VIDEO or name.suffix.lower() in _JPEG else name.with_name(f"{name.name}.jpg")

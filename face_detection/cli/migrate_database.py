@@ -37,7 +37,7 @@ def migrate_database(source: str, target: str) -> None:
 
                 counts = copy(origin.tables, destination.tables, progress)
     except ServiceError as error:
-        raise click.ClickException(error.message) from error
+        raise click.ClickException(error.explained) from error
     for name, count in counts.items():
         click.echo(f"{name:10}{count:>12,}")
     click.echo("Both databases have the same rows.")

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import click
 
+from face_detection.choice import parse_choice
+from face_detection.gallery.metadata import Condition
+from shared.errors import InvalidRequest
+from shared.times import moment_of
+
 MOST_SECONDS = 3600.0
 
 SECONDS = click.FloatRange(0.01, MOST_SECONDS)
-PICTURE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+
+
+class ExistingPath(click.Path):
+    """A path of what is there, or - for standard input; for an address the refusal says what to do with it."""
+
+    def __init__(self, dir_okay: bool = True) -> None:
+        super().__init__(exists=True, dir_okay=dir_okay, allow_dash=True, path_type=Path)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """See ``click.Path.convert``."""
+        if "://" in str(value):
+            self.fail(
+                f"{value} is an address, and nothing is fetched. For a picture: curl -s ADDRESS | … -, "
+                "for a camera see watch.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+PICTURE = ExistingPath(dir_okay=False)
 
 
 class _Distance(click.ParamType[float]):
@@ -25,6 +53,51 @@ class _Distance(click.ParamType[float]):
             self.fail(f"{value!r} is not a distance: a number from 0 on.", param, ctx)
         return number
 
+
+class _Moment(click.ParamType[int]):
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else moment_of(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}.", param, ctx)
+
+
+MOMENT = _Moment()
+"""Microseconds since 1970: ISO 8601, UTC unless it says otherwise."""
+
+
+class _Condition(click.ParamType[Condition]):
+    name = "path=value"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Condition:
+        path, sign, wanted = str(value).partition("=")
+        if not sign:
+            self.fail(f"{value!r} is not like department=Sales.", param, ctx)
+        try:
+            return Condition.of(path or None, wanted)
+        except InvalidRequest as error:
+            self.fail(error.message, param, ctx)
+
+
+CONDITION = _Condition()
+"""What metadata must be: a path with dots, and a value."""
+
+
+class _Face(click.ParamType[str]):
+    name = "face"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            parse_choice(str(value))
+        except InvalidRequest as error:
+            self.fail(f"{value!r} {error.message}.", param, ctx)
+        return str(value)
+
+
+FACE = _Face()
+"""Which face of a picture is meant, see ``choice.parse_choice``."""
 
 min_distance_option = click.option(
     "--min-distance",

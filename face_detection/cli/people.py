@@ -9,8 +9,10 @@ import click
 
 from face_detection.cli.connection import connected
 from face_detection.cli.console import as_json, print_list
+from face_detection.cli.parameters import CONDITION
 from face_detection.cli.progress import remark
 from face_detection.cli.service import Service, check_name
+from face_detection.gallery.metadata import Condition
 from face_detection.gallery.store import Person
 from shared.errors import ServiceError
 
@@ -19,6 +21,7 @@ from shared.errors import ServiceError
     epilog="""\b
 Examples:
   python -m face_detection people list --text obama
+  python -m face_detection people list --metadata department=Sales
   python -m face_detection people rename 44 'Barack Obama'
   python -m face_detection people photos 44
   python -m face_detection people photos 44 --delete 7
@@ -31,11 +34,17 @@ def people() -> None:
 
 @people.command("list")
 @click.option("--text", help="Only those with this text in their id or name.")
+@click.option(
+    "--metadata",
+    type=CONDITION,
+    multiple=True,
+    help="Only those whose metadata have this value at this path, as in address.city=Bern; all of several must hold.",
+)
 @as_json
 @connected()
-def list_people(service: Service, text: str | None, as_json: bool) -> None:
+def list_people(service: Service, text: str | None, metadata: tuple[Condition, ...], as_json: bool) -> None:
     """List people, ordered by id."""
-    print_list([_row(person) for person in service.people(text)], as_json)
+    print_list([_row(person) for person in service.people(text, metadata)], as_json)
 
 
 @people.command()

@@ -1,47 +1,114 @@
-"""Files with pictures: which there are, and their bytes."""
+"""Which files are pictures and videos, by their content, and the bytes of pictures."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
-from shared.errors import ImageTooLarge, InvalidRequest
+import click
 
-PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp"})
-VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})
+from face_detection.cli.containers import LONGEST_SIGNATURE, is_video
+from face_detection.cli.progress import remark
+from shared.errors import ImageTooLarge, InvalidRequest
+from shared.formats import format_of
+from shared.picture_text import begins_picture
 
 MOST_BYTES = 256 << 20
-"""Largest file that is read; the service's own limit (MAX_IMAGE_BYTES) is lower and says so itself."""
+"""Largest picture that is read; the service's own limit (MAX_IMAGE_BYTES) is lower and says so itself."""
 
 STDIN = Path("-")
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a path is a file that is named like a picture and is not hidden."""
-    return path.suffix.lower() in PICTURES and not path.name.startswith(".") and path.is_file()
+def title(path: Path) -> str:
+    """What a file is called."""
+    return "(standard input)" if path == STDIN else str(path)
 
 
-def is_video(path: Path) -> bool:
-    """Whether a path is named like a video and is not hidden."""
-    return path.suffix.lower() in VIDEOS and not path.name.startswith(".")
+class Kind(StrEnum):
+    """What a file is, by its content."""
+
+    PICTURE = "a picture"
+    VIDEO = "a video"
+    OTHER = "neither a picture nor a video"
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if is_picture(path))
+@dataclass
+class Found:
+    """Files that are wanted, and those that are passed over, with the reasons."""
+
+    files: list[Path] = field(default_factory=list)
+    passed_over: dict[Path, str] = field(default_factory=dict)
+
+    def tell(self) -> None:
+        """List on standard error what is passed over."""
+        if self.passed_over:
+            remark(f"Passed over {_counted(self.passed_over)}:")
+        for path, reason in self.passed_over.items():
+            remark(f"  {path}: {reason}")
+
+    def rows(self) -> list[dict[str, object]]:
+        """What is passed over as JSON objects."""
+        return [
+            {"file": str(path), "error": {"code": "passed_over", "message": reason}}
+            for path, reason in self.passed_over.items()
+        ]
+
+    def refuse_loss(self, failed: str) -> None:
+        """End the command with exit code 1 if something is passed over, or if the sentence ``failed`` says what failed.
+
+        Raises:
+            click.ClickException: see above.
+        """
+        passed = f"{_counted(self.passed_over)} passed over." if self.passed_over else ""
+        if failed or passed:
+            raise click.ClickException(" ".join(filter(None, (failed, passed))))
 
 
-def found_below(paths: Iterable[Path]) -> list[Path]:
-    """The files that are named, and the pictures and videos in the folders that are named and below them, each once."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = (one for one in path.rglob("*") if is_picture(one) or (is_video(one) and one.is_file()))
-            found += sorted(inside)
+def kind_of(path: Path) -> Kind:
+    """What a file is that somebody names, who may also mean a picture that is written down as text.
+
+    What cannot be read twice, such as a pipe, or not at all, is left to ``read_picture``.
+    """
+    try:
+        if not path.is_file():
+            return Kind.PICTURE
+        start = _start_of(path)
+    except OSError:
+        return Kind.PICTURE
+    return Kind.PICTURE if begins_picture(start) else _kind_of(start)
+
+
+def found_in(folder: Path, *wanted: Kind) -> Found:
+    """The files of these kinds in a folder and below it at any depth, by name; links are followed.
+
+    Everything else is passed over. Of what is hidden only that counts which is wanted otherwise.
+    """
+    found = Found()
+    for path in sorted(_below(folder, found.passed_over)):
+        reason = _objection(path, wanted)
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            if reason is None:
+                found.passed_over[path] = "hidden"
+        elif reason is not None:
+            found.passed_over[path] = reason
         else:
-            found.append(path)
-    return list(dict.fromkeys(found))
+            found.files.append(path)
+    return found
+
+
+def found_below(paths: Iterable[Path]) -> Found:
+    """The files that are named, and the pictures and videos in and below the folders that are named, each once."""
+    found = Found()
+    for path in paths:
+        inside = found_in(path, Kind.PICTURE, Kind.VIDEO) if path.is_dir() else Found([path])
+        found.files += inside.files
+        found.passed_over |= inside.passed_over
+    found.files = list(dict.fromkeys(found.files))
+    return found
 
 
 def read_picture(path: Path) -> bytes:
@@ -62,3 +129,52 @@ def read_picture(path: Path) -> bytes:
     if len(data) > MOST_BYTES:
         raise ImageTooLarge(f"It has more than {MOST_BYTES} bytes.")
     return data
+
+
+def _below(folder: Path, refused: dict[Path, str]) -> Iterator[Path]:
+    """All files; folders that cannot be read are noted in ``refused``."""
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while waiting:
+        place, above = waiting.pop()
+        try:
+            status = place.stat()
+            paths = list(place.iterdir())
+        except OSError as error:
+            refused[place] = _unreadable(error)
+            continue
+        this = (status.st_dev, status.st_ino)
+        if this in above:  # a link that leads back
+            continue
+        for path in paths:
+            if os.path.isdir(path):  # noqa: PTH112  # that of Path raises errors
+                waiting.append((path, above | {this}))
+            else:
+                yield path
+
+
+def _objection(path: Path, wanted: Collection[Kind]) -> str | None:
+    """Why a file is not wanted; None if it is."""
+    try:
+        if not path.is_file():
+            return "no file"
+        kind = _kind_of(_start_of(path))
+    except OSError as error:
+        return _unreadable(error)
+    return None if kind in wanted else kind.value
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LONGEST_SIGNATURE)
+
+
+def _kind_of(start: bytes) -> Kind:
+    return Kind.PICTURE if format_of(start) else Kind.VIDEO if is_video(start) else Kind.OTHER
+
+
+def _unreadable(error: OSError) -> str:
+    return f"it cannot be read: {error.strerror}"
+
+
+def _counted(files: Collection[Path]) -> str:
+    return "1 file" if len(files) == 1 else f"{len(files)} files"

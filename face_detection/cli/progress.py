@@ -11,6 +11,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from face_detection.cli.console import printable
+from shared.ending import Stopped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,16 +32,20 @@ def remark(text: object) -> None:
 
 def in_order(items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Each item with the result of ``work``, which is done for several at once."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting: deque[tuple[T, Future[R]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) == 2 * _AT_ONCE:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    patient = True
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) == 2 * _AT_ONCE:
                 first, future = waiting.popleft()
                 yield first, future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    except Stopped:  # a video would take its time
+        patient = False
+        raise
+    finally:
+        pool.shutdown(patient, cancel_futures=True)

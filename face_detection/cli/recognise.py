@@ -13,12 +13,12 @@ from face_detection.cli.connection import connected
 from face_detection.cli.console import print_list
 from face_detection.cli.frames import Video
 from face_detection.cli.marking import Marker
-from face_detection.cli.parameters import SECONDS, min_distance_option
-from face_detection.cli.pictures import STDIN, found_below, is_video, read_picture
+from face_detection.cli.parameters import SECONDS, ExistingPath, min_distance_option
+from face_detection.cli.pictures import Kind, found_below, kind_of, read_picture, title
 from face_detection.cli.presence import Presence, Stay
 from face_detection.cli.progress import followed, in_order, remark
 from face_detection.cli.service import FAULTS_OF_PICTURES, Seen, Service
-from shared.errors import ServiceError
+from shared.errors import ServiceError, UnsupportedImage
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ Examples:
     nargs=-1,
     required=True,
     metavar="FILE|FOLDER|VIDEO|-...",
-    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    type=ExistingPath(),
 )
 @min_distance_option
 @click.option("--every", type=SECONDS, default=1.0, show_default=True, help="Seconds from frame to frame of a video.")
@@ -69,18 +69,26 @@ def recognise(
 ) -> None:
     """Say who is on pictures and in videos; - is a picture on standard input.
 
+    What a file is, its content tells. Folders are searched to any depth; what is passed over there is listed on
+    standard error, and the exit code is 1.
+
     Pictures give a line for each face, in reading order, with its box (x, y, width, height in pixels); videos one for
     each stay of somebody, from the first to the last sighting. Unknown faces have no name.
     """
-    files = found_below(sources)
+    found_files = found_below(sources)
+    files = found_files.files
     if not files:
+        found_files.tell()
         raise click.ClickException("There are no pictures and no videos.")
     marker = Marker.into(draw, files, sources) if draw else None
     service.prepare()
 
     def work(file: Path) -> _Found:
         try:
-            if is_video(file):
+            kind = kind_of(file)
+            if kind is Kind.OTHER:
+                raise UnsupportedImage(f"It is {kind}.")
+            if kind is Kind.VIDEO:
                 return _watch(service, file, min_distance, every, marker)
             picture = read_picture(file)
             seen = service.recognise(picture, min_distance)
@@ -98,20 +106,21 @@ def recognise(
         for file, result in followed(in_order(files, work), len(files), "files"):
             found.append((file, result))
             if isinstance(result, ServiceError):
-                remark(f"{file}: {result.message}")
+                remark(f"{title(file)}: {result.message}")
     except ServiceError as error:
         ended = error
     if ended and not found:
         raise ended
     if as_json:
-        click.echo(json.dumps([_object(file, result) for file, result in found], indent=2))
+        rows = [_object(file, result) for file, result in found] + found_files.rows()
+        click.echo(json.dumps(rows, indent=2))
     else:
         _print(found)
+    found_files.tell()
     if ended:
         raise ended
     failed = sum(isinstance(result, ServiceError) for _, result in found)
-    if failed:
-        raise click.ClickException(f"{failed} of {len(files)} files could not be used.")
+    found_files.refuse_loss(f"{failed} of {len(files)} files could not be used." if failed else "")
 
 
 def _watch(service: Service, file: Path, min_distance: float | None, every: float, marker: Marker | None) -> _Watched:
@@ -133,14 +142,14 @@ def _watch(service: Service, file: Path, min_distance: float | None, every: floa
 
 def _print(found: Sequence[tuple[Path, _Found]]) -> None:
     faces = [
-        {"file": _title(file), "box": str(one.box), "name": one.name, "id": one.id, "distance": one.distance}
+        {"file": title(file), "box": str(one.box), "name": one.name, "id": one.id, "distance": one.distance}
         for file, result in found
         if not isinstance(result, ServiceError | _Watched)
         for one in result
     ]
     stays = [
         {
-            "video": _title(file),
+            "video": title(file),
             "from": f"{stay.begin:.1f} s",
             "to": f"{stay.end:.1f} s",
             "frames": stay.frames,
@@ -159,7 +168,7 @@ def _print(found: Sequence[tuple[Path, _Found]]) -> None:
 
 
 def _object(file: Path, result: _Found) -> dict[str, object]:
-    row: dict[str, object] = {"file": _title(file)}
+    row: dict[str, object] = {"file": title(file)}
     if isinstance(result, ServiceError):
         return row | {"error": {"code": result.code, "message": result.message}}
     if isinstance(result, _Watched):
@@ -178,7 +187,3 @@ def _stay(stay: Stay) -> dict[str, object]:
         "frames": stay.frames,
         "distance": stay.distance,
     }
-
-
-def _title(file: Path) -> str:
-    return "(standard input)" if file == STDIN else str(file)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
 
+from face_detection.choice import remark
+from face_detection.gallery.events import Event, EventFilter
+from face_detection.gallery.metadata import Condition
 from face_detection.gallery.store import Person, Vector
+from face_detection.naming import normal_id, normal_name
 from shared.errors import InvalidRequest, ServiceError
 from shared.geometry import Box
-
-MAX_ID = 256
-MAX_NAME = 512
 
 FAULTS_OF_PICTURES = frozenset(
     {
         "body_too_large",
         "deadline_passed",
+        "image_by_reference",
         "image_too_large",
         "invalid_request",
         "no_face",
@@ -34,11 +36,12 @@ DISTANCE_DIGITS = 4
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo to enrol somebody with; ``picture`` is the encoded file."""
+    """A photo to enrol somebody with; ``picture`` is the encoded file, ``face`` as for ``Service.add``."""
 
     id: str
     name: str
     picture: bytes
+    face: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,12 @@ class Enrolled:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, faces: int) -> Self:
-        """A photo with so many faces was stored."""
-        return cls((f"The image shows {faces} faces; the largest was enrolled.",) if faces > 1 else ())
+    def of(cls, faces: int, box: str) -> Self:
+        """A photo with so many faces was stored, of which that in the box was taken."""
+        return cls((remark(faces, box),) if faces > 1 else ())
 
+
+Faces = tuple[str | None, str | None]
 
 Outcome = Enrolled | ServiceError
 """What became of a photo; an error as a value, so that one bad picture does not end its siblings."""
@@ -72,7 +77,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether the largest faces of two pictures are of one person: ``distance`` < ``threshold``."""
+    """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``."""
 
     same: bool
     distance: float
@@ -94,7 +99,7 @@ class Record:
     """A person with all samples that could be had.
 
     Attributes:
-        id, name, metadata, action: see ``gallery.store.NewSample``.
+        id, name, metadata, action, created_at, updated_at: see ``gallery.store.NewSample``.
         samples: embedding space and (dimensions,) float32 vector of each.
         missing: samples that the installation does not give out.
     """
@@ -105,6 +110,8 @@ class Record:
     action: str | None
     samples: Sequence[tuple[str, Vector]]
     missing: int = 0
+    created_at: str | None = None
+    updated_at: str | None = None
 
 
 class Service(Protocol):
@@ -123,8 +130,13 @@ class Service(Protocol):
             What became of each, in order. What is stored is stored together.
         """
 
-    def add(self, id: str, name: str, pictures: Sequence[bytes]) -> Sequence[Outcome]:
+    def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
         """Add photos to a person; whoever is not known is created with the name.
+
+        Args:
+            id, name: of the person.
+            pictures: encoded files.
+            face: which face of each, see ``choice.parse_choice``; None for the one that is clearly meant.
 
         Returns:
             What became of each, in order. What is stored is stored together.
@@ -138,11 +150,20 @@ class Service(Protocol):
             min_distance: threshold; the company's when None.
         """
 
-    def verify(self, first: bytes, second: bytes, min_distance: float | None) -> Comparison:
-        """Compare the largest face of one picture with that of another."""
+    def verify(
+        self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
+    ) -> Comparison:
+        """Compare a face of one picture with one of another.
 
-    def people(self, text: str | None) -> Iterator[Person]:
-        """People ordered by id; only those with ``text`` in id or name, if there is one."""
+        ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant. An error
+        about one of the pictures has ``image1`` or ``image2`` as its ``input``.
+        """
+
+    def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
+        """People ordered by id; only those with ``text`` in id or name, if there is one, who meet all conditions."""
+
+    def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
+        """What happened, the latest first; asked for in parts of at most ``limit``."""
 
     def person(self, id: str) -> Person:
         """One person."""
@@ -170,26 +191,25 @@ class Service(Protocol):
 
 
 def check_id(id: str) -> str:
-    """The id, if a person may have it.
+    """The id as it is stored, if a person may have it.
 
     Raises:
-        InvalidRequest: it is empty, too long, or not valid text.
+        InvalidRequest: see ``naming.normal_id``.
     """
-    return _check("id", id, MAX_ID, least=1)
+    return _checked("id", normal_id, id)
 
 
 def check_name(name: str) -> str:
-    """The name, if a person may have it.
+    """The name as it is stored, if a person may have it.
 
     Raises:
-        InvalidRequest: it is too long, or not valid text.
+        InvalidRequest: see ``naming.normal_name``.
     """
-    return _check("name", name, MAX_NAME)
+    return _checked("name", normal_name, name)
 
 
-def _check(what: str, text: str, most: int, least: int = 0) -> str:
-    if not least <= len(text) <= most:
-        raise InvalidRequest(f"The {what} must have {least} to {most} characters.")
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequest(f"The {what} is not valid text.")
-    return text
+def _checked(what: str, check: Callable[[str], str], text: str) -> str:
+    try:
+        return check(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"The {what}: {error.message}.") from None

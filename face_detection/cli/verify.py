@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from face_detection.cli.connection import connected
-from face_detection.cli.parameters import PICTURE, min_distance_option
-from face_detection.cli.pictures import STDIN, read_picture
+from face_detection.cli.parameters import FACE, PICTURE, min_distance_option
+from face_detection.cli.pictures import STDIN, read_picture, title
 from face_detection.cli.service import Service
+from shared.errors import ServiceError, about
 
 _DIFFERENT = 1
 _NOT_COMPARED = 2
@@ -27,17 +28,36 @@ Examples:
 @click.argument("first", type=PICTURE)
 @click.argument("second", type=PICTURE)
 @min_distance_option
+@click.option("--face1", type=FACE, metavar="largest|X,Y", help="Which face of the first picture is meant.")
+@click.option("--face2", type=FACE, metavar="largest|X,Y", help="Which face of the second picture is meant.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @connected(failure=_NOT_COMPARED)
-def verify(service: Service, first: Path, second: Path, min_distance: float | None, as_json: bool) -> None:
-    """Say whether the largest faces of two pictures are of one person.
+def verify(
+    service: Service,
+    first: Path,
+    second: Path,
+    min_distance: float | None,
+    face1: str | None,
+    face2: str | None,
+    as_json: bool,
+) -> None:
+    """Say whether two pictures show one person.
+
+    Of several faces in a picture the one is taken that is large and near to the middle, unless --face1 or --face2 names
+    the largest, or a point (in pixels) in the one that is meant.
 
     The exit code is 0 for the same person, 1 for different ones, and 2 when they could not be compared.
     """
     if first == second == STDIN:
         raise click.UsageError("Only one of the pictures can come from standard input.")
+    one, other = _read(first), _read(second)
     service.prepare()
-    found = service.verify(read_picture(first), read_picture(second), min_distance)
+    try:
+        found = service.verify(one, other, min_distance, (face1, face2))
+    except ServiceError as error:
+        names = {"image1": title(first), "image2": title(second)}
+        error.input = names.get(error.input or "", error.input)
+        raise
     answer = "same" if found.same else "different"
     if as_json:
         boxes = {"bbox1": str(found.boxes[0]), "bbox2": str(found.boxes[1])}
@@ -46,3 +66,8 @@ def verify(service: Service, first: Path, second: Path, min_distance: float | No
     else:
         click.echo(f"{answer}  distance {found.distance}, threshold {found.threshold:g}")
     sys.exit(0 if found.same else _DIFFERENT)
+
+
+def _read(file: Path) -> bytes:
+    with about(title(file)):
+        return read_picture(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,6 +16,8 @@ from face_detection.cli.connection import refusals, url_option
 from face_detection.cli.console import CODE
 from face_detection.cli.parameters import SECONDS, min_distance_option
 from face_detection.cli.progress import remark
+from face_detection.visits import LEAVE_AFTER
+from shared.ending import asked
 
 _SECRET = "FACE_WEBHOOK_SECRET"
 
@@ -43,7 +45,11 @@ Examples:
 @click.option("--fps", type=click.FloatRange(0.001, 1000), help="The same as frames a second.")
 @click.option("--device", type=CODE, help="Code of the company's capture device, for the event log.")
 @click.option(
-    "--leave-after", type=SECONDS, default=2.0, show_default=True, help="Seconds unseen after which somebody has left."
+    "--leave-after",
+    type=SECONDS,
+    default=LEAVE_AFTER,
+    show_default=True,
+    help="Seconds unseen after which somebody has left; whoever is back earlier has not been away.",
 )
 @click.option("--webhook", metavar="URL", help=f"Post the events there too, signed with the secret in {_SECRET}.")
 def watch(
@@ -67,7 +73,7 @@ def watch(
     secret = os.environ.get(_SECRET, "")
     if webhook and not secret:
         raise click.UsageError(f"--webhook needs a secret in {_SECRET}.")
-    if webhook and not webhook.startswith(("http://", "https://")):
+    if webhook and not re.match(r"https?://[^/?#]", webhook):
         raise click.UsageError("--webhook must be an address like https://example.org/visits.")
     settings = {
         name: value for name, value in (("min_distance", min_distance), ("device", device)) if value is not None
@@ -93,12 +99,15 @@ async def _run(
 
     webhook = Webhook(hook[0], hook[1], remark) if hook[0] else None
     sinks: list[EventSink] = [_Lines(), *([webhook] if webhook else [])]
-    task = asyncio.create_task(watch(source, period, patience, url, key, settings, sinks, remark))
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, task.cancel)
-    try:
-        with suppress(asyncio.CancelledError):
-            await task
-    finally:
-        if webhook:
-            await webhook.close()
+    this, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert this is not None
+    # The first signal ends the watching, the second the wait for the webhook.
+    with asked(lambda: loop.call_soon_threadsafe(this.cancel)):
+        try:
+            with suppress(asyncio.CancelledError):
+                await watch(source, period, patience, url, key, settings, sinks, remark)
+        finally:
+            if webhook:
+                await webhook.close()
+        if webhook and webhook.lost:
+            raise click.ClickException(f"The webhook did not take {webhook.lost} of {webhook.events} events.")

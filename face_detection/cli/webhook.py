@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 import aiohttp
-import orjson
+
+from shared import exact_json
 
 MOST_WAITING = 1000
 """Events that wait; beyond it the oldest are lost."""
@@ -38,7 +39,11 @@ class Webhook:
     Args:
         url: where to.
         secret: for the signature.
-        complain: told what was lost.
+        complain: told what was lost, and why.
+
+    Attributes:
+        events: how many were put.
+        lost: how many of them the receiver has not taken, and will not.
     """
 
     def __init__(self, url: str, secret: str, complain: Callable[[str], None]) -> None:
@@ -47,38 +52,51 @@ class Webhook:
         self._complain = complain
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
+        self._pending = 0
+        self.events = 0
+        self.lost = 0
 
     def put(self, event: Mapping[str, Any]) -> None:
         """Let an event be posted. Returns at once."""
+        body = exact_json.dumps(event)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         if self._queue.full():
             self._queue.get_nowait()
-            self._queue.task_done()
-            self._complain("The webhook does not keep up: an event was lost.")
-        self._queue.put_nowait(orjson.dumps(event))
+            self._finish("The webhook does not keep up: an event was lost.")
+        self._queue.put_nowait(body)
+        self._pending += 1
+        self.events += 1
 
     async def close(self) -> None:
-        """Give what waits a last chance."""
+        """Give what is on its way or waits a last chance of some seconds, fewer if the task is cancelled meanwhile."""
         if self._task is None:
             return
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(_LAST_SECONDS):
                 await self._queue.join()
-        if waiting := self._queue.qsize():
-            self._complain(f"The webhook did not take {waiting} events, which are lost.")
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
+        if self._pending:
+            self._complain(f"The webhook did not take the last {self._pending} of the events, which are lost.")
+            self.lost += self._pending
+            self._pending = 0
 
     async def _run(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as client:
             while True:
                 body = await self._queue.get()
                 reason = await self._deliver(client, body)
-                if reason:
-                    self._complain(f"The webhook did not take an event, which is lost: {reason}.")
-                self._queue.task_done()
+                self._finish(reason and f"The webhook did not take an event, which is lost: {reason}.")
+
+    def _finish(self, complaint: str) -> None:
+        """One event less waits; with a complaint, it is lost."""
+        self._queue.task_done()
+        self._pending -= 1
+        if complaint:
+            self.lost += 1
+            self._complain(complaint)
 
     async def _deliver(self, client: aiohttp.ClientSession, body: bytes) -> str:
         """Post until it was taken; returns why it was not, or nothing."""

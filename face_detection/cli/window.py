@@ -10,8 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import click
 import cv2
 
+from face_detection.cli.camera import SILENT_SECONDS, Camera
 from face_detection.cli.console import printable
-from face_detection.cli.frames import Camera, Frame
+from face_detection.cli.frames import Frame
 from face_detection.cli.service import Seen, Service
 from face_detection.drawing import Mark, annotate
 from shared.errors import ServiceError, StartupError
@@ -23,6 +24,7 @@ _PERIOD = 33
 _RESULT_SECONDS = 4.0
 _MOST_WIDTH, _MOST_HEIGHT = 1280, 760
 _HINT = "Space: take a photo    Q: quit"
+_LOST = "The camera gives no pictures."
 _PLAIN, _GOOD, _BAD = "#303030", "#1d6b2b", "#8b1a1a"
 
 
@@ -34,7 +36,7 @@ class Window:
         camera: what to show.
         min_distance: threshold; the company's when None.
         every: seconds from one recognition to the next.
-        saw: told of the faces of each frame that was recognised, and the frame's time in seconds.
+        saw: told of the faces of each frame and the time in seconds, which passes also while there are none.
 
     Raises:
         StartupError: there is no display.
@@ -62,6 +64,8 @@ class Window:
         self._seen: Sequence[Seen] = ()
         self._asked: tuple[Frame, Future[list[Seen]]] | None = None
         self._photo: tuple[Frame, Future[list[Seen]]] | None = None
+        self._is_new = False
+        self._lost = False
         self._live_from = 0.0
         self._next = 0.0
         self._image: tkinter.PhotoImage | None = None
@@ -81,7 +85,7 @@ class Window:
         self.root.report_callback_exception = self._fail
 
     def run(self) -> None:
-        """Show until q is pressed, the window is closed, or the camera ends."""
+        """Show until q is pressed, the window is closed, or the video ends."""
         try:
             self.root.after(0, self._tick)
             self.root.focus_force()
@@ -99,12 +103,17 @@ class Window:
         if self._camera.ended and self._photo is None:
             self.root.quit()
             return
-        self._frame = self._camera.latest() or self._frame
+        if (frame := self._camera.latest()) is not None:
+            self._frame, self._is_new = frame, True
         if self._photo is not None:
             self._finish_photo()
+        elif self._camera.lost:
+            self._seen, self._asked, self._lost = (), None, True
+            self._saw([], self._camera.seconds)
+            self._say(_LOST, _BAD)
         elif time.monotonic() >= self._live_from:
-            if self._live_from:
-                self._live_from = 0.0
+            if self._live_from or self._lost:
+                self._live_from, self._lost = 0.0, False
                 self._say(_HINT, _PLAIN)
             self._recognise()
             if self._frame is not None:
@@ -114,20 +123,23 @@ class Window:
     def _recognise(self) -> None:
         """Ask who is there, if it is time, and take note of the answer, if there is one."""
         if self._asked is not None and self._asked[1].done():
-            frame, answer = self._asked
+            _, answer = self._asked
             self._asked = None
             try:
                 self._seen = answer.result()
             except ServiceError as error:
+                self._seen = ()
                 self._say(error.message, _BAD)
-            else:
-                self._saw(list(self._seen), frame.seconds)
-        if self._asked is None and self._frame is not None and time.monotonic() >= self._next:
+            self._saw(list(self._seen), self._camera.seconds)
+        elif self._asked is not None and self._camera.seconds - self._asked[0].seconds > SILENT_SECONDS:
+            self._saw([], self._camera.seconds)
+        if self._asked is None and self._frame is not None and self._is_new and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every
+            self._is_new = False
             self._asked = self._frame, self._ask(self._frame)
 
     def _take_photo(self) -> None:
-        if self._frame is None or self._photo is not None:
+        if self._frame is None or self._photo is not None or self._lost:
             return
         self._photo = self._frame, self._ask(self._frame)
         self._draw(self._frame.pixels, ())

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from face_detection.gallery.answers import Answers
 from face_detection.gallery.connections import Connections
 from face_detection.gallery.directory import Directory
 from face_detection.gallery.directory_sql import SQLDirectory
@@ -17,6 +18,7 @@ from face_detection.gallery.sqlite import SQLiteStore
 from face_detection.gallery.sqlite_tables import SQLiteTables
 from face_detection.gallery.store import Store
 from face_detection.gallery.tables import Tables
+from face_detection.gallery.tombstones import Tombstones
 from face_detection.gallery.turns import FileTurns, Turns
 from shared.errors import SettingsError, StartupError
 
@@ -31,6 +33,8 @@ class Gallery:
     tables: Tables
     turns: Turns
     rates: RateLimits
+    answers: Answers
+    tombstones: Tombstones
 
     def close(self) -> None:
         """Close the database; using any part afterwards raises StorageError."""
@@ -61,6 +65,8 @@ def open_gallery(database: str) -> Gallery:
         SQLiteTables(connections),
         FileTurns(None if database == ":memory:" else Path(database)),
         ProcessRateLimits(),
+        Answers(connections),
+        Tombstones(connections),
     )
 
 
@@ -91,6 +97,8 @@ def _open_postgres(url: str) -> Gallery:
         PostgresTables(connections),
         PostgresTurns(connections),
         PostgresRateLimits(connections),
+        Answers(NamedConnections(connections)),
+        Tombstones(NamedConnections(connections)),
     )
 
 

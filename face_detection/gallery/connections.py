@@ -1,4 +1,4 @@
-"""Connections to one SQLite database, and the only place where sqlite3's exceptions are translated.
+"""Connections to one SQLite database, which raise what is announced instead of the driver's exceptions.
 
 A file is opened in WAL mode, where readers and the one writer do not wait for each other. ``synchronous=FULL``
 syncs the log at every commit, so that an answered change survives a power failure and not only the death of the
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from face_detection.gallery.file_failures import BUSY, DAMAGED_ADVICE, LOG_FILES, translation
 from face_detection.gallery.migrations import migrate
 from shared.errors import InvalidRequest, StartupError, StorageError, StorageUnavailable
 
@@ -23,13 +24,10 @@ BUSY_TIMEOUT = 10.0
 
 MEMORY = ":memory:"
 
-_REASONS = {
-    sqlite3.SQLITE_FULL: "The disk that holds the database is full.",
-    sqlite3.SQLITE_IOERR: "The disk that holds the database failed.",
-    sqlite3.SQLITE_READONLY: "The database is read-only.",
-    sqlite3.SQLITE_CORRUPT: "The database is damaged.",
-    sqlite3.SQLITE_NOTADB: "The database is damaged.",
-}
+_CHECKED_AT_START = 64 << 20
+"""Bytes of a database up to which its start reads it wholly: some tenths of a second."""
+
+_REPLACED = "The database file was replaced or removed while in use: restart the service."
 
 
 class Connections:
@@ -46,16 +44,23 @@ class Connections:
             StartupError: the database cannot be used.
         """
         self._database = database
+        self._file = None if database == MEMORY else Path(database)
         self._write_lock = threading.Lock()
         self._idle_lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         try:
-            self._writer = _open_memory() if database == MEMORY else _open_file(Path(database))
-        except (sqlite3.Error, OSError, ValueError) as error:
+            self._writer = _open_memory() if self._file is None else _open_file(self._file)
+        except (sqlite3.Error, OSError) as error:
+            meaning = translation(error, self._file)
+            reason = getattr(error, "strerror", None) or error
+            text = f"DATABASE={database} cannot be opened: {meaning.text.rstrip('.')} ({reason})."
+            raise StartupError(text, meaning.advice) from error
+        except ValueError as error:
             raise StartupError(f"DATABASE={database} cannot be opened: {error}.") from error
         except StartupError as error:
-            raise StartupError(f"DATABASE={database} cannot be opened: {error.message}") from error
+            raise StartupError(f"DATABASE={database} cannot be opened: {error.text}", error.advice) from error
+        self._place = self._find()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -64,11 +69,12 @@ class Connections:
         Raises:
             StorageError, InvalidRequest: see ``Store``.
         """
-        with _translated():
+        with self._translated():
             if self._database == MEMORY:
                 with self._write_lock:
                     yield self._writer
                 return
+            self._check_place()
             connection = self._borrow()
             try:
                 yield connection
@@ -82,8 +88,14 @@ class Connections:
         Raises:
             StorageError, InvalidRequest: see ``Store``.
         """
-        with _translated(), self._write_lock:
-            yield self._writer
+        with self._translated():
+            if not self._write_lock.acquire(timeout=BUSY_TIMEOUT):
+                raise StorageUnavailable(BUSY)
+            try:
+                self._check_place()
+                yield self._writer
+            finally:
+                self._write_lock.release()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -104,6 +116,35 @@ class Connections:
             self._idle.clear()
         with self._write_lock:
             self._writer.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translation(error, self._file) from error
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("The text is not valid Unicode.") from error
+        except OverflowError as error:
+            raise InvalidRequest("A number is too large.") from error
+
+    def _find(self) -> tuple[int, int] | None:
+        """Device and inode of the file that the path leads to; None where there is none, as in memory."""
+        if self._file is None:
+            return None
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_place(self) -> None:
+        """What is written to a file that has lost its name is lost with the last connection.
+
+        The new one is not opened instead: it stands beside a write-ahead log that is not its own.
+        """
+        if self._find() != self._place:
+            raise StorageError(_REPLACED)
 
     def _borrow(self) -> sqlite3.Connection:
         with self._idle_lock:
@@ -134,15 +175,34 @@ def _open_file(path: Path) -> sqlite3.Connection:
     connection = _connect(str(path))
     try:
         _enter_wal_mode(connection)
+        if path.stat().st_size <= _CHECKED_AT_START and (found := damage(connection)):
+            raise StartupError(f"it is damaged ({found}).", DAMAGED_ADVICE)
         with _transaction(connection):
             migrate(connection)
-        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            # Of a file that may only be read, SQLite begins a transaction that only reads, and says so no earlier.
+            connection.execute("DELETE FROM _sqlite_migrations WHERE false")
+        for file in (path, *(path.with_name(path.name + suffix) for suffix in LOG_FILES)):
             if file.exists() and file.stat().st_mode & 0o077:
                 file.chmod(0o600)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def damage(connection: sqlite3.Connection, thorough: bool = False) -> str | None:
+    """What SQLite finds wrong with a database, in its words; None when all is well.
+
+    Args:
+        connection: to the database.
+        thorough: compare each index with its table, too, which takes several times as long.
+
+    Raises:
+        sqlite3.DatabaseError: the file cannot even be read as a database.
+    """
+    statement = "PRAGMA integrity_check(1)" if thorough else "PRAGMA quick_check(1)"
+    found = str(connection.execute(statement).fetchall()[0][0])
+    return None if found == "ok" else found.replace("\n", " ")
 
 
 def _connect(database: str) -> sqlite3.Connection:
@@ -171,7 +231,10 @@ def _enter_wal_mode(connection: sqlite3.Connection) -> None:
         else:
             break
     if mode != "wal":
-        raise StartupError("its file system does not support SQLite's write-ahead log.")
+        raise StartupError(
+            "its file system does not support SQLite's write-ahead log.",
+            "Let DATABASE name a file on a disk of this machine: network drives seldom do.",
+        )
 
 
 @contextmanager
@@ -184,16 +247,3 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException:
         connection.rollback()
         raise
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StorageUnavailable("The database is busy.") from error
-        raise StorageError(_REASONS.get(code, "The database failed.")) from error
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("The text is not valid Unicode.") from error

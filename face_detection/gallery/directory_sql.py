@@ -21,11 +21,11 @@ from face_detection.gallery.directory import (
     Tenant,
     TenantSettings,
     check_code,
-    check_name,
     check_tenant_id,
 )
 from face_detection.gallery.sql import Connection, Connections
-from shared.errors import Conflict, NotFound
+from face_detection.naming import normal_name
+from shared.errors import Conflict, InvalidRequest, NotFound
 
 
 class SQLDirectory:
@@ -47,7 +47,7 @@ class SQLDirectory:
     def create_tenant(self, id: str, name: str, settings: TenantSettings) -> Tenant:
         """See ``Directory``."""
         check_tenant_id(id)
-        check_name(name)
+        name = _name(name)
         tenant = Tenant(id, name, settings, datetime.now(UTC))
         row = {"id": id, "name": name, "settings": _json(settings), "created_at": _text(tenant.created_at)}
         with self._connections.writing() as connection:
@@ -57,8 +57,7 @@ class SQLDirectory:
 
     def update_tenant(self, id: str, name: str | None = None, settings: Mapping[str, Any] | None = None) -> Tenant:
         """See ``Directory``."""
-        if name is not None:
-            check_name(name)
+        name = None if name is None else _name(name)
         with self._connections.writing() as connection:
             old = _get_tenant(connection, id)
             new = replace(old, name=name or old.name, settings=replace(old.settings, **settings or {}))
@@ -82,6 +81,7 @@ class SQLDirectory:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_tenant(connection, stored.key.tenant)
+            stored = replace(stored, key=replace(stored.key, name=_name(stored.key.name)))
             connection.execute(sql.ADD_KEY, _key_row(stored))
             _check_count(connection, sql.COUNT_KEYS, stored.key.tenant)
 
@@ -141,7 +141,7 @@ class SQLDirectory:
         """See ``Directory``."""
         with self._connections.writing() as connection:
             _get_tenant(connection, sector.tenant)
-            connection.execute(sql.PUT_SECTOR, vars(sector))
+            connection.execute(sql.PUT_SECTOR, vars(sector) | {"name": _name(sector.name)})
             _check_count(connection, sql.COUNT_SECTORS, sector.tenant)
 
     def delete_sector(self, tenant: str, code: int) -> None:
@@ -169,7 +169,7 @@ class SQLDirectory:
             _get_tenant(connection, device.tenant)
             if device.sector is not None:
                 _get_sector(connection, device.tenant, device.sector)
-            connection.execute(sql.PUT_DEVICE, vars(device))
+            connection.execute(sql.PUT_DEVICE, vars(device) | {"name": _name(device.name)})
             _check_count(connection, sql.COUNT_DEVICES, device.tenant)
 
     def delete_device(self, tenant: str, code: int) -> None:
@@ -177,6 +177,13 @@ class SQLDirectory:
         with self._connections.writing() as connection:
             _get_device(connection, tenant, code)
             connection.execute(sql.DELETE_DEVICE, {"tenant": tenant, "code": code})
+
+
+def _name(text: str) -> str:
+    try:
+        return normal_name(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"The name: {error.message}.") from None
 
 
 def _get_tenant(connection: Connection, id: str) -> Tenant:

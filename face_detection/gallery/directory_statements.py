@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from face_detection.gallery import answers
+
 TENANT = "SELECT id, name, settings, created_at FROM tenants WHERE id = :id"
 TENANTS = "SELECT id, name, settings, created_at FROM tenants ORDER BY id"
 ADD_TENANT = """
@@ -15,6 +17,7 @@ HAS_THE_ONLY_KEYS = """
         AND NOT EXISTS (SELECT 1 FROM keys WHERE tenant <> :tenant)
 """
 DELETE_TENANT = (
+    *answers.DELETE_OF_TENANT,
     "DELETE FROM events WHERE tenant = :tenant",
     "DELETE FROM devices WHERE tenant = :tenant",
     "DELETE FROM sectors WHERE tenant = :tenant",

@@ -56,7 +56,12 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened; ``number`` counts within the tenant, ``has_crop`` tells whether ``crop`` gives one."""
+    """Something that happened.
+
+    Attributes:
+        number: counts within the tenant and is never used again, not even by a later tenant with the same id.
+        has_crop: whether ``crop`` gives a picture.
+    """
 
     number: int
     at: int
@@ -66,6 +71,27 @@ class Event:
     distance: float | None
     occasion: Occasion
     has_crop: bool
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events: those for which everything holds that is not None.
+
+    Attributes:
+        person: it is this person's, by id.
+        kind: it is of this kind.
+        device: it came from the capture device with this code.
+        since, until: it happened at this time or later, and before that time; microseconds since 1970.
+    """
+
+    person: str | None = None
+    kind: EventKind | None = None
+    device: int | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+ALL_EVENTS = EventFilter()
 
 
 class EventLog(Protocol):
@@ -78,12 +104,7 @@ class EventLog(Protocol):
         """
 
     def page(
-        self,
-        tenant: str,
-        limit: int,
-        before: int | None = None,
-        person: str | None = None,
-        kind: EventKind | None = None,
+        self, tenant: str, limit: int, before: int | None = None, which: EventFilter = ALL_EVENTS
     ) -> Sequence[Event]:
         """At most ``limit`` events, the latest first.
 
@@ -91,8 +112,7 @@ class EventLog(Protocol):
             tenant: whose.
             limit: at least 1.
             before: only those with smaller numbers.
-            person: only those of this person.
-            kind: only these.
+            which: only these.
         """
 
     def crop(self, tenant: str, number: int) -> bytes:

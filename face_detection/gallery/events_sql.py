@@ -1,12 +1,10 @@
 """The event log in an SQL database, whichever it is."""
 
-# ruff: noqa: S608 -- statements are put together from each other only
-
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from face_detection.gallery.events import Event, EventKind, NewEvent
+from face_detection.gallery.events import ALL_EVENTS, Event, EventFilter, NewEvent
 from face_detection.gallery.rows import event_of, event_row
 from face_detection.gallery.sql import Connections
 from shared.errors import NotFound
@@ -14,7 +12,7 @@ from shared.errors import NotFound
 # PostgreSQL wants to be told the types of parameters that may be null.
 ADD = """
     INSERT INTO events (tenant, number, at, kind, person, distance, api_key, device, latitude, longitude, crop)
-    SELECT :tenant, 1 + coalesce((SELECT max(number) FROM events WHERE tenant = :tenant), 0), :at, :kind,
+    SELECT :tenant, 1 + coalesce((SELECT event FROM last_numbers WHERE tenant = :tenant), 0), :at, :kind,
         (SELECT key FROM people WHERE tenant = :tenant AND id = :person),
         :distance, :api_key, :device, :latitude, :longitude, :crop
     WHERE EXISTS (SELECT 1 FROM tenants WHERE id = :tenant) AND (
@@ -22,18 +20,39 @@ ADD = """
     )
 """
 
+# Apart from the events, so that a number is not used again when the event that had it is gone.
+TAKE_NUMBER = """
+    INSERT INTO last_numbers (tenant, event) SELECT tenant, number FROM events WHERE tenant = :tenant
+    AND number > coalesce((SELECT event FROM last_numbers WHERE tenant = :tenant), 0)
+    ON CONFLICT (tenant) DO UPDATE SET event = excluded.event
+"""
+
 _EVENTS = """
     SELECT number, at, kind, people.id, people.name, distance, api_key, device, latitude, longitude, crop IS NOT NULL
     FROM events LEFT JOIN people ON people.key = events.person
-    WHERE number < CAST(:before AS BIGINT) AND (CAST(:kind AS TEXT) IS NULL OR kind = :kind)
+    WHERE events.tenant = :tenant
 """
 
-PAGE = f"{_EVENTS} AND events.tenant = :tenant ORDER BY number DESC LIMIT :limit"
+_CONDITIONS = {
+    "person": "events.person = (SELECT key FROM people WHERE tenant = :tenant AND id = :person)",
+    "kind": "kind = :kind",
+    "device": "device = CAST(:device AS BIGINT)",
+    "since": "at >= CAST(:since AS BIGINT)",
+    "until": "at < CAST(:until AS BIGINT)",
+}
 
-PAGE_OF_PERSON = f"""
-    {_EVENTS} AND events.person = (SELECT key FROM people WHERE tenant = :tenant AND id = :person)
-    ORDER BY number DESC LIMIT :limit
-"""
+
+def page_statement(wanted: Collection[str]) -> str:
+    """The statement for a page of events, with those conditions alone that are wanted.
+
+    What has no condition must not look like one: each combination finds the index that fits.
+    """
+    conditions = "".join(f" AND {_CONDITIONS[name]}" for name in _CONDITIONS if name in wanted)
+    # Numbers ascend with time by and large, but who knows? The plus sign keeps SQLite from reading on to the beginning
+    # of all events, in the order of their numbers, where a time tells where to begin.
+    number = "+number" if "since" in wanted and not {"person", "device"} & set(wanted) else "number"
+    return f"{_EVENTS}{conditions} AND {number} < CAST(:before AS BIGINT) ORDER BY {number} DESC LIMIT :limit"
+
 
 CROP = "SELECT crop FROM events WHERE tenant = :tenant AND number = CAST(:number AS BIGINT) AND crop IS NOT NULL"
 
@@ -52,26 +71,18 @@ class SQLEventLog:
     def append(self, events: Sequence[tuple[str, NewEvent]]) -> None:
         """See ``EventLog``."""
         with self._connections.writing() as connection:
-            connection.executemany(ADD, (event_row(tenant, event) for tenant, event in events))
+            for tenant, event in events:
+                if connection.execute(ADD, event_row(tenant, event)).rowcount:
+                    connection.execute(TAKE_NUMBER, {"tenant": tenant})
 
     def page(
-        self,
-        tenant: str,
-        limit: int,
-        before: int | None = None,
-        person: str | None = None,
-        kind: EventKind | None = None,
+        self, tenant: str, limit: int, before: int | None = None, which: EventFilter = ALL_EVENTS
     ) -> Sequence[Event]:
         """See ``EventLog``."""
-        wanted = {
-            "tenant": tenant,
-            "limit": limit,
-            "before": _NO_LIMIT if before is None else before,
-            "person": person,
-            "kind": kind.value if kind else None,
-        }
+        wanted = {name: value for name, value in vars(which).items() if value is not None}
+        place = {"tenant": tenant, "limit": limit, "before": _NO_LIMIT if before is None else before}
         with self._connections.reading() as connection:
-            rows = connection.execute(PAGE if person is None else PAGE_OF_PERSON, wanted).fetchall()
+            rows = connection.execute(page_statement(wanted), place | wanted).fetchall()
         return [event_of(*row) for row in rows]
 
     def crop(self, tenant: str, number: int) -> bytes:

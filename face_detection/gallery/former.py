@@ -1,7 +1,8 @@
 """Indexes of embedding spaces that a gallery was used with before, which nobody may be bringing up to date any more.
 
 Whoever is deleted must be gone from them too. Each index records itself up to which change that is so, so that nothing
-is missed, whatever was running and whatever died. One that is being brought up to date is left to those who do it.
+is missed, whatever was running and whatever died. One that has come so late that deletions are no longer known is
+dropped, and made anew when its space is used again. One that is being brought up to date is left to those who do it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from face_detection.gallery.store import Store
 from face_detection.gallery.turns import Turns
 from face_detection.gallery.vectors import IndexState, VectorIndex, turn_to_apply, turn_to_rebuild
-from shared.errors import SearchUnavailable, ServiceError
+from shared.errors import CursorExpired, SearchUnavailable, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +72,24 @@ class FormerIndexes:
         if state.reached is None or state.reached >= self._store.last_change():
             return False
         with self._turns.take(turn_to_apply(state.name)) as taken:
-            changes = self._store.changes(state.reached, CHUNK) if taken else []
+            if not taken:
+                return False
+            try:
+                changes = self._store.changes(state.reached, CHUNK)
+            except CursorExpired:
+                return self._give_up(state)
             if not changes:
                 return False
             self._indexes.remove(state.name, changes, changes[-1].number)
         return True
+
+    def _give_up(self, state: IndexState) -> bool:
+        """Drop an index of which nobody knows any more what is to be removed, unless it is just being made anew."""
+        with self._turns.take(turn_to_rebuild(turn_to_apply(state.name))) as taken:
+            if taken:
+                log.warning("a former search index has missed deletions and is dropped", extra={"index": state.name})
+                self._indexes.drop(state.name)
+            return taken
 
 
 def drop_former(turns: Turns, index: VectorIndex) -> Iterator[tuple[str, str]]:

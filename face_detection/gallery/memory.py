@@ -1,8 +1,10 @@
 """Exact search in memory: per tenant one matrix, and an int8 copy that tells which of its rows need a look.
 
 Readers work on a snapshot that never changes (``snapshot``). A replaced sample is a new row and a dead old one, and
-both show in the same new snapshot, so the sample is never missing. For very large galleries a thread of its own builds
-an approximate index of the rows (``approximate``), which later snapshots have; until then they do without.
+both show in the same new snapshot, so the sample is never missing. An index that comes too late to learn of all
+deletions, or whose database was replaced, is filled anew, beside the snapshots that are searched until it is complete.
+For very large galleries a thread of its own builds an approximate index of the rows (``approximate``), which later
+snapshots have; until then they do without.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 
 from face_detection.gallery.compact import BLOCK
 from face_detection.gallery.distances import prepare
+from face_detection.gallery.history import Position
 from face_detection.gallery.search import Nearest, check_probes
 from face_detection.gallery.snapshot import Builder, Snapshot
-from face_detection.gallery.store import Change, Store
+from face_detection.gallery.store import Change, Store, follow
+from shared.errors import CursorExpired
 from shared.models import Metric
 from shared.settings import available_cores
 
@@ -36,7 +40,7 @@ class MemoryIndex:
     name = "memory"
     lag = 0
 
-    def __init__(self, store: Store, space: str, metric: Metric, approximate_above: int = 0, since: int = 0) -> None:
+    def __init__(self, store: Store, space: str, metric: Metric, approximate_above: int = 0) -> None:
         """An empty index; ``refresh`` or the first search fills it.
 
         Args:
@@ -44,19 +48,21 @@ class MemoryIndex:
             space: samples of other embedding spaces are ignored.
             metric: how embeddings are compared.
             approximate_above: a tenant with more samples than this is searched approximately, 0 is never.
-            since: only samples that later changes have touched.
         """
         self._store = store
         self._space = space
         self._metric = metric
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="search")
-        self._whole = since == 0
-        self._applied = since
+        self._applied = 0
+        self._loaded = 0  # the same of the builders, which are further while the index is filled anew
+        self._begun = 0
+        self._position: Position | None = None  # of the database, when it was followed last
         self._dimensions: int | None = None
         self._approximate_above = approximate_above
         self._builders: dict[str, Builder] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._making = self._snapshots  # others, while the index is filled anew
         self._due: set[str] = set()  # tenants that want codes
         self._building: threading.Thread | None = None
 
@@ -67,14 +73,17 @@ class MemoryIndex:
 
     def refresh(self) -> None:
         """See ``Searcher``."""
-        target = self._store.last_change()
-        if target <= self._applied:
+        if self._has_seen(self._store.position()):
             return
         with self._lock:
-            while self._applied < target:
-                changes = self._store.changes(self._applied, _LOAD_CHUNK)
-                self._apply(changes)
-                self._applied = changes[-1].number
+            position = self._store.position()  # before the changes: whatever happens in between shows the next time
+            if self._has_seen(position):
+                return
+            if self._position is not None and not self._store.has_passed(self._position.mark):
+                self._start_over()
+            self._position = position
+            while not self._load(position.change):
+                self._start_over()
             self._build_next()
 
     def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
@@ -98,6 +107,35 @@ class MemoryIndex:
     def close(self) -> None:
         """See ``Searcher``; what is left ends with the last search."""
 
+    def _has_seen(self, position: Position) -> bool:
+        whole = self._making is self._snapshots
+        return whole and position == self._position and self._loaded >= position.change
+
+    def _load(self, target: int) -> bool:
+        """Apply the changes up to a number, at least; whether all were still known. Called with the lock."""
+        self._begun = self._begun or self._store.last_change()
+        try:
+            for changes, position in follow(self._store, self._loaded, self._begun, _LOAD_CHUNK):
+                self._apply(changes)
+                self._loaded = position
+                if self._making is self._snapshots:
+                    self._applied = position
+                if position >= target:
+                    break
+        except CursorExpired:
+            return False
+        self._snapshots = self._making
+        self._applied = self._loaded
+        return True
+
+    def _start_over(self) -> None:
+        """Let the next load fill the index anew. Called with the lock."""
+        log.warning("the database was replaced, or the index has come too late; it is filled anew")
+        self._loaded = self._begun = 0
+        self._builders = {}
+        self._due.clear()
+        self._making = {}
+
     def _apply(self, changes: Sequence[Change]) -> None:
         by_tenant: defaultdict[str, list[Change]] = defaultdict(list)
         for change in changes:
@@ -112,8 +150,7 @@ class MemoryIndex:
                 vectors = np.concatenate([vector for _, vector in present]).reshape(len(present), -1)
                 self._dimensions = vectors.shape[1]
                 if builder is None:
-                    # Room for all of them at once spares copying a large gallery again and again while it is loaded.
-                    capacity = self._store.count(tenant, self._space) if self._whole else len(present)
+                    capacity = self._capacity(tenant, len(present))
                     builder = self._builders[tenant] = Builder(
                         self._dimensions, capacity, self._metric, BLOCK, self._approximate_above
                     )
@@ -122,12 +159,17 @@ class MemoryIndex:
                 continue
             if builder.size:
                 builder.compact()
-                self._snapshots[tenant] = builder.snapshot()
+                self._making[tenant] = builder.snapshot()
                 if builder.wants_codes:
                     self._due.add(tenant)
             else:
                 del self._builders[tenant]
-                self._snapshots.pop(tenant, None)
+                self._making.pop(tenant, None)
+
+    def _capacity(self, tenant: str, least: int) -> int:
+        """Rows to make room for, where so many are known to come."""
+        # Room for all of them at once spares copying a large gallery again and again while it is loaded.
+        return max(least, self._store.count(tenant, self._space))
 
     def _build_next(self) -> None:
         """Start building codes for a tenant that wants them, unless some are being built. Called with the lock."""
@@ -147,14 +189,15 @@ class MemoryIndex:
             return not current or not threading.main_thread().is_alive()
 
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # of this thread; searches go first
-        codes = None
         try:
             codes = snapshot.build_codes(outdated)
-        except (MemoryError, RuntimeError):  # the latter is how faiss fails
+            with self._lock:
+                if codes is not None and not outdated():
+                    builder.use(codes)
+                    self._making[tenant] = builder.snapshot()
+        except Exception:  # there will be another attempt
             log.exception("no approximate index could be built; searches are exact until the next attempt")
-        with self._lock:
-            if codes is not None and not outdated():
-                builder.use(codes)
-                self._snapshots[tenant] = builder.snapshot()
-            self._building = None
-            self._build_next()
+        finally:
+            with self._lock:
+                self._building = None
+                self._build_next()

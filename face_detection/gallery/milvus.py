@@ -36,7 +36,7 @@ from face_detection.gallery.distances import prepare
 from face_detection.gallery.milvus_collections import LISTS, Collections, Layout
 from face_detection.gallery.milvus_connection import Connection, NoSuchCollection
 from face_detection.gallery.milvus_indexes import MilvusIndexes
-from face_detection.gallery.milvus_rows import POSITION, Rows
+from face_detection.gallery.milvus_rows import POSITION, REMOVALS, Rows
 from face_detection.gallery.store import Change
 from face_detection.gallery.vectors import Candidates, GalleryIndexes
 from shared.errors import SearchUnavailable
@@ -109,6 +109,17 @@ class MilvusIndex:
             raise SearchUnavailable(_REPLACED) from error
         self._searched, self._known = collection, position
         return position
+
+    def begin(self, change: int) -> int:
+        """See ``VectorIndex``."""
+        collection = self._current() or self._collections.establish()
+        try:
+            noted = [*self._rows.numbers(collection, POSITION), *self._rows.numbers(collection, REMOVALS)]
+            if not noted:
+                self._rows.record(collection, REMOVALS, change, [], self._dimensions)
+        except NoSuchCollection as error:
+            raise SearchUnavailable(_REPLACED) from error
+        return max(noted, default=change)
 
     def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
         """See ``VectorIndex``. What the index has already by its position is skipped."""

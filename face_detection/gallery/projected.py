@@ -22,7 +22,7 @@ from face_detection.gallery.distances import compares_directions, distances, pre
 from face_detection.gallery.overlay import Overlay
 from face_detection.gallery.projector import Projector
 from face_detection.gallery.search import Nearest, Neighbour, check_probes
-from face_detection.gallery.store import Store
+from face_detection.gallery.store import Sample, Store
 from face_detection.gallery.turns import Turns
 from face_detection.gallery.vectors import VectorIndex
 from shared.errors import SearchUnavailable
@@ -75,7 +75,7 @@ class ProjectedIndex:
         self._sizes: dict[str, tuple[int, float]] = {}  # with the time until when each is good
         self._counting = threading.Lock()
         self._projector = Projector(
-            store, turns, turn, index, lambda base: Overlay(store, space, metric, base), most_overlaid
+            store, turns, turn, index, lambda *so_far: Overlay(store, space, metric, *so_far), most_overlaid
         )
 
     @property
@@ -106,14 +106,22 @@ class ProjectedIndex:
             overlay.refresh()
             touched = overlay.touched(tenant)
             untouched = [[key for key in keys if key not in touched] for keys in found.keys]
-            if all(len(keys) >= enough or done for keys, done in zip(untouched, found.exhausted, strict=True)):
-                break
-            wanted *= 4  # too much of what is near has changed
-        else:
-            raise SearchUnavailable("Too much has changed for the index; it has yet to catch up.")
-        recent = overlay.search(tenant, probes, k)
-        measured = self._measure(tenant, untouched, prepared)
-        return Nearest((_merge(own, others, k) for own, others in zip(measured, recent, strict=True)), found.exact)
+            if not all(len(keys) >= enough or done for keys, done in zip(untouched, found.exhausted, strict=True)):
+                wanted *= 4  # too much of what is near has changed
+                continue
+            named = {key for keys in untouched for key in keys}
+            samples = self._store.by_keys(tenant, named)
+            if gone := named - samples.keys():
+                overlay.refresh()
+                if gone & overlay.touched(tenant):
+                    continue  # deleted after the overlay was looked at; others may be near
+            measured = self._measure(samples, untouched, prepared)
+            if not all(len(own) >= enough or done for own, done in zip(measured, found.exhausted, strict=True)):
+                wanted *= 4  # the index has yet to let go of too much
+                continue
+            recent = overlay.search(tenant, probes, k)
+            return Nearest((_merge(own, others, k) for own, others in zip(measured, recent, strict=True)), found.exact)
+        raise SearchUnavailable("Too much has changed for the index; it has yet to catch up.")
 
     def size(self, tenant: str) -> int:
         """See ``Searcher``; counted now and then, which takes long in a large gallery."""
@@ -132,10 +140,9 @@ class ProjectedIndex:
         self._index.close()
 
     def _measure(
-        self, tenant: str, named: Sequence[Sequence[int]], prepared: NDArray[np.float32]
+        self, samples: dict[int, Sample], named: Sequence[Sequence[int]], prepared: NDArray[np.float32]
     ) -> list[list[Neighbour]]:
-        """Distances to what the index names, as it is now; what was deleted is left out."""
-        samples = self._store.by_keys(tenant, {key for keys in named for key in keys})
+        """Distances to what the index names, as it is now; what is not among the samples is left out."""
         present = [key for key, sample in samples.items() if sample.space == self._space]
         if not present:
             return [[] for _ in named]

@@ -13,16 +13,15 @@ from collections import deque
 from collections.abc import Callable
 
 from face_detection.gallery.former import FormerIndexes
+from face_detection.gallery.history import Position
 from face_detection.gallery.overlay import Overlay
-from face_detection.gallery.store import Store
+from face_detection.gallery.store import Store, follow
 from face_detection.gallery.turns import Turns
 from face_detection.gallery.vectors import VectorIndex, turn_to_rebuild
-from shared.errors import SearchUnavailable, ServiceError
+from shared.background import start_thread
+from shared.errors import CursorExpired, SearchUnavailable, ServiceError
 
 log = logging.getLogger(__name__)
-
-CHUNK = 4096
-"""Changes that are applied at once."""
 
 _PAUSE = 0.25
 """Seconds between two looks at what there is to do."""
@@ -42,7 +41,8 @@ class Projector:
         turns: whose turn it is to apply them.
         turn: name of the turn.
         index: what is kept up to date; whoever made it closes it, after this.
-        open_overlay: makes an overlay of all changes after a number.
+        open_overlay: makes an overlay of all changes after a number, to which the index has come; the other is how far
+            it is free of what was deleted.
         most_overlaid: most changes in an overlay.
     """
 
@@ -52,7 +52,7 @@ class Projector:
         turns: Turns,
         turn: str,
         index: VectorIndex,
-        open_overlay: Callable[[int], Overlay],
+        open_overlay: Callable[[int, int], Overlay],
         most_overlaid: int,
     ) -> None:
         self._store = store
@@ -65,11 +65,11 @@ class Projector:
         self._overlay: Overlay | None = None
         self._seen: deque[tuple[float, int]] = deque()  # positions of the index, and when each was seen first
         self._settled = 0
+        self._followed: Position | None = None  # of the database, when it was looked at last
         self._trouble = ""
         self._looked = threading.Event()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("projector", self._run, self._closed)
 
     @property
     def lag(self) -> int:
@@ -121,11 +121,16 @@ class Projector:
         """Take notice of the index's position; whether there is something to apply.
 
         Raises:
-            SearchUnavailable: the index is ahead of the database, which must have been replaced by an older one.
+            SearchUnavailable: the database was replaced, now or before this process began to look.
             StorageError: the database failed.
         """
         now = time.monotonic()
-        last = self._store.last_change()
+        current = self._store.position()
+        if self._followed not in (None, current) and not self._store.has_passed(self._followed.mark):
+            self._begin_anew()
+            raise SearchUnavailable("The database was replaced while in use; the search index is made anew.")
+        self._followed = current
+        last = current.change
         if position > last:
             self._overlay = None
             raise SearchUnavailable("The search index is ahead of the database and must be rebuilt.")
@@ -136,23 +141,45 @@ class Projector:
             self._overlay = None
         if not self._seen or position > self._seen[-1][1]:
             self._seen.append((now, position))
+        horizon = self._store.horizon()
+        begun = self._begun(position, horizon)
+        if begun < horizon:
+            self._overlay = None  # what it has missed is no longer known
+            return True
         while self._seen and now - self._seen[0][0] >= self._index.settling:
             self._settled = self._seen[0][1]
             if len(self._seen) == 1:
                 break
             self._seen.popleft()
-        self._renew(last)
+        self._renew(last, begun if self._settled < horizon else self._settled)
         return position < last
 
-    def _renew(self, last: int) -> None:
+    def _begin_anew(self) -> None:
+        """Drop all indexes of the gallery, if it is this process's turn; whoever follows them finds them lost."""
+        self._overlay = None
+        with self._turns.take(self._turn) as taken:
+            if taken:
+                log.error("the database was replaced while in use; the search index is made anew")
+                for state in self._index.indexes.states():
+                    self._index.indexes.drop(state.name)
+                self._followed = None
+
+    def _begun(self, position: int, horizon: int) -> int:
+        """Number of the change up to which the index has nothing that was deleted; at least where it matters."""
+        if position >= horizon:
+            return position
+        indexes = self._index.indexes
+        return max([position, *(state.reached or 0 for state in indexes.states() if state.name == indexes.own)])
+
+    def _renew(self, last: int, begun: int) -> None:
         """Let go of what the index has by now."""
         overlay = self._overlay
         if last - self._settled > self._most_overlaid:
             self._overlay = None
         elif overlay is None:
-            self._overlay = self._open_overlay(self._settled)
+            self._overlay = self._open_overlay(self._settled, begun)
         elif self._settled > overlay.base and 2 * (self._settled - overlay.base) >= overlay.applied - overlay.base:
-            renewed = self._open_overlay(self._settled)
+            renewed = self._open_overlay(self._settled, begun)
             renewed.refresh()
             self._overlay = renewed
 
@@ -162,12 +189,26 @@ class Projector:
             if not taken:
                 return
             position = self._index.position()
-            while not self._closed.is_set() and (changes := self._store.changes(position, CHUNK)):
-                since, position = position, changes[-1].number
-                self._index.apply(changes, since, position)
-                self._look(position)
-                self._looked.set()
-                self._former.look()
+            store = self._store
+            begun = self._begun(position, store.horizon()) if position else self._index.begin(store.last_change())
+            try:
+                for changes, reached in follow(store, position, begun):
+                    self._index.apply(changes, position, reached)
+                    position = reached
+                    self._look(position)
+                    self._looked.set()
+                    self._former.look()
+                    if self._closed.is_set():
+                        return
+            except CursorExpired:
+                self._start_over()
+
+    def _start_over(self) -> None:
+        """Drop the index, which the next look makes anew, unless somebody is making it anew already."""
+        with self._turns.take(turn_to_rebuild(self._turn)) as taken:
+            if taken:
+                log.warning("the search index has missed deletions and is made anew")
+                self._index.indexes.drop(self._index.indexes.own)
 
 
 def rebuild(
@@ -185,6 +226,7 @@ def rebuild(
     Raises:
         SearchUnavailable, StorageError: the index or the database failed, or another process is doing the same; the
             present index stays.
+        CursorExpired: the same, because it took longer than deletions are known.
     """
     with turns.take(turn_to_rebuild(turn)) as taken:
         if not taken:
@@ -195,9 +237,9 @@ def rebuild(
 def _rebuild(store: Store, turns: Turns, turn: str, index: VectorIndex, progress: Callable[[int, int], None]) -> int:
     fresh = index.fresh()
     try:
-        position = _load(store, fresh, 0, progress)
+        position = _load(store, fresh, 0, store.last_change(), progress)
         fresh.complete()
-        position = _load(store, fresh, position, progress)
+        position = _load(store, fresh, position, position, progress)
         while True:
             with turns.take(turn) as taken:
                 if not taken:
@@ -205,7 +247,7 @@ def _rebuild(store: Store, turns: Turns, turn: str, index: VectorIndex, progress
                     continue
                 # From here on nobody brings the present index any further, so no overlay begins where the fresh one
                 # does not reach.
-                position = _load(store, fresh, position, progress)
+                position = _load(store, fresh, position, position, progress)
                 time.sleep(fresh.settling)
                 fresh.publish()
                 return position
@@ -214,9 +256,9 @@ def _rebuild(store: Store, turns: Turns, turn: str, index: VectorIndex, progress
         raise
 
 
-def _load(store: Store, index: VectorIndex, position: int, progress: Callable[[int, int], None]) -> int:
-    while changes := store.changes(position, CHUNK):
-        since, position = position, changes[-1].number
-        index.apply(changes, since, position)
+def _load(store: Store, index: VectorIndex, position: int, begun: int, progress: Callable[[int, int], None]) -> int:
+    for changes, reached in follow(store, position, begun):
+        index.apply(changes, position, reached)
+        position = reached
         progress(position, max(position, store.last_change()))
     return position

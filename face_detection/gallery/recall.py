@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from face_detection.gallery.distances import distances, prepare
 from face_detection.gallery.search import Nearest
-from face_detection.gallery.store import Store
+from face_detection.gallery.store import Store, follow
+from shared.background import start_thread
 from shared.errors import ServiceError
 from shared.models import Metric
 
@@ -29,7 +30,6 @@ MOST_ANSWERS = 64
 _REST = 100
 """Times its own duration that a scan is not repeated."""
 
-_CHUNK = 4096
 _TOLERANCE = 1e-9
 
 
@@ -59,7 +59,7 @@ class RecallCheck:
         self._observe = observe
         self._answers: list[_Answer] = []
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     def note(self, tenant: str, probes: NDArray[np.float32], found: Nearest, applied: int) -> None:
@@ -77,14 +77,13 @@ class RecallCheck:
                     distance = neighbours[0].distance if neighbours else np.inf
                     self._answers.append(_Answer(tenant, prepared, distance, applied))
             if self._thread is None and self._answers:
-                self._thread = threading.Thread(target=self._run, name="recall", daemon=True)
-                self._thread.start()
+                self._thread = start_thread("recall", self._run, self._closed)
             self._changed.notify_all()
 
     def close(self) -> None:
         """Stop; answers that were not checked are forgotten."""
         with self._changed:
-            self._closed = True
+            self._closed.set()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
@@ -92,7 +91,7 @@ class RecallCheck:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._answers or self._closed)
+                self._changed.wait_for(lambda: self._answers or self._closed.is_set())
                 answers, self._answers = self._answers, []
             started = time.monotonic()
             try:
@@ -100,14 +99,12 @@ class RecallCheck:
             except ServiceError as error:
                 log.warning("the recall of searches could not be measured: %s", error.message)
             with self._changed:
-                if self._changed.wait_for(lambda: self._closed, _REST * (time.monotonic() - started)):
+                if self._changed.wait_for(self._closed.is_set, _REST * (time.monotonic() - started)):
                     return
 
     def _check(self, answers: list[_Answer]) -> None:
-        since = 0
         last = max((answer.last for answer in answers), default=0)
-        while since < last and (changes := self._store.changes(since, _CHUNK)):
-            since = changes[-1].number
+        for changes, position in follow(self._store, 0, self._store.last_change()):
             for tenant in {answer.tenant for answer in answers}:
                 own = [
                     (change.number, change.vector)
@@ -122,7 +119,9 @@ class RecallCheck:
                     if answer.tenant == tenant and answer.right:
                         near = distances(rows[numbers <= answer.last], answer.probe, self._metric)
                         answer.right = not (near < answer.distance * (1 - _TOLERANCE)).any()
-            if self._closed:
+            if self._closed.is_set():
                 return
+            if position >= last:
+                break
         for answer in answers:
             self._observe(answer.right)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from face_detection.gallery.events import Event, EventKind, NewEvent, Occasion
-from face_detection.gallery.store import Change, Page, Person, Sample, Tombstone, Vector
+from face_detection.gallery.metadata import Condition
+from face_detection.gallery.store import (
+    KEPT,
+    PAGE_BYTES,
+    Change,
+    Description,
+    Feed,
+    Page,
+    Person,
+    Sample,
+    Tombstone,
+    Vector,
+)
+from face_detection.naming import folded
 
 _LITTLE_ENDIAN = np.dtype("<f4")
 
@@ -24,15 +37,76 @@ def vector_of(blob: bytes) -> Vector:
     return np.frombuffer(blob, _LITTLE_ENDIAN)
 
 
+def search_text(id: str, name: str) -> str:
+    """What people are searched by."""
+    return f"{folded(id)}\n{folded(name)}"
+
+
+def metadata_text(metadata: Any) -> str:
+    """Metadata as it is stored: JSON."""
+    return json.dumps(metadata, separators=(",", ":"))
+
+
+def description_row(id: str, description: Description) -> dict[str, object]:
+    """The columns of what is said of a person anew; None, and ``keeps_action``, for what stays."""
+    name, metadata, action = description.name, description.metadata, description.action
+    return {
+        "name": None if name is KEPT else name,
+        "metadata": None if metadata is KEPT else metadata_text(metadata),
+        "action": None if action is KEPT else action,
+        "keeps_action": action is KEPT,
+        "search": None if name is KEPT else search_text(id, name),
+    }
+
+
 def person_of(id: str, name: str, metadata: str, *rest: Any) -> Person:
     """A person, whose metadata is JSON."""
     return Person(id, name, json.loads(metadata), *rest)
 
 
-def page_of(rows: Sequence[Sequence[Any]], limit: int) -> Page:
-    """A page of people, of whom one more than ``limit`` was asked for: that one tells whether there is a next page."""
-    people = [person_of(*row) for row in rows[:limit]]
-    return Page(people, people[-1].id if len(rows) > limit else None)
+def page_of(rows: Iterable[Sequence[Any]], limit: int, metadata: Sequence[Condition] = ()) -> Page:
+    """A page of people: as many as were asked for and fit, of those who meet all conditions.
+
+    Args:
+        rows: of people ordered by id. Only as many are taken as are needed, so they had better come one by one.
+        limit: most people.
+        metadata: conditions.
+    """
+    people: list[Person] = []
+    size = 0
+    for row in rows:
+        person = person_of(*row)
+        if not all(condition.matches(person.metadata) for condition in metadata):
+            continue
+        size += _size(row)
+        if people and (len(people) == limit or size > PAGE_BYTES):
+            return Page(people, people[-1].id)
+        people.append(person)
+    return Page(people, None)
+
+
+def feed_of(rows: Iterable[Sequence[Any]], limit: int) -> Feed:
+    """A part of what has changed, as ``page_of``."""
+    entries: list[Sample | Tombstone] = []
+    size = 0
+    for row in rows:
+        size += _size(row)
+        if entries and (len(entries) == limit or size > PAGE_BYTES):
+            return Feed(entries, True)
+        entries.append(entry_of(*row))
+    return Feed(entries, False)
+
+
+_ENTRY_BYTES, _NUMBER_BYTES = 200, 12
+
+
+def _size(row: Sequence[Any]) -> int:
+    """About how many bytes of JSON become of a row: text as it is, and the numbers of a vector."""
+    return _ENTRY_BYTES + sum(
+        len(value) if isinstance(value, str) else len(value) // _LITTLE_ENDIAN.itemsize * _NUMBER_BYTES
+        for value in row
+        if isinstance(value, str | bytes)
+    )
 
 
 def sample_of(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 
+from face_detection.gallery import history, tombstones
 from face_detection.gallery import sqlite_statements as sql
 from face_detection.gallery.connections import Connections
-from face_detection.gallery.rows import changes_of, entry_of, page_of, person_of, sample_of
+from face_detection.gallery.history import Position
+from face_detection.gallery.metadata import Condition, fragments
+from face_detection.gallery.rows import changes_of, feed_of, page_of, person_of, sample_of
 from face_detection.gallery.sql_store import SQLStore
 from face_detection.gallery.sqlite_writing import Transaction, number_of
-from face_detection.gallery.store import Change, Page, Person, Sample, Tombstone
+from face_detection.gallery.store import Change, Feed, Page, Person, Sample
+from face_detection.naming import folded
 from shared.errors import NotFound, StorageUnavailable
 
 
@@ -30,10 +34,11 @@ class SQLiteStore(SQLStore):
             raise NotFound("There is nobody with this id.")
         return person_of(*rows[0])
 
-    def samples(self, tenant: str, id: str) -> Sequence[Sample]:
+    def samples(self, tenant: str, id: str, after: int = -1, limit: int | None = None) -> Sequence[Sample]:
         """See ``Store``."""
+        wanted = (tenant, id, after, -1 if limit is None else limit)
         with self._connections.reading() as connection:
-            rows = connection.execute(sql.SAMPLES, (tenant, id)).fetchall()
+            rows = connection.execute(sql.SAMPLES, wanted).fetchall()
         return [sample_of(*row) for row in rows]
 
     def sample(self, tenant: str, number: int) -> Sample:
@@ -50,13 +55,26 @@ class SQLiteStore(SQLStore):
             rows = connection.execute(sql.BY_KEYS, (json.dumps(list(keys)), tenant)).fetchall()
         return {row[0]: sample_of(*row) for row in rows}
 
-    def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
+    def page(
+        self,
+        tenant: str,
+        limit: int,
+        after: str | None = None,
+        text: str | None = None,
+        metadata: Sequence[Condition] = (),
+    ) -> Page:
         """See ``Store``."""
-        # One more than asked for tells whether there is a next page. No id is empty.
-        wanted = {"tenant": tenant, "after": after or "", "limit": limit + 1, "text": text}
-        with self._connections.reading() as connection:
-            rows = connection.execute(sql.PAGE, wanted).fetchall()
-        return page_of(rows, limit)
+        # No id is empty. What a condition comes to is found out row by row.
+        wanted = {
+            "tenant": tenant,
+            "after": after or "",
+            "text": None if text is None else folded(text),
+            "fragments": json.dumps(fragments(metadata)),
+            "limit": -1 if metadata else limit + 1,
+        }
+        statement = sql.PAGE if text is None else sql.PAGE_OF_TEXT
+        with self._connections.reading() as connection, closing(connection.execute(statement, wanted)) as rows:
+            return page_of(rows, limit, metadata)
 
     def count(self, tenant: str, space: str | None = None) -> int:
         """See ``Store``."""
@@ -66,6 +84,11 @@ class SQLiteStore(SQLStore):
             else:
                 rows = connection.execute(sql.COUNT_SPACE, (tenant, space)).fetchall()
         return int(rows[0][0])
+
+    def people_without(self, space: str, tenant: str | None = None) -> Mapping[str, int]:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            return dict(connection.execute(sql.PEOPLE_WITHOUT, {"space": space, "tenant": tenant}).fetchall())
 
     def identity(self) -> str:
         """See ``Store``."""
@@ -77,17 +100,40 @@ class SQLiteStore(SQLStore):
         with self._connections.reading() as connection:
             return number_of(connection, sql.LAST_CHANGE)
 
-    def changes(self, since: int, limit: int) -> Sequence[Change]:
+    def position(self) -> Position:
         """See ``Store``."""
         with self._connections.reading() as connection:
-            rows = connection.execute(sql.CHANGES, (since, limit)).fetchall()
+            return history.position_of(connection)
+
+    def has_passed(self, mark: int) -> bool:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            return history.has_passed(connection, mark)
+
+    def changes(self, since: int, limit: int, begun: int = 0) -> Sequence[Change]:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            rows = connection.execute(sql.CHANGES, {"since": since, "limit": limit, "begun": begun}).fetchall()
+            tombstones.check_change(connection, max(since, begun))
         return changes_of(rows)
 
-    def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
+    def feed(self, tenant: str, since: int, limit: int, begun: int = 0) -> Feed:
         """See ``Store``."""
         with self._connections.reading() as connection:
-            rows = connection.execute(sql.FEED, (tenant, since, limit)).fetchall()
-        return [entry_of(*row) for row in rows]
+            with closing(connection.execute(sql.FEED, (tenant, since, limit + 1))) as rows:
+                feed = feed_of(rows, limit)
+            tombstones.check_revision(connection, tenant, max(since, begun))
+        return feed
+
+    def horizon(self) -> int:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            return number_of(connection, tombstones.HORIZON)
+
+    def last_revision(self, tenant: str) -> int:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            return number_of(connection, sql.LAST_REVISION, tenant)
 
     def compact(self) -> None:
         """See ``Store``."""
@@ -105,4 +151,6 @@ class SQLiteStore(SQLStore):
     @contextmanager
     def _transaction(self, tenant: str) -> Iterator[Transaction]:
         with self._connections.writing() as connection:
-            yield Transaction(connection, tenant)
+            transaction = Transaction(connection, tenant)
+            yield transaction
+            transaction.finish()

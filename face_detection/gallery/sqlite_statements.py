@@ -16,16 +16,29 @@ _JOINED = "JOIN people ON people.key = samples.person JOIN spaces ON spaces.numb
 
 GET = f"SELECT {_PERSON} FROM people WHERE tenant = ? AND id = ?"
 
+_HAS_FRAGMENTS = """
+    NOT EXISTS (SELECT 1 FROM json_each(:fragments) AS fragment WHERE instr(metadata, fragment.value) = 0)
+"""
+
 PAGE = f"""
-    SELECT {_PERSON} FROM people WHERE tenant = :tenant AND id > :after
-        AND (:text IS NULL OR instr(lower(id), lower(:text)) OR instr(lower(name), lower(:text)))
+    SELECT {_PERSON} FROM people WHERE tenant = :tenant AND id > :after AND {_HAS_FRAGMENTS}
     ORDER BY id LIMIT :limit
+"""
+
+# A search reads the index alone until it has found somebody.
+PAGE_OF_TEXT = f"""
+    SELECT {_PERSON}
+    FROM (
+        SELECT key, id FROM people INDEXED BY people_search
+        WHERE tenant = :tenant AND id > :after AND instr(search, :text)
+    ) AS found CROSS JOIN people ON people.key = found.key
+    WHERE {_HAS_FRAGMENTS} ORDER BY found.id LIMIT :limit
 """
 
 SAMPLES = f"""
     SELECT {_SAMPLE} FROM people CROSS JOIN samples ON samples.person = people.key
     JOIN spaces ON spaces.number = samples.space
-    WHERE people.tenant = ? AND people.id = ? ORDER BY samples.number
+    WHERE people.tenant = ? AND people.id = ? AND samples.number > ? ORDER BY samples.number LIMIT ?
 """
 
 # CROSS JOIN keeps SQLite from reading the whole tenant to find a few samples.
@@ -46,6 +59,18 @@ COUNT_SPACE = """
     WHERE tenant = ? AND space IS NOT NULL AND space = (SELECT number FROM spaces WHERE name = ?)
 """
 
+# By the other spaces, in whose samples nobody is looked for where all are of one space.
+PEOPLE_WITHOUT = """
+    SELECT tenants.id, count(DISTINCT samples.person)
+    FROM tenants CROSS JOIN spaces CROSS JOIN samples ON samples.tenant = tenants.id AND samples.space = spaces.number
+    WHERE samples.space IS NOT NULL AND spaces.name <> :space AND (:tenant IS NULL OR tenants.id = :tenant)
+        AND NOT EXISTS (
+            SELECT 1 FROM samples AS own
+            WHERE own.person = samples.person AND own.space = (SELECT number FROM spaces WHERE name = :space)
+        )
+    GROUP BY tenants.id
+"""
+
 LAST_CHANGE = "SELECT coalesce(max(change), 0) FROM samples"
 
 IDENTITY = "SELECT id FROM gallery"
@@ -59,7 +84,7 @@ LAST_REVISION = "SELECT coalesce(max(revision), 0) FROM samples WHERE tenant = ?
 CHANGES = """
     SELECT change, tenant, key, spaces.name, vector
     FROM samples LEFT JOIN spaces ON spaces.number = samples.space
-    WHERE change > ? ORDER BY change LIMIT ?
+    WHERE change > :since AND (space IS NOT NULL OR change > :begun) ORDER BY change LIMIT :limit
 """
 
 FEED = f"""
@@ -69,23 +94,30 @@ FEED = f"""
 """
 
 ADD_PERSON = """
-    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at)
-    VALUES (:tenant, :id, :name, :metadata, :action, :now, :now)
+    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at, search)
+    VALUES (:tenant, :id, :name, :metadata, :action, coalesce(:created_at, :now), coalesce(:updated_at, :now), :search)
     ON CONFLICT (tenant, id) DO NOTHING
 """
 
 UPSERT_PERSON = """
-    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at)
-    VALUES (:tenant, :id, :name, :metadata, :action, :now, :now)
+    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at, search)
+    VALUES (:tenant, :id, :name, :metadata, :action, coalesce(:created_at, :now), coalesce(:updated_at, :now), :search)
     ON CONFLICT (tenant, id) DO UPDATE SET
         name = excluded.name,
         metadata = excluded.metadata,
         action = excluded.action,
-        updated_at = excluded.updated_at
+        created_at = coalesce(:created_at, people.created_at),
+        updated_at = excluded.updated_at,
+        search = excluded.search
 """
 
 DESCRIBE = """
-    UPDATE people SET name = :name, metadata = :metadata, action = :action, updated_at = :now
+    UPDATE people SET
+        name = coalesce(:name, name),
+        metadata = coalesce(:metadata, metadata),
+        action = CASE WHEN :keeps_action THEN action ELSE :action END,
+        updated_at = :now,
+        search = coalesce(:search, search)
     WHERE tenant = :tenant AND id = :id
 """
 
@@ -101,7 +133,7 @@ TOUCH = """
 
 PERSON_KEY = "SELECT key FROM people WHERE tenant = ? AND id = ?"
 
-SAMPLE_KEY = "SELECT key, person FROM samples WHERE tenant = ? AND number = ? AND space IS NOT NULL"
+SAMPLE_KEY = "SELECT key, person, space FROM samples WHERE tenant = ? AND number = ? AND space IS NOT NULL"
 
 OWNER = """
     SELECT people.id FROM samples JOIN people ON people.key = samples.person
@@ -110,11 +142,11 @@ OWNER = """
 
 HAS_SAMPLES = "SELECT 1 FROM samples WHERE person = ? LIMIT 1"
 
-FIRST_SAMPLES = """
-    SELECT people.id, people.key, min(samples.key), count(*)
+SAMPLES_OF_PEOPLE = """
+    SELECT people.id, samples.space, samples.key
     FROM json_each(?) AS wanted CROSS JOIN people ON people.id = wanted.value
     CROSS JOIN samples ON samples.person = people.key
-    WHERE people.tenant = ? GROUP BY people.key
+    WHERE people.tenant = ? ORDER BY samples.key
 """
 
 INSERT = """
@@ -126,7 +158,14 @@ CHANGE_VECTOR = """
     UPDATE samples SET change = :change, revision = :revision, space = :space, vector = :vector WHERE key = :key
 """
 
-Which = Literal["one", "person", "others", "tenant"]
+TOUCH_SAMPLE = "UPDATE samples SET change = :change, revision = :revision WHERE key = :key"
+
+COPY_SAMPLE = """
+    INSERT INTO samples (tenant, number, change, revision, person, space, vector)
+    SELECT tenant, :number, :change, :revision, person, space, vector FROM samples WHERE key = :key
+"""
+
+Which = Literal["one", "person", "tenant"]
 
 _BURY = """
     UPDATE samples SET
@@ -139,10 +178,9 @@ _BURY = """
 BURY: Mapping[Which, str] = {
     "one": _BURY.format(which="key = :key"),
     "person": _BURY.format(which="person = :person"),
-    "others": _BURY.format(which="person = :person AND key <> :key"),
     "tenant": _BURY.format(which="tenant = :tenant AND space IS NOT NULL"),
 }
-"""Turning samples into tombstones: one, all of a person, all but one of a person, all of a tenant."""
+"""Turning samples into tombstones: one, all of a person, all of a tenant."""
 
 DELETE_PERSON = "DELETE FROM people WHERE key = ?"
 

@@ -6,10 +6,12 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
+from face_detection.gallery import answers
 from face_detection.gallery import sqlite_statements as sql
-from face_detection.gallery.rows import blob, sample_of
+from face_detection.gallery.history import leave_mark
+from face_detection.gallery.rows import blob, description_row, metadata_text, sample_of, search_text
+from face_detection.gallery.sql_store import Upsert
 from face_detection.gallery.store import Description, NewSample, Sample, Vector
 from shared.errors import NotFound, SpaceMismatch
 
@@ -19,8 +21,8 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection, tenant: str) -> None:
         now = datetime.now(UTC)
-        self._connection = connection
-        self.change = number_of(connection, sql.LAST_CHANGE)
+        self.connection = self._connection = connection
+        self.change = self._first_change = number_of(connection, sql.LAST_CHANGE)
         self.has_tenant = bool(number_of(connection, sql.HAS_TENANT, tenant))
         self._tenant = tenant
         self._now = now.isoformat(timespec="milliseconds")
@@ -28,9 +30,14 @@ class Transaction:
         last = number_of(connection, sql.LAST_REVISION, tenant)
         self._revision = max(last, int(now.timestamp() * 1_000_000) - 1)
 
-    def count(self) -> int:
-        """How many samples the tenant has by now."""
-        return number_of(self._connection, sql.COUNT, self._tenant)
+    def finish(self) -> None:
+        """Mark what was changed, see ``history``."""
+        if self.change > self._first_change:
+            leave_mark(self._connection, self.change)
+
+    def count(self, space: str) -> int:
+        """How many samples of an embedding space the tenant has by now."""
+        return number_of(self._connection, sql.COUNT_SPACE, self._tenant, space)
 
     def numbered(self, numbers: Sequence[int]) -> list[Sample]:
         """The samples with these numbers, which ascend, in order."""
@@ -38,17 +45,19 @@ class Transaction:
         return [sample_of(*row) for row in rows]
 
     def upsert(self, samples: Sequence[NewSample]) -> None:
-        """See ``Store.upsert``; the ids differ."""
+        """See ``Store.upsert``; no two samples have both id and space in common."""
         spaces = self._spaces(samples)
         self._put_people(sql.UPSERT_PERSON, samples)
-        known = self._first_samples(samples)
-        for sample in samples:
-            if sample.id in known:
-                person, key, count = known[sample.id]
-                if count > 1:
-                    self._bury("others", person=person, key=key)
-                self._change_vector(key, spaces[sample.space], sample.vector)
-        self._insert([sample for sample in samples if sample.id not in known], spaces)
+        ids = json.dumps(sorted({sample.id for sample in samples}))
+        known = self._connection.execute(sql.SAMPLES_OF_PEOPLE, (ids, self._tenant)).fetchall()
+        upsert = Upsert.of(samples, spaces, known)
+        for key in upsert.buried:
+            self._bury("one", key=key)
+        for key in upsert.touched:
+            self._change(sql.TOUCH_SAMPLE, key)
+        for key, sample in upsert.changed:
+            self._change(sql.CHANGE_VECTOR, key, space=spaces[sample.space], vector=blob(sample.vector))
+        self._insert(upsert.added, spaces)
 
     def add(self, samples: Sequence[NewSample]) -> list[int]:
         """See ``Store.add``; returns the numbers."""
@@ -62,12 +71,17 @@ class Transaction:
         rows = self._connection.execute(sql.SAMPLE_KEY, (self._tenant, number)).fetchall()
         if not rows:
             raise NotFound("There is no sample with this number.")
-        self._change_vector(rows[0][0], _space_number(self._connection, space, vector.size), vector)
+        key, _, former = rows[0]
+        new = _space_number(self._connection, space, vector.size)
+        if new != former:
+            self._number += 1
+            self._change(sql.COPY_SAMPLE, key, number=self._number)
+        self._change(sql.CHANGE_VECTOR, key, space=new, vector=blob(vector))
 
     def describe(self, id: str, description: Description) -> None:
         """See ``Store.describe``."""
-        row = self._row(id, description.name, description.metadata, description.action)
-        if not self._connection.execute(sql.DESCRIBE, row).rowcount:
+        row = {"tenant": self._tenant, "id": id, "now": self._now}
+        if not self._connection.execute(sql.DESCRIBE, row | description_row(id, description)).rowcount:
             raise NotFound("There is nobody with this id.")
         counters = {"change": self.change, "revision": self._revision}
         self._advance(self._connection.execute(sql.TOUCH, row | counters).rowcount)
@@ -88,8 +102,9 @@ class Transaction:
     def delete_sample(self, number: int) -> bool:
         """See ``Store.delete_sample``."""
         rows = self._connection.execute(sql.SAMPLE_KEY, (self._tenant, number)).fetchall()
-        for key, person in rows:
+        for key, person, _ in rows:
             self._bury("one", key=key)
+            self._connection.execute(answers.EMPTY_OF_PERSON, {"person": person})
             if not self._connection.execute(sql.HAS_SAMPLES, (person,)).fetchall():
                 self._forget(person)
         return bool(rows)
@@ -97,11 +112,15 @@ class Transaction:
     def clear(self) -> int:
         """See ``Store.clear``."""
         count = self._bury("tenant", tenant=self._tenant)
+        for statement in answers.CLEAR:
+            self._connection.execute(statement, {"tenant": self._tenant})
         self._connection.execute(sql.CLEAR_EVENTS, (self._tenant,))
         self._connection.execute(sql.CLEAR_PEOPLE, (self._tenant,))
         return count
 
     def _forget(self, person: int) -> None:
+        self._connection.execute(answers.EMPTY_OF_PERSON, {"person": person})
+        self._connection.execute(answers.FORGET_PERSON, {"person": person})
         self._connection.execute(sql.DELETE_EVENTS, (person,))
         self._connection.execute(sql.DELETE_PERSON, (person,))
 
@@ -110,10 +129,11 @@ class Transaction:
         values |= {"change": self.change, "revision": self._revision}
         return self._advance(self._connection.execute(sql.BURY[which], values).rowcount)
 
-    def _change_vector(self, key: int, space: int, vector: Vector) -> None:
+    def _change(self, statement: str, key: int, **values: object) -> None:
+        """One change, of or from the sample with this key."""
         self._advance(1)
-        row = {"key": key, "space": space, "vector": blob(vector)}
-        self._connection.execute(sql.CHANGE_VECTOR, row | {"change": self.change, "revision": self._revision})
+        values |= {"key": key, "change": self.change, "revision": self._revision}
+        self._connection.execute(statement, values)
 
     def _insert(self, samples: Sequence[NewSample], spaces: dict[str, int]) -> None:
         rows = (
@@ -126,24 +146,21 @@ class Transaction:
         self._number += len(samples)
 
     def _put_people(self, statement: str, samples: Sequence[NewSample]) -> None:
-        self._connection.executemany(statement, (self._row(s.id, s.name, s.metadata, s.action) for s in samples))
-
-    def _row(self, id: str, name: str, metadata: Any, action: str | None) -> dict[str, object]:
-        metadata = json.dumps(metadata, separators=(",", ":"))
-        return {
-            "tenant": self._tenant,
-            "id": id,
-            "name": name,
-            "metadata": metadata,
-            "action": action,
-            "now": self._now,
-        }
-
-    def _first_samples(self, samples: Sequence[NewSample]) -> dict[str, tuple[int, int, int]]:
-        """For each known person: its key, the key of its first sample, and how many it has."""
-        ids = json.dumps([sample.id for sample in samples])
-        rows = self._connection.execute(sql.FIRST_SAMPLES, (ids, self._tenant)).fetchall()
-        return {id: (person, key, count) for id, person, key, count in rows}
+        rows = (
+            {
+                "tenant": self._tenant,
+                "id": sample.id,
+                "name": sample.name,
+                "metadata": metadata_text(sample.metadata),
+                "action": sample.action,
+                "created_at": sample.created_at,
+                "updated_at": sample.updated_at,
+                "now": self._now,
+                "search": search_text(sample.id, sample.name),
+            }
+            for sample in samples
+        )
+        self._connection.executemany(statement, rows)
 
     def _spaces(self, samples: Sequence[NewSample]) -> dict[str, int]:
         dimensions: dict[str, int] = {}

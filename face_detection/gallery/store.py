@@ -6,19 +6,27 @@ name or new metadata counts as a change of all samples of the person. A deletion
 tombstone, which has the tenant, the sample's number and the change's, and nothing else. Whoever has applied all
 changes up to N asks for those after N and is then up to date: ``changes`` for the whole database, ``feed`` for one
 tenant, whose numbers and revisions tell nothing of other tenants.
+
+Tombstones are removed at last (``tombstones``). Whoever comes later than that misses deletions, and is told to start
+over. Whoever knew nothing when they began lacks no deletion from before: ``begun`` says when that was.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from enum import Enum
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.gallery.answers import Once
 from face_detection.gallery.distances import MAX_LENGTH, lengths
+from face_detection.gallery.history import Position
+from face_detection.gallery.metadata import Condition
+from face_detection.naming import composed
 from shared.errors import InvalidRequest
 
 Vector = NDArray[np.float32]
@@ -38,6 +46,8 @@ class NewSample:
         space: the embedding space that the vector belongs to (``ModelCard.space``).
         vector: (dimensions,) float32, the embedding as the model gave it; not zero, shorter than ``MAX_LENGTH``.
         action: text that the client wants back with the metadata.
+        created_at, updated_at: ISO 8601, UTC: when the person was created and last changed, where that is known from
+            elsewhere; None is now, and for whoever is known already leaves the time of creation as it is.
 
     Raises:
         InvalidRequest: one of these does not hold.
@@ -49,6 +59,8 @@ class NewSample:
     space: str
     vector: Vector
     action: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -60,20 +72,32 @@ class NewSample:
             raise InvalidRequest("The embedding is zero, too long or not finite.")
 
 
+class _Kept(Enum):
+    KEPT = "kept"
+
+
+KEPT: Final = _Kept.KEPT
+"""Stands for what stays as it is."""
+
+
 @dataclass(frozen=True)
 class Description:
-    """What is said of a person; see ``NewSample``.
+    """What is said of a person from now on, see ``NewSample``; whatever is ``KEPT`` stays as it is then.
 
     Raises:
         InvalidRequest: see ``check_description``.
     """
 
-    name: str
-    metadata: Any
-    action: str | None = None
+    name: str | Literal[_Kept.KEPT] = KEPT
+    metadata: Any = KEPT
+    action: str | None | Literal[_Kept.KEPT] = KEPT
 
     def __post_init__(self) -> None:
-        check_description(self.name, self.metadata, self.action)
+        check_description(
+            "" if self.name is KEPT else self.name,
+            None if self.metadata is KEPT else self.metadata,
+            None if self.action is KEPT else self.action,
+        )
 
 
 def check_description(name: str, metadata: Any, action: str | None) -> None:
@@ -155,6 +179,20 @@ class Tombstone:
     revision: int
 
 
+PAGE_BYTES = 1 << 20
+"""Most bytes of a part of a list, as JSON; a single entry may have more."""
+
+
+def known_id(store: Store, tenant: str, id: str) -> str:
+    """The id that somebody asks for: composed, unless somebody has it as it stands, from before ids were composed.
+
+    Raises:
+        StorageError, InvalidRequest: see ``Store``.
+    """
+    normal = composed(id)
+    return id if normal != id and store.samples(tenant, id) else normal
+
+
 @dataclass(frozen=True)
 class Page:
     """A part of a tenant's people.
@@ -166,6 +204,19 @@ class Page:
 
     people: Sequence[Person]
     next: str | None
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A part of what has changed for a tenant.
+
+    Attributes:
+        entries: by ascending revisions.
+        more: whether there is more by now, after the last of these.
+    """
+
+    entries: Sequence[Sample | Tombstone]
+    more: bool
 
 
 class Change(NamedTuple):
@@ -186,16 +237,23 @@ class Store(Protocol):
     character, which nobody's id or name has, may be refused likewise.
     """
 
-    def upsert(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> int:
-        """Store people with one sample each, in one transaction; of equal ids the last one stays.
+    def upsert(
+        self,
+        tenant: str,
+        samples: Sequence[NewSample],
+        quota: int | None = None,
+        once: Once[Sequence[Sample]] | None = None,
+    ) -> int:
+        """Store people with one sample of an embedding space each, in one transaction; of equal ones the last stays.
 
-        A person who is known gets the new name, metadata and sample, and loses all other samples. The first sample
-        keeps its key and number.
+        A person who is known gets the new name, metadata and sample, and loses all other samples of the same space;
+        the first of these keeps its key and number. Samples of other spaces stay.
 
         Args:
             tenant: whose people.
             samples: what to store.
-            quota: most samples that the tenant may have afterwards.
+            quota: most samples that the tenant may have afterwards in each of the spaces.
+            once: the request, if it is one that may be sent again: its answer is kept, see ``answers``.
 
         Returns:
             The number of the last change.
@@ -204,30 +262,48 @@ class Store(Protocol):
             NotFound: the directory knows no such tenant, as when it was deleted a moment ago.
             SpaceMismatch: a vector has not the dimensions that its space has in this database.
             QuotaExceeded: see ``quota``.
+            Answered, KeyReused, AnswerDeleted: see ``Answers.find``.
         """
 
-    def add(self, tenant: str, samples: Sequence[NewSample], quota: int | None = None) -> Sequence[Sample]:
+    def add(
+        self,
+        tenant: str,
+        samples: Sequence[NewSample],
+        quota: int | None = None,
+        once: Once[Sequence[Sample]] | None = None,
+    ) -> Sequence[Sample]:
         """Give people further samples, in one transaction, and say what was stored, in order.
 
         Somebody unknown is created with the name, metadata and action of the first sample; whoever is known keeps
         theirs.
 
         Raises:
-            NotFound, SpaceMismatch, QuotaExceeded: see ``upsert``.
+            NotFound, SpaceMismatch, QuotaExceeded, Answered, KeyReused, AnswerDeleted: see ``upsert``.
         """
 
     def replace(
-        self, tenant: str, number: int, space: str, vector: Vector, description: Description | None = None
-    ) -> None:
+        self,
+        tenant: str,
+        number: int,
+        space: str,
+        vector: Vector,
+        description: Description | None = None,
+        once: Once[Sequence[Sample]] | None = None,
+    ) -> Sample:
         """Give one sample another embedding and, if there is one, its person another description.
+
+        Where the sample was of another space, its former embedding stays, as a sample with a number of its own.
+
+        Returns:
+            The sample as it is then.
 
         Raises:
             NotFound: the tenant has no such sample.
-            SpaceMismatch: see ``upsert``.
+            SpaceMismatch, Answered, KeyReused, AnswerDeleted: see ``upsert``.
         """
 
     def describe(self, tenant: str, id: str, description: Description) -> None:
-        """Give a person another name, metadata and action.
+        """Give a person another name, metadata and action, or some of these.
 
         Raises:
             NotFound: the tenant has no such person.
@@ -249,8 +325,11 @@ class Store(Protocol):
             NotFound: the tenant has no such person.
         """
 
-    def samples(self, tenant: str, id: str) -> Sequence[Sample]:
-        """The samples of a person by ascending number; none when there is no such person."""
+    def samples(self, tenant: str, id: str, after: int = -1, limit: int | None = None) -> Sequence[Sample]:
+        """The samples of a person by ascending number; none when there is no such person.
+
+        Only those with numbers above ``after``, and at most ``limit``.
+        """
 
     def sample(self, tenant: str, number: int) -> Sample:
         """One sample.
@@ -262,33 +341,78 @@ class Store(Protocol):
     def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
         """The tenant's samples with these keys; those that do not exist (any more) are left out."""
 
-    def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
+    def page(
+        self,
+        tenant: str,
+        limit: int,
+        after: str | None = None,
+        text: str | None = None,
+        metadata: Sequence[Condition] = (),
+    ) -> Page:
         """At most ``limit`` (≥ 1) people whose ids come after ``after``; None starts at the first.
 
-        With ``text`` only those who have it in their id or name; ASCII letters match in either case.
+        No more than fit into ``PAGE_BYTES``, but one at least. With ``text`` only those who have it in their id or
+        name, without regard to case and accents (``naming.folded``). Only those whose metadata meet all conditions.
         """
 
     def count(self, tenant: str, space: str | None = None) -> int:
         """Number of the tenant's samples, of all spaces or of one."""
 
+    def people_without(self, space: str, tenant: str | None = None) -> Mapping[str, int]:
+        """How many people of each tenant, or of one, have no sample of an embedding space; who has none is left out."""
+
     def identity(self) -> str:
         """What tells this gallery from others: 32 hexadecimal digits that stay the same."""
 
     def last_change(self) -> int:
-        """Number of the last committed change, 0 in a new database. Costs microseconds; asked before every search."""
+        """Number of the last committed change, 0 in a new database."""
 
-    def changes(self, since: int, limit: int) -> Sequence[Change]:
-        """At most ``limit`` changes with numbers above ``since``, ascending.
+    def position(self) -> Position:
+        """How far the database is. Costs microseconds; asked before every search."""
+
+    def has_passed(self, mark: int) -> bool:
+        """Whether the database was at the position with this mark; of old ones it is forgotten, see ``history``.
+
+        If not, the database was replaced, and whoever has followed it begins anew.
+        """
+
+    def changes(self, since: int, limit: int, begun: int = 0) -> Sequence[Change]:
+        """At most ``limit`` changes with numbers above ``since``, ascending, without deletions up to ``begun``.
 
         Only the latest change of a sample is kept, so a key appears once; numbers that later changes have
-        superseded are missing.
+        superseded are missing. ``follow`` gives all of them.
+
+        Args:
+            since: whoever asks has applied all changes up to this one.
+            limit: most changes.
+            begun: number of the last change at a time when they had nothing of what was deleted until then.
+
+        Raises:
+            CursorExpired: tombstones of deletions after both are removed.
         """
 
-    def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
-        """At most ``limit`` of a tenant's samples and tombstones with revisions above ``since``, ascending.
+    def feed(self, tenant: str, since: int, limit: int, begun: int = 0) -> Feed:
+        """At most ``limit`` (≥ 1) of a tenant's samples and tombstones with revisions above ``since``, ascending.
+
+        No more than fit into ``PAGE_BYTES``, but one at least.
 
         Only the latest state of a sample is kept, so a number appears once.
+
+        Args:
+            tenant: whose.
+            since: whoever asks has applied everything up to this revision.
+            limit: most entries.
+            begun: the tenant's last revision at a time when they had nothing of what was deleted until then.
+
+        Raises:
+            CursorExpired: tombstones of deletions after both are removed.
         """
+
+    def horizon(self) -> int:
+        """Number of the last change whose tombstone is removed, 0 when all are there."""
+
+    def last_revision(self, tenant: str) -> int:
+        """Revision of the tenant's last change, 0 when there was none."""
 
     def compact(self) -> None:
         """Rewrite the database so that its files hold no remains of deleted samples and no unused space.
@@ -298,3 +422,26 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close all connections; using the store afterwards raises StorageError."""
+
+
+CHUNK = 4096
+"""Changes that ``follow`` gives at once."""
+
+
+def follow(store: Store, since: int, begun: int = 0, chunk: int = CHUNK) -> Iterator[tuple[Sequence[Change], int]]:
+    """All changes after a number, until there are no more, a chunk at a time.
+
+    Args:
+        store: whose.
+        since, begun: see ``Store.changes``.
+        chunk: most changes at once.
+
+    Yields:
+        Changes, and the number up to which these are all. There are none where only deletions up to ``begun`` were.
+
+    Raises:
+        CursorExpired, StorageError: see ``Store.changes``.
+    """
+    while (changes := store.changes(since, chunk, begun)) or since < begun:
+        since = changes[-1].number if changes else begun
+        yield changes, since

@@ -28,7 +28,7 @@ class Table:
 
 
 TENANTS = Table("tenants", ("id", "name", "settings", "created_at"))
-PEOPLE = Table("people", ("key", "tenant", "id", "name", "metadata", "action", "created_at", "updated_at"))
+PEOPLE = Table("people", ("key", "tenant", "id", "name", "metadata", "action", "created_at", "updated_at", "search"))
 SAMPLES = Table("samples", ("key", "tenant", "number", "change", "revision", "person", "space", "vector"))
 SPACES = Table("spaces", ("number", "name", "dimensions"))
 
@@ -50,6 +50,11 @@ TABLES = (
     Table("sectors", ("tenant", "code", "name"), key=2),
     Table("devices", ("tenant", "code", "name", "sector"), key=2),
     Table("events", _EVENTS, key=2),
+    Table("last_numbers", ("tenant", "event")),
+    Table("horizons", ("tenant", "change", "revision")),
+    Table("marks", ("number", "change", "mark")),
+    Table("answers", ("key", "tenant", "fingerprint", "at", "status", "headers", "body")),
+    Table("answers_about", ("person", "answer"), key=2),
 )
 """All tables, each after those that it refers to."""
 
@@ -96,6 +101,12 @@ def copy(source: Tables, target: Tables, progress: Progress) -> Mapping[str, int
         if _digest(target, table) != (digest, count):
             raise Conflict(f"The copies of {table.name} differ: something else writes to one of the databases.")
     return {table.name: count for table, (_, count) in wanted.items()}
+
+
+def ids_of_people(tables: Tables) -> Iterator[tuple[str, str]]:
+    """Tenant and id of everybody."""
+    for rows in _pages(tables, Table("people", ("key", "tenant", "id")), None, None):
+        yield from ((tenant, id) for _, tenant, id in rows)
 
 
 def _copy_table(table: Table, source: Tables, target: Tables, progress: Progress) -> tuple[bytes, int]:

@@ -55,8 +55,8 @@ class IndexState:
 
     Attributes:
         name: hexadecimal digits, of which the first ``GALLERY_DIGITS`` are the gallery's.
-        reached: number of the change up to which nothing is in it that was deleted or replaced; None when there is
-            nothing that could be searched.
+        reached: number of the change up to which nothing is in it that was deleted or replaced by then; None when there
+            is nothing that could be searched.
         leftovers: whether it has parts that are not published: a rebuild makes them, or a killed one has left them.
     """
 
@@ -116,6 +116,15 @@ class VectorIndex(Protocol):
 
     def position(self) -> int:
         """Number of the change up to which all changes have been applied; 0 when the index is new or was lost."""
+
+    def begin(self, change: int) -> int:
+        """Note of a new index that it has nothing that was deleted up to a change, the last one there is by now.
+
+        The caller has the turn to apply changes to it.
+
+        Returns:
+            Up to which change that is so; another when it is not new, or this was noted before.
+        """
 
     def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
         """Apply all changes after ``since`` and up to ``position``, then record the latter.

@@ -1,4 +1,5 @@
 // Requests to the service: with the key, and with errors in its own words.
+import { addressOf } from "./addresses.js";
 import { isGone } from "./connection.js";
 import { askForKey, currentKey } from "./key.js";
 
@@ -30,8 +31,13 @@ export async function request(path, { ask = true, patient = false, headers = {},
   }
 }
 
+/** The value of a JSON text, in which integers that a number cannot hold stay as they are written. */
+export const parse = (text) =>
+  JSON.parse(text, (_, value, context) =>
+    Number.isInteger(value) && !Number.isSafeInteger(value) && context?.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value);
+
 /** The JSON of an answer. */
-export const json = async (path, options) => (await request(path, options)).json();
+export const json = async (path, options) => parse(await (await request(path, options)).text());
 
 /** Send JSON and get JSON. */
 export const sendJson = (method, path, body, options = {}) =>
@@ -39,7 +45,7 @@ export const sendJson = (method, path, body, options = {}) =>
 
 async function send(path, options) {
   try {
-    return await fetch(path, { cache: "no-store", credentials: "omit", redirect: "error", ...options });
+    return await fetch(addressOf(path), { cache: "no-store", credentials: "omit", redirect: "error", ...options });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     if (await isGone()) throw new ApiError(0, "The service does not answer.", { gone: true });

@@ -2,32 +2,26 @@
 import { announce, byId, clock, element } from "./dom.js";
 import { called } from "./naming.js";
 
+const LEAVE_AFTER = 30_000; // milliseconds unseen after which somebody has left, as in a live session
+
 export class Attendance {
   #people = new Map(); // id to what is known and the cells that show it
-  #tracks = new Set();
-
-  /** Numbers of tracks begin anew. */
-  reconnected() { this.#tracks.clear(); }
 
   clear() {
     this.#people.clear();
-    this.#tracks.clear();
     byId("attendance").tBodies[0].replaceChildren();
     byId("attendance-none").hidden = false;
   }
 
-  /** Take the faces of an answer. Somebody comes with each track that gets their name for good. */
+  /** Take the faces of an answer. */
   update(faces) {
     const now = new Date();
     for (const face of faces) {
       if (face.id === null || !face.firm) continue;
       const person = this.#people.get(face.id) ?? this.#add(face, now);
-      const visit = `${face.track} ${face.id}`;
-      if (!this.#tracks.has(visit)) {
-        this.#tracks.add(visit);
-        person.times += 1;
-        person.cells.times.textContent = person.times;
-      }
+      if (now - person.last > LEAVE_AFTER) person.times += 1;
+      person.last = now;
+      person.cells.times.textContent = person.times;
       person.cells.who.textContent = called(face);
       person.cells.last.textContent = clock(now);
     }
@@ -38,7 +32,7 @@ export class Attendance {
     byId("attendance").tBodies[0].append(element("tr", {}, ...Object.values(cells)));
     byId("attendance-none").hidden = true;
     announce(`${called(face)} was seen.`);
-    const person = { times: 0, cells };
+    const person = { times: 1, last: now, cells };
     this.#people.set(face.id, person);
     return person;
   }

@@ -1,4 +1,5 @@
 // Whether the service can be reached: a banner while it cannot, and word when it can again.
+import { addressOf } from "./addresses.js";
 import { announce, byId } from "./dom.js";
 
 const PAUSES = [1, 2, 3, 5];
@@ -13,7 +14,7 @@ export const onBack = (listener) => news.addEventListener("back", listener);
 
 async function reachable() {
   try {
-    return (await fetch("/livez", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) })).ok;
+    return (await fetch(addressOf("/livez"), { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) })).ok;
   } catch {
     return false;
   }

@@ -1,4 +1,5 @@
 // Shows /openapi.json: one foldable entry for each operation, with the fields of what it takes and answers.
+import { addressOf } from "./addresses.js";
 
 const element = (name, properties = {}, ...children) => {
   const node = Object.assign(document.createElement(name), properties);
@@ -69,7 +70,7 @@ const entry = (description, path, method, operation) => {
 
 const main = document.getElementById("operations");
 try {
-  const response = await fetch("/openapi.json");
+  const response = await fetch(addressOf("/openapi.json"));
   if (!response.ok) throw new Error(`status ${response.status}`);
   const description = await response.json();
   const groups = new Map();

@@ -4,6 +4,7 @@ import { answered } from "./dialogs.js";
 import { byId, plural, save } from "./dom.js";
 
 const PAGE = 1000;
+const MOST_STARTS = 3;
 const dialog = byId("export-dialog");
 let running = null;
 
@@ -23,7 +24,7 @@ async function start() {
   try {
     const people = await allPeople(signal, (count) => tell(`${plural(count, "person", "people")} …`));
     const whole = { exported_at: new Date().toISOString(), people };
-    if (byId("export-embeddings").checked) Object.assign(whole, await embeddings(people, signal, (count) => tell(`${plural(count, "embedding")} …`)));
+    if (byId("export-embeddings").checked) Object.assign(whole, await allEmbeddings(people, signal, (count) => tell(`${plural(count, "embedding")} …`)));
     save(new Blob([JSON.stringify(whole, null, 1)], { type: "application/json" }), `people-${whole.exported_at.slice(0, 10)}.json`);
     tell(`${plural(people.length, "person", "people")} exported.`);
   } catch (error) {
@@ -46,6 +47,17 @@ async function allPeople(signal, tell) {
 }
 
 /** Gives each person their `embeddings`; the space and metric in which these can be compared. */
+async function allEmbeddings(people, signal, tell) {
+  for (let starts = 1; ; starts++) {
+    try {
+      return await embeddings(people, signal, tell);
+    } catch (error) {
+      // The service no longer knows all that has changed since the last page.
+      if (error.status !== 410 || starts === MOST_STARTS) throw error;
+    }
+  }
+}
+
 async function embeddings(people, signal, tell) {
   const of = new Map(people.map((person) => [person.id, (person.embeddings = [])]));
   let count = 0;

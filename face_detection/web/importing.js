@@ -2,15 +2,16 @@
 import { addPhoto, exists } from "./adding.js";
 import { answered } from "./dialogs.js";
 import { byId, element, plural } from "./dom.js";
-import { kindOf } from "./pictures.js";
+import { formatOf } from "./formats.js";
 import { each } from "./pool.js";
 
 const AT_ONCE = 3;
+const READ_AT_ONCE = 16;
 const SHOWN = 1000; // failures in the table; all are counted
 
 const dialog = byId("import-dialog");
 let people = new Map(); // id to files
-let stray = 0;
+let strays = []; // [path, why] of files that are left out
 let running = null;
 let changed = false;
 
@@ -18,30 +19,47 @@ let changed = false;
 export async function openImport() {
   changed = false;
   byId("import-files").value = "";
-  choose([]);
+  await choose([]);
   await answered(dialog);
   running?.abort();
   return changed;
 }
 
-function choose(files) {
+async function choose(files) {
   people = new Map();
-  stray = 0;
+  strays = [];
+  byId("import-start").disabled = byId("import-files").disabled = true;
+  const formats = new Map();
+  await each(files, READ_AT_ONCE, async (file) => formats.set(file, await formatOf(file)));
   for (const file of files) {
     const folders = file.webkitRelativePath.split("/");
     // The chosen folder itself, the person, and the photo, which may lie deeper.
-    if (folders.length < 3 || !kindOf(file)) stray += 1;
+    if (!formats.get(file)) strays.push([file.webkitRelativePath, "No picture."]);
+    else if (folders.length < 3) strays.push([file.webkitRelativePath, "In no sub-folder, which would be the person."]);
     else if (people.has(folders[1])) people.get(folders[1]).push(file);
     else people.set(folders[1], [file]);
   }
   const photos = [...people.values()].flat().length;
+  byId("import-files").disabled = false;
   byId("import-start").disabled = photos === 0;
-  byId("import-failures").hidden = true;
+  listStrays();
   byId("import-progress").hidden = true;
-  const others = stray ? ` ${plural(stray, "other file")} will be left out.` : "";
+  const others = strays.length ? ` ${plural(strays.length, "other file")} will be left out.` : "";
   byId("import-summary").textContent = !files.length ? ""
     : photos ? `${plural(people.size, "person", "people")} with ${plural(photos, "photo")}.${others}`
       : "There are no photos in sub-folders here.";
+}
+
+function listStrays() {
+  byId("import-failures").querySelector("tbody").replaceChildren();
+  byId("import-failures").hidden = true;
+  for (const stray of strays) refuse(...stray);
+}
+
+function refuse(what, why) {
+  const rows = byId("import-failures").querySelector("tbody");
+  if (rows.childElementCount < SHOWN) rows.append(element("tr", {}, element("td", { textContent: what }), element("td", { textContent: why })));
+  byId("import-failures").hidden = false;
 }
 
 async function start() {
@@ -49,16 +67,11 @@ async function start() {
   const { signal } = running;
   const counts = { taken: 0, refused: 0, skipped: 0 };
   const all = [...people.values()].flat().length;
-  const rows = byId("import-failures").querySelector("tbody");
   const progress = byId("import-progress");
-  rows.replaceChildren();
+  listStrays();
   lock(true);
   [progress.max, progress.value, progress.hidden] = [all, 0, false];
   const show = () => { byId("import-summary").textContent = `${progress.value} of ${plural(all, "photo")} …`; };
-  const refuse = (what, why) => {
-    if (rows.childElementCount < SHOWN) rows.append(element("tr", {}, element("td", { textContent: what }), element("td", { textContent: why })));
-    byId("import-failures").hidden = false;
-  };
   const give = async ([id, files]) => {
     try {
       if (byId("import-skip").checked && (await exists(id, signal))) {
@@ -75,7 +88,7 @@ async function start() {
     for (const file of files) {
       if (signal.aborted) return;
       try {
-        await addPhoto(id, id.replaceAll("_", " "), file, signal);
+        await addPhoto(id, id.replaceAll("_", " "), file, { signal });
         counts.taken += 1;
         changed = true;
       } catch (error) {
@@ -92,6 +105,7 @@ async function start() {
   show();
   await each(people, AT_ONCE, give, signal);
   const said = [`${plural(counts.taken, "photo")} taken`, `${counts.refused} refused`];
+  if (strays.length) said.push(`${plural(strays.length, "other file")} left out`);
   if (counts.skipped) said.push(`${plural(counts.skipped, "person", "people")} skipped`);
   byId("import-summary").textContent = `${signal.aborted ? "Stopped" : "Done"}: ${said.join(", ")}.`;
   lock(false);

@@ -1,8 +1,9 @@
 // The API key: kept for this tab only, asked for when the service wants one.
+import { ownName } from "./addresses.js";
 import { answered } from "./dialogs.js";
 import { announce, byId, note } from "./dom.js";
 
-const STORED = "api-key";
+const STORED = ownName("api-key");
 const changes = new EventTarget();
 let asking = null;
 let declined = false;

@@ -1,4 +1,5 @@
 // The connection of a live session: opens it again when it breaks, counts the frames that are under way.
+import { addressOf } from "./addresses.js";
 import { isGone } from "./connection.js";
 import { askForKey, currentKey } from "./key.js";
 
@@ -60,7 +61,7 @@ export class LiveSocket extends EventTarget {
     this.#tell("state", { state: "connecting", reason: "" });
     this.#sent.clear();
     const key = currentKey();
-    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+    const socket = new WebSocket(addressOf("/live").replace(/^http/, "ws"));
     this.#socket = socket;
     socket.onopen = () => {
       // The key goes in a message: an address stands in logs.

@@ -15,6 +15,7 @@ const SHORTEST_PAUSE = 40; // milliseconds between frames
 const QUALITY = 0.85;
 const SETTLED = 600; // milliseconds without a movement before the threshold is sent
 const RATE_WINDOW = 3000;
+const SILENT = 10_000; // milliseconds without a new picture after which the camera is lost
 
 const video = byId("live-video"), overlay = byId("live-overlay");
 const socket = new LiveSocket(), tracks = new Tracks(), attendance = new Attendance(), strangers = new Strangers();
@@ -23,6 +24,8 @@ const frame = document.createElement("canvas");
 let stream = null;
 let encoding = false;
 let sentAt = 0;
+let picture = { count: 0, at: 0, sent: 0 }; // the latest of the camera, how many there were when one was sent
+let lost = false;
 let answers = []; // times of late
 let latency = 0;
 let skipped = 0;
@@ -43,7 +46,8 @@ async function start() {
   byId("live-empty").hidden = byId("live-start").hidden = true;
   byId("live-stop").hidden = false;
   byId("live-stop").focus();
-  [answers, latency, skipped] = [[], 0, 0];
+  [answers, latency, skipped, lost] = [[], 0, 0, false];
+  picture = { count: 0, at: performance.now(), sent: 0 };
   threshold.load().catch(() => { /* The session itself says what is wrong. */ });
   socket.open();
   requestAnimationFrame(paint);
@@ -67,11 +71,22 @@ function finish(reason = "") {
 function paint(now) {
   if (!stream) return;
   tracks.draw(overlay, now);
-  if (socket.ready && !encoding && now - sentAt >= SHORTEST_PAUSE && video.videoWidth) {
-    sentAt = now;
+  look(now);
+  if (socket.ready && !encoding && now - sentAt >= SHORTEST_PAUSE && picture.count !== picture.sent && video.videoWidth) {
+    [sentAt, picture.sent] = [now, picture.count];
     capture();
   }
   requestAnimationFrame(paint);
+}
+
+/** Whether the camera goes on: the last picture of one that hangs is nobody's presence. */
+function look(now) {
+  const count = video.getVideoPlaybackQuality().totalVideoFrames;
+  if (count !== picture.count) [picture.count, picture.at, lost] = [count, now, false];
+  if (lost || now - picture.at < SILENT) return;
+  lost = true;
+  strangers.clear();
+  showFault("The camera gives no pictures.");
 }
 
 async function capture() {
@@ -111,7 +126,6 @@ function showFault(text) {
 socket.addEventListener("fault", ({ detail }) => { if (stream) showFault(detail.message); });
 socket.addEventListener("state", ({ detail: { state, reason } }) => {
   byId("live-state").textContent = { connecting: "connecting", open: "open", waiting: "lost, trying again", closed: "off" }[state];
-  if (state === "open") attendance.reconnected();
   if (state === "waiting") {
     tracks.clear();
     strangers.clear();

@@ -9,6 +9,7 @@ import { called } from "./naming.js";
 import { addSomebody, editPerson } from "./person.js";
 
 const PAGE = 24;
+const METADATA = /^(metadata\.[^=]+)=(.+)$/; // a condition instead of a name or an id
 const TYPING = 200; // milliseconds without a key before a search
 
 let active = false;
@@ -21,7 +22,9 @@ async function load(telling = false) {
   const request = ++newest;
   const text = byId("search-text").value.trim();
   const query = new URLSearchParams({ limit: PAGE });
-  if (text) query.set("text", text);
+  const condition = METADATA.exec(text);
+  if (condition) query.set(condition[1], condition[2]);
+  else if (text) query.set("text", text);
   if (before.length) query.set("after", before.at(-1));
   try {
     const page = await json(`/people?${query}`);

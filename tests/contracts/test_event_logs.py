@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
 from face_detection.gallery import Gallery
 from face_detection.gallery.directory import TenantSettings
-from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from face_detection.gallery.events import EventFilter, EventKind, NewEvent, Occasion
 from shared.errors import InvalidRequest, NotFound, StorageError
 from tests.contracts.databases import DATABASES
 from tests.galleries import open_gallery
@@ -50,7 +51,9 @@ def test_pages_and_filters(gallery: Gallery) -> None:
     gallery.events.append([("u", seen("a"))])
 
     def numbers(**wanted: object) -> list[int]:
-        return [event.number for event in gallery.events.page("t", **({"limit": 10} | wanted))]  # type: ignore[arg-type]
+        limit, before = wanted.pop("limit", 10), wanted.pop("before", None)
+        which = EventFilter(**wanted)  # type: ignore[arg-type]
+        return [event.number for event in gallery.events.page("t", limit, before, which)]  # type: ignore[arg-type]
 
     assert numbers() == [5, 4, 3, 2, 1]
     assert numbers(limit=2) == [5, 4]
@@ -61,6 +64,44 @@ def test_pages_and_filters(gallery: Gallery) -> None:
     assert numbers(kind=EventKind.UNKNOWN) == [5, 2]
     assert numbers(kind=EventKind.UNKNOWN, person="a") == []
     assert [event.number for event in gallery.events.page("u", 10)] == [1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_events_of_a_time_a_device_a_person_and_a_kind(gallery: Gallery, seed: int) -> None:
+    chance = random.Random(seed)
+    logged = [
+        NewEvent(
+            chance.randrange(20),  # in no order: processes write when they come to it
+            chance.choice(list(EventKind)),
+            chance.choice(["a", "b", None]),
+            None,
+            Occasion(device=chance.choice([None, 7, 8])),
+        )
+        for _ in range(60)
+    ]
+    gallery.events.append([("t", event) for event in logged])
+    gallery.events.append([("u", seen("a", 5))])
+    for _ in range(40):
+        which = EventFilter(
+            person=chance.choice(["a", "b", None, None]),
+            kind=chance.choice([*EventKind, None, None]),
+            device=chance.choice([7, 8, None, None]),
+            since=chance.choice([None, chance.randrange(20)]),
+            until=chance.choice([None, chance.randrange(20)]),
+        )
+        expected = [
+            number
+            for number, event in enumerate(logged, 1)
+            if which.person in (None, event.person)
+            and which.kind in (None, event.kind)
+            and which.device in (None, event.occasion.device)
+            and (which.since is None or event.at >= which.since)
+            and (which.until is None or event.at < which.until)
+        ]
+        found: list[int] = []
+        while page := gallery.events.page("t", 7, found[-1] if found else None, which):
+            found += [event.number for event in page]
+        assert found == expected[::-1], which
 
 
 def test_events_go_with_the_person(gallery: Gallery) -> None:
@@ -100,7 +141,28 @@ def test_purging(gallery: Gallery) -> None:
 
 def test_failures_are_translated(gallery: Gallery) -> None:
     with pytest.raises(InvalidRequest):
-        gallery.events.page("t", 1, person="\ud800")
+        gallery.events.page("t", 1, which=EventFilter(person="\ud800"))
     gallery.close()
     with pytest.raises(StorageError):
         gallery.events.append([("t", seen("a"))])
+
+
+def test_numbers_are_never_used_again(gallery: Gallery) -> None:
+    def log(tenant: str, person: str | None) -> int:
+        gallery.events.append([(tenant, seen(person))])
+        return gallery.events.page(tenant, 1)[0].number
+
+    gallery.directory.create_tenant("1042", "Acme", TenantSettings())
+    assert [log("t", "a"), log("t", None), log("t", "b"), log("1042", None)] == [1, 2, 3, 1]
+    gallery.store.delete("t", "b")
+    assert log("t", None) == 4
+    assert gallery.events.purge("t", 2) == 3
+    assert log("t", "a") == 5
+    gallery.store.clear("t")
+    assert log("t", None) == 6
+    gallery.events.append([("t", seen("nobody")), ("t", seen(None)), ("u", seen("a"))])
+    assert [event.number for event in gallery.events.page("t", 2)] == [7, 6]
+    assert [event.number for event in gallery.events.page("u", 2)] == [1]
+    gallery.directory.delete_tenant("1042")
+    gallery.directory.create_tenant("1042", "Another", TenantSettings())
+    assert log("1042", None) == 2

@@ -14,15 +14,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from face_detection.extraction import ServedModel
 from face_detection.gallery import Gallery, former, memory, projector
 from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.projected import ProjectedIndex
 from face_detection.gallery.search import Nearest, Neighbour, Searcher
 from face_detection.gallery.store import Store
 from face_detection.gallery.vectors import turn_to_apply
-from shared.errors import InvalidRequest, SpaceMismatch
-from shared.models import Metric
-from tests.contracts.databases import DATABASES
+from face_detection.identification import Identifier
+from face_detection.journal import Journal
+from face_detection.metrics import Metrics
+from shared.errors import InvalidRequest, SearchUnavailable, SpaceMismatch
+from shared.geometry import Box, Face
+from shared.models import CATALOGUE, Metric
+from shared.settings import FrontSettings
+from tests.contracts.databases import DATABASES, copied
 from tests.contracts.vector_indexes import VECTOR_INDEXES
 from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
@@ -92,8 +98,13 @@ SEARCHERS = {
 
 
 @pytest.fixture(params=["sqlite file", "postgresql"])
-def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
-    gallery = open_gallery(DATABASES[request.param](request))
+def database(request: pytest.FixtureRequest) -> str:
+    return DATABASES[request.param](request)
+
+
+@pytest.fixture
+def gallery(database: str) -> Iterator[Gallery]:
+    gallery = open_gallery(database)
     yield gallery
     gallery.close()
 
@@ -193,13 +204,47 @@ def test_refreshing_is_idempotent_and_leaves_nothing_behind(store: Store, open_s
     assert (searcher.applied, searcher.size("t")) == (6, 0)
 
 
-def test_a_sample_that_moves_to_another_space_is_gone_from_this_one(store: Store, open_searcher: OpenSearcher) -> None:
+def test_samples_of_other_spaces_are_not_found(store: Store, open_searcher: OpenSearcher) -> None:
     here, elsewhere = open_searcher(SPACE, Metric.COSINE), open_searcher(OTHER_SPACE, Metric.COSINE, 4)
     store.upsert("t", samples("ab"))
     assert len(here.nearest("t", vectors(1), 9)[0]) == 2
+    former = {key_of(store, "t", id) for id in "ab"}
     store.upsert("t", [sample("a", vectors(1, 4)[0], space=OTHER_SPACE)])
-    assert [n.key for n in here.nearest("t", vectors(1), 9)[0]] == [key_of(store, "t", "b")]
-    assert [n.key for n in elsewhere.nearest("t", vectors(1, 4), 9)[0]] == [key_of(store, "t", "a")]
+    assert {n.key for n in here.nearest("t", vectors(1), 9)[0]} == former
+    assert [n.key for n in elsewhere.nearest("t", vectors(1, 4), 9)[0]] == [key_of(store, "t", "a", OTHER_SPACE)]
+    store.replace("t", store.samples("t", "b")[0].number, OTHER_SPACE, vectors(1, 4)[0])
+    for searcher, space, probe in ((here, SPACE, vectors(1)), (elsewhere, OTHER_SPACE, vectors(1, 4))):
+        assert {n.key for n in searcher.nearest("t", probe, 9)[0]} == {key_of(store, "t", id, space) for id in "ab"}
+
+
+@pytest.mark.parametrize("later", [0, 2, 7])
+def test_a_database_that_an_older_copy_has_replaced(
+    gallery: Gallery, database: str, open_searcher: OpenSearcher, later: int
+) -> None:
+    """Keys and numbers of changes are used again then, for other people."""
+    store = gallery.store
+    store.upsert("t", samples("ab"))
+    put_back = copied(database)
+    known, unknown = vectors(6, seed=1), vectors(8, seed=2)
+    store.upsert("t", [sample(f"x{n}", vector) for n, vector in enumerate(known[:3])])
+    searcher = open_searcher(SPACE, Metric.COSINE)
+    assert len(searcher.nearest("t", known[:1], 9)[0]) == 5
+    put_back()
+    store.upsert("t", [sample(f"y{n}", vector) for n, vector in enumerate(unknown[:later])])
+
+    def has_begun_anew() -> bool:
+        try:
+            searcher.refresh()
+            return searcher.applied == 2 + later
+        except SearchUnavailable:  # while an index elsewhere is made again
+            return False
+
+    wait_until(has_begun_anew)
+    rows = stored_vectors(store, "t")
+    assert len(rows) == searcher.size("t") == 2 + later
+    for probe in (*known, *unknown):
+        (found,) = searcher.nearest("t", probe[np.newaxis], 9)
+        assert_same(found, brute_force(rows, probe, Metric.COSINE, 9))
 
 
 @pytest.mark.parametrize("kind", VECTOR_INDEXES)
@@ -231,13 +276,13 @@ def test_who_is_deleted_leaves_the_index_of_a_former_model(
         store.upsert("t", [sample("c", vectors(1, 4)[0], space=OTHER_SPACE)])
         store.upsert("t", [sample("d", vectors(1, seed=7)[0])])
         wait_until(lambda: place.keys(names[SPACE]) == {keys[id] for id in "ef"})
-        wait_until(lambda: place.keys(names[OTHER_SPACE]) == {key_of(store, "t", "c")})
+        wait_until(lambda: place.keys(names[OTHER_SPACE]) == {key_of(store, "t", "c", OTHER_SPACE)})
         # Fronts with either model at once.
         with opened(SPACE, 8) as former_one:
             near = former_one.nearest("t", vectors(1, seed=7), 9)[0]
-            assert {one.key for one in near} == {key_of(store, "t", id) for id in "def"}
+            assert {one.key for one in near} == {key_of(store, "t", id) for id in "cdef"}
             assert near[0] == Neighbour(key_of(store, "t", "d"), 0.0)
-            wait_until(lambda: place.keys(names[SPACE]) == {key_of(store, "t", id) for id in "def"})
+            wait_until(lambda: place.keys(names[SPACE]) == {key_of(store, "t", id) for id in "cdef"})
             for id in "ce":
                 store.delete("t", id)
             wait_until(lambda: place.keys(names[OTHER_SPACE]) == set())
@@ -322,3 +367,87 @@ def test_a_sample_that_is_replaced_all_the_time_is_always_found(store: Store, op
         assert all(reader.result() > 0 for reader in readers)
     assert searcher.nearest("t", versions[-1:])[0] == [Neighbour(key, 0.0)]
     assert searcher.size("t") == 21
+
+
+MODEL, OTHER_MODEL = (ServedModel(CATALOGUE[name], "1", 8, "onnx", "cpu") for name in ("facenet", "sface"))
+FACE = Face(Box(0, 0, 9, 9), np.zeros((5, 2), np.float32), 1.0)
+
+
+@pytest.fixture
+def identifier(gallery: Gallery, open_searcher: OpenSearcher) -> Iterator[Identifier]:
+    metrics = Metrics()
+    journal = Journal(gallery.events, gallery.answers, gallery.directory, 30, metrics)
+    identifier = Identifier(
+        gallery.store,
+        gallery.directory,
+        journal,
+        lambda space, dimensions, metric: open_searcher(space, metric, dimensions),
+        FrontSettings(),
+        metrics,
+    )
+    yield identifier
+    identifier.close()
+
+
+def when_looked_up(store: Store, monkeypatch: pytest.MonkeyPatch, *changes: Callable[[], object]) -> None:
+    """Let others make changes between a search and the look-ups that follow it."""
+    waiting, look_up = list(changes), store.by_keys
+
+    def by_keys(*arguments: Any) -> Any:
+        if waiting:
+            waiting.pop(0)()
+        return look_up(*arguments)
+
+    monkeypatch.setattr(store, "by_keys", by_keys)
+
+
+@pytest.mark.parametrize("rule", ["nearest", "vote"])
+@pytest.mark.parametrize("closest", [0, 2])
+def test_somebody_whose_nearest_samples_are_deleted_during_the_search_keeps_the_name(
+    store: Store, identifier: Identifier, monkeypatch: pytest.MonkeyPatch, rule: Any, closest: int
+) -> None:
+    (probe,), steps = vectors(1, 128), 0.01 * vectors(12, 128, seed=1)
+    own = store.add("t", [sample("a", probe + n * step, space=MODEL.space) for n, step in enumerate(steps)])
+    store.add("t", [sample("b", -probe, space=MODEL.space)])
+    searching = (FACE,), MODEL, probe[np.newaxis], None, rule, closest
+    (before,) = identifier.find("t", *searching)
+    assert (before.person.id if before.person else None, before.distance) == ("a", 0.0)
+    when_looked_up(
+        store,
+        monkeypatch,
+        lambda: [store.delete_sample("t", one.number) for one in own[:2]],
+        lambda: [store.delete_sample("t", one.number) for one in own[2:4]],
+    )
+    (after,) = identifier.find("t", *searching)
+    assert after.sample is not None
+    assert (after.sample.number, after.sample.person.name) == (5, "name of a")
+    assert [one.sample.person.id for one in after.closest] == ["a", "b"][:closest]
+
+
+def test_a_name_goes_with_its_own_distance(
+    store: Store, identifier: Identifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest sample becomes somebody else's photo during the search; the next one is still the first's."""
+    near, next_one, far = vectors(1, 128)[0], vectors(1, 128)[0] + 0.05, -vectors(1, 128)[0]
+    store.upsert("t", [sample("a", near, space=MODEL.space), sample("b", next_one, space=MODEL.space)])
+    identifier.find("t", [FACE], MODEL, near[np.newaxis])
+    when_looked_up(store, monkeypatch, lambda: store.upsert("t", [sample("a", far, space=MODEL.space, name="new")]))
+    (found,) = identifier.find("t", [FACE], MODEL, near[np.newaxis])
+    assert found.person is not None and found.person.id == "b"
+    assert found.distance is not None and found.distance > 0.0
+
+
+def test_another_model_leaves_searches_their_searcher(store: Store, identifier: Identifier) -> None:
+    store.upsert("t", [sample("a", vectors(1, 128)[0], space=one.space) for one in (MODEL, OTHER_MODEL)])
+    end = time.monotonic() + 2
+
+    def search(model: ServedModel) -> int:
+        count = 0
+        while time.monotonic() < end:
+            (found,) = identifier.find("t", [FACE], model, vectors(1, 128))
+            assert found.person is not None
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(search, [MODEL, OTHER_MODEL] * 2))

@@ -399,6 +399,17 @@ def test_what_is_removed_leaves_the_indexes_of_other_spaces(place: Place) -> Non
     assert states(present)[FORMER].reached == 26
 
 
+def test_what_a_new_index_cannot_have(place: Place) -> None:
+    index, other = place.open(), place.open()
+    assert index.begin(30) == 30
+    assert other.begin(40) == 30, "it may have been deleted after the first one began to read"
+    assert (index.position(), states(other)[NAME].reached) == (0, 30)
+    replay(index, stored(vectors(5)))
+    assert (index.begin(40), states(other)[NAME].reached) == (30, 30)
+    index.apply([], 5, 50)
+    assert index.begin(60) == other.begin(60) == states(other)[NAME].reached == 50
+
+
 def test_who_removes_and_is_behind_removes_nothing_that_is_newer(place: Place) -> None:
     rows = vectors(6)
     former, present = place.open(FORMER), place.open(NAME, 4, OTHER_SPACE)

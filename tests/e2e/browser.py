@@ -57,10 +57,16 @@ class Browser:
         camera: .y4m or .mjpeg that the camera shows over and over; None leaves the page without a camera.
         dark: whether the visitor prefers dark colours.
         size: width and height of the page in pixels.
+        names: host names that lead to this machine.
     """
 
     def __init__(
-        self, downloads: Path, camera: Path | None = None, dark: bool = False, size: tuple[int, int] = (1280, 900)
+        self,
+        downloads: Path,
+        camera: Path | None = None,
+        dark: bool = False,
+        size: tuple[int, int] = (1280, 900),
+        names: Sequence[str] = (),
     ) -> None:
         chromium, driver = programs()
         options = webdriver.ChromeOptions()
@@ -75,6 +81,9 @@ class Browser:
             f"--window-size={size[0]},{size[1]}",
         ):
             options.add_argument(argument)
+        if names:
+            rules = ", ".join(f"MAP {name} 127.0.0.1" for name in names)
+            options.add_argument(f"--host-resolver-rules={rules}")
         if camera is not None:
             options.add_argument("--use-fake-ui-for-media-stream")
             options.add_argument("--use-fake-device-for-media-stream")

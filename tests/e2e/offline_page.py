@@ -14,7 +14,7 @@ from tests.e2e.browser import Browser
 _CALL = """
 const given = [...arguments], done = given.pop();
 const blobOf = (text) => new Blob([Uint8Array.from(atob(text), (character) => character.charCodeAt(0))]);
-const at = (name) => import(new URL(`/offline/page/${name}.js`, location.href).href);
+const at = (name) => import(new URL(`offline/page/${name}.js`, location.href).href);
 const work = async (...given) => {
   BODY
 };

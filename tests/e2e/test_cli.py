@@ -118,7 +118,7 @@ def test_no_process_is_left_behind(alone: dict[str, str], folder: Path, children
         if number is not None:
             process.send_signal(number)
         _, complaints = process.communicate(timeout=60)
-        assert process.returncode == {None: 0, signal.SIGINT: 1, signal.SIGKILL: -9}[number], complaints
+        assert process.returncode == {None: 0, signal.SIGINT: 130, signal.SIGKILL: -9}[number], complaints
         assert b"Traceback" not in complaints
         deadline = time.monotonic() + 40
         while "gunicorn" in command_line(started[0]):
@@ -159,7 +159,7 @@ def test_an_interrupted_enrolment_leaves_whole_photos(
     wait_until(lambda: bool(requests.get(f"{url}/people", timeout=10).json()["people"]))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     time.sleep(3)  # the service may still be at work on the last request
     people = json.loads(run(environment, "people", "list", "--json", "--url", url))
     assert 0 < len(people) < 160 and len(people) % 32 == 0 and {one["photos"] for one in people} == {1}
@@ -185,7 +185,7 @@ def test_an_interrupted_import_goes_on(alone: dict[str, str], tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     people = json.loads(run(alone, "people", "list", "--local", "--json"))
-    assert process.returncode == 1 and 0 < len(people) < 6000 and len(people) % 200 == 0
+    assert process.returncode == 130 and 0 < len(people) < 6000 and len(people) % 200 == 0
     assert {one["photos"] for one in people} == {2}
     assert run(alone, *arguments) == f"Imported {6000 - len(people)} people.\n"
 

@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from tests.e2e.browser import Browser
 from tests.e2e.people import enrol
+from tests.pictures import encoded
 
 pytestmark = pytest.mark.e2e
 
@@ -56,20 +58,64 @@ def test_adding_somebody_with_several_photos(people: Browser, url: str, photos: 
     people.click("#person-add")
     people.one("#person-metadata-fault", "This is not JSON")
     assert person(url, "barbel-umlaut") is None
-    people.fill("#person-metadata", '{"floor": 2}')
+    people.fill("#person-metadata", '{"floor": 2, "card": 89014103211118510721}')
     people.click("#person-add")
     people.one("#person-note", "has been added with 2 photos")
     first, second, third = [re.sub(r"photo \d+", "photo N", item.text) for item in people.all("#person-results li")]
     assert first == "obama.jpg\nTaken as photo N."
     assert second.startswith("wall.png\n") and "face" in second
-    assert third == "t1.jpg\nTaken as photo N; the largest of 6 faces was taken."
+    assert third == "t1.jpg\nTaken as photo N; this one of 6 faces was taken."
     # The picture beside the photo is the face that was used, cut out of the visitor's own file.
     assert people.pixels("#person-results .face").std() > 30
     found = person(url, "barbel-umlaut")
-    assert (found["name"], found["metadata"], found["photos"]) == ("Bärbel Ümläut", {"floor": 2}, 2)
+    assert (found["name"], found["metadata"], found["photos"]) == (
+        "Bärbel Ümläut",
+        {"floor": 2, "card": 89014103211118510721},
+        2,
+    )
     people.click("#person-dialog [data-close]")
     people.one("#people button", "Bärbel Ümläut")
     people.one("#people-count", "1 person")
+
+
+def test_a_photo_that_the_browser_does_not_decode(people: Browser, url: str, photos: Path, tmp_path: Path) -> None:
+    with Image.open(photos / "obama.jpg") as photo:
+        photo.thumbnail((500, 500))
+        (tmp_path / "IMG_1.HEIC").write_bytes(encoded(photo, "HEIF"))
+    people.click("#add-person")
+    people.fill("#person-name", "Barack")
+    people.choose("#person-files", tmp_path / "IMG_1.HEIC")
+    people.click("#person-add")
+    people.one("#person-note", "has been added with 1 photo")
+    people.one("#person-results li", "This browser cannot display HEIC pictures; the service reads them all the same.")
+    assert person(url, "barack")["photos"] == 1
+
+
+def test_of_two_equally_good_faces_somebody_picks_one(people: Browser, url: str, photos: Path, tmp_path: Path) -> None:
+    photo = cv2.imread(str(photos / "obama2.jpg"))
+    cv2.imwrite(str(tmp_path / "twins.png"), np.hstack([photo, photo[:, ::-1]]))
+    people.click("#add-person")
+    people.fill("#person-name", "Ann")
+    people.choose("#person-files", tmp_path / "twins.png")
+    people.click("#person-add")
+    people.one("#person-results li", "Which one is it?")
+    people.click("#person-results button:last-child")  # none
+    people.one("#person-results li .fault", "Several faces are equally good, at ")
+    people.one("#person-note", "0 of 1 photo taken.")
+    people.choose("#person-files", tmp_path / "twins.png")
+    people.click("#person-add")
+    people.one("#person-results li", "Which one is it?")
+    people.click("#person-results button[aria-label='Face 2 of twins.png']")
+    people.one("#person-note", "Ann has been added with 1 photo.")
+    (item,) = people.all("#person-results li")
+    assert re.fullmatch(r"twins\.png\nTaken as photo \d+; this one of 2 faces was taken\.", item.text)
+    assert len(numbers(url, "ann")) == 1
+    people.choose("#person-files", tmp_path / "twins.png")
+    people.one("#person-results li", "Which one is it?")
+    people.click("#person-dialog [data-close]")
+    people.click("#people button")
+    people.one("#person-title", "Ann")
+    assert people.all("#person-delete")[0].is_enabled() and len(numbers(url, "ann")) == 1
 
 
 def test_nobody_is_added_under_an_id_that_is_taken(people: Browser, url: str, photos: Path) -> None:
@@ -91,13 +137,15 @@ def test_somebody_of_whom_no_photo_can_be_used_is_not_added(people: Browser, url
     people.choose("#person-files", tmp_path / "broken.jpg")
     people.click("#person-add")
     people.one("#person-note", "0 of 1 photo taken.")
-    people.one("#person-results", "not a JPEG, PNG, WebP or BMP")
+    people.one("#person-results", "This is not a picture.")
     assert person(url, "nobody") is None
 
 
 def test_searching_and_paging(people: Browser, url: str, photos: Path, data_uri: Callable[[Path], str]) -> None:
     image = data_uri(photos / "biden.jpg")
-    batch = [{"id": f"p{n:02}", "name": f"Person {n}", "image": image} for n in range(30)]
+    batch = [
+        {"id": f"p{n:02}", "name": f"Person {n}", "image": image, "metadata": {"floor": n // 10}} for n in range(30)
+    ]
     assert not requests.post(f"{url}/update-samples", json=batch, timeout=120).json()["fail"]
     people.open(f"{url}/#people")
     people.driver.refresh()
@@ -114,6 +162,9 @@ def test_searching_and_paging(people: Browser, url: str, photos: Path, data_uri:
     people.until(lambda: "11 people" in people.text("#announcer"))
     people.fill("#search-text", "%")
     people.one("#people-count", "Nobody with “%”.")
+    people.fill("#search-text", "metadata.floor=2")
+    people.one("#people-count", "10 people with “metadata.floor=2”")
+    assert cards(people) == [f"p{n}" for n in range(20, 30)]
 
 
 def test_renaming_describing_and_photos(people: Browser, url: str, photos: Path) -> None:
@@ -123,7 +174,7 @@ def test_renaming_describing_and_photos(people: Browser, url: str, photos: Path)
     (first,) = numbers(url, "a%2Fb c")
     people.one("#person-photos li", f"Photo {first}\n")
     people.fill("#person-name", "Right Name")
-    people.fill("#person-metadata", '["x", 1]')
+    people.fill("#person-metadata", '["x", 89014103211118510721]')
     people.click("#person-save")
     people.one("#person-note", "Saved.")
     people.choose("#person-files", photos / "obama2.jpg")
@@ -131,16 +182,28 @@ def test_renaming_describing_and_photos(people: Browser, url: str, photos: Path)
     first, second = numbers(url, "a%2Fb c")
     people.one("#person-photos li", f"Photo {second}\n")
     found = person(url, "a%2Fb c")
-    assert (found["id"], found["name"], found["metadata"], found["photos"]) == ("a/b c", "Right Name", ["x", 1], 2)
+    assert (found["id"], found["name"], found["metadata"], found["photos"]) == (
+        "a/b c",
+        "Right Name",
+        ["x", 89014103211118510721],
+        2,
+    )
     people.click(f"button[aria-label='Delete photo {first}']")
     people.click("#confirm-yes")
     people.until(lambda: [item.text for item in people.all("#person-photos li")] == [f"Photo {second}\nDelete"])
     assert numbers(url, "a%2Fb c") == [second]
+    people.driver.refresh()
+    people.click("#people button", "Right Name")
+    people.fill("#person-name", "Other Name")
+    people.click("#person-save")
+    people.one("#person-note", "Saved.")
+    found = person(url, "a%2Fb c")
+    assert (found["name"], found["metadata"]) == ("Other Name", ["x", 89014103211118510721])
     people.fill("#person-metadata", "")
     people.click("#person-save")
     people.until(lambda: person(url, "a%2Fb c")["metadata"] is None)
     people.click("#person-dialog [data-close]")
-    people.one("#people button", "Right Name")
+    people.one("#people button", "Other Name")
     assert people.script("return document.activeElement.dataset.id") == "a/b c"
 
 
@@ -182,7 +245,7 @@ def folder(tmp_path: Path, photos: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / target.name, target)
     (root / "Nobody").mkdir()
-    (root / "Nobody" / "broken.jpg").write_text("no picture")
+    (root / "Nobody" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
     (root / "notes.txt").write_text("not a photo")
     return root
 
@@ -192,14 +255,15 @@ def test_importing_a_folder(people: Browser, url: str, folder: Path) -> None:
     people.choose("#import-files", folder)
     people.one("#import-summary", "3 people with 4 photos. 1 other file will be left out.")
     people.click("#import-start")
-    people.one("#import-summary", "Done: 3 photos taken, 1 refused.")
-    (failure,) = [row.text for row in people.all("#import-failures tbody tr")]
-    assert failure.startswith("Nobody/broken.jpg") and "not a JPEG" in failure
+    people.one("#import-summary", "Done: 3 photos taken, 1 refused, 1 other file left out.")
+    stray, failure = [row.text for row in people.all("#import-failures tbody tr")]
+    assert stray.startswith("staff/notes.txt") and stray.endswith("No picture.")
+    assert failure.startswith("Nobody/broken.jpg") and "truncated" in failure
     found = person(url, "Barack_Obama")
     assert (found["name"], found["photos"]) == ("Barack Obama", 2)
     # Once more: whoever is there is passed over.
     people.click("#import-start")
-    people.one("#import-summary", "Done: 0 photos taken, 1 refused, 2 people skipped.")
+    people.one("#import-summary", "Done: 0 photos taken, 1 refused, 1 other file left out, 2 people skipped.")
     assert person(url, "Barack_Obama")["photos"] == 2
     people.click("#import-cancel")
     people.one("#people-count", "2 people")
@@ -233,7 +297,7 @@ def exported(browser: Browser, folder: Path) -> Any:
 
 def test_export(people: Browser, url: str, photos: Path, tmp_path: Path) -> None:
     enrol(url, "44", "Barack", photos / "obama.jpg")
-    enrol(url, "44", "", photos / "obama2.jpg")
+    enrol(url, "44", "Barack", photos / "obama2.jpg")
     enrol(url, "46", "Joe", photos / "biden.jpg")
     requests.patch(f"{url}/people/46", json={"metadata": {"floor": 3}}, timeout=10).raise_for_status()
     people.click("#export")

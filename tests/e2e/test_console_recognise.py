@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import pytest
 import requests
 from PIL import Image
 
+from shared.formats import format_of
 from tests.e2e.browser import Browser
 from tests.e2e.people import enrol
+from tests.pictures import encoded
 
 pytestmark = pytest.mark.e2e
 
@@ -164,14 +167,15 @@ def test_copying_json_and_the_command(gallery: str, photos: Path, open_browser: 
 
 def test_pictures_that_are_refused(gallery: str, open_browser: OpenBrowser, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "broken.jpg").write_text("no picture either")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
     cv2.imwrite(str(tmp_path / "empty.png"), np.full((200, 300, 3), 128, np.uint8))
     browser = open_browser()
     browser.open(gallery)
     browser.choose("#photos", tmp_path / "notes.txt")
-    browser.until(lambda: browser.text("#announcer") == "That is not a picture.")
+    browser.one("#left-out", "Left out, since they are no pictures: notes.txt.")
     browser.choose("#photos", tmp_path / "broken.jpg")
-    assert "not a JPEG, PNG, WebP or BMP" in browser.one(".shot .note.bad").text
+    browser.one(".shot .note.bad", "truncated")
+    assert not browser.text("#left-out")
     browser.choose("#photos", tmp_path / "empty.png")
     browser.one(".shot p", "No face was found.")
 
@@ -191,3 +195,72 @@ def test_without_a_camera(gallery: str, open_browser: OpenBrowser) -> None:
     browser.one("#camera-note", "camera")
     browser.click("#camera-dialog [data-close]")
     browser.until(lambda: not browser.one("#take-photo").get_attribute("disabled"))
+
+
+def test_pictures_that_the_browser_does_not_decode(
+    gallery: str, photos: Path, open_browser: OpenBrowser, tmp_path: Path
+) -> None:
+    with Image.open(photos / "obama2.jpg") as photo:
+        photo.thumbnail((500, 500))
+        for name, kind in (("a.heic", "HEIF"), ("b.tif", "TIFF"), ("c", "AVIF"), ("d.bin", "GIF")):
+            (tmp_path / name).write_bytes(encoded(photo, kind))
+    browser = open_browser()
+    browser.open(gallery)
+    accepted = browser.one("label[for=photos]") and browser.script("return document.querySelector('#photos').accept")
+    assert {"image/*", ".jfif", ".tif", ".tiff", ".heic", ".heif", ".avif"} <= set(accepted.split(","))
+    browser.choose("#photos", *(tmp_path / name for name in ("a.heic", "b.tif", "c", "d.bin")))
+    summary(browser, "4 photos, 4 faces, 4 named")
+    for name, format in (("a.heic", "HEIC"), ("b.tif", "TIFF")):
+        shot = browser.one(f".shot[aria-label='{name}']", "Barack Obama")
+        assert f"This browser cannot display {format} pictures; the service reads them all the same." in shot.text
+    # A picture that cannot be shown is no failure, and the others have their boxes.
+    assert not browser.all(".shot .note.bad") and len(browser.all(".box")) == 2
+    browser.click("button[aria-label='Remove b.tif']")
+    summary(browser, "3 photos, 3 faces, 3 named")
+
+
+def test_transparent_pictures_are_shown_on_white(
+    gallery: str, photos: Path, open_browser: OpenBrowser, tmp_path: Path
+) -> None:
+    with Image.open(photos / "obama2.jpg") as photo:
+        cut_out = photo.convert("RGBA")
+    mask = Image.new("L", cut_out.size)
+    x, y, width, height = (int(part) for part in recognise(gallery, photos / "obama2.jpg")[0]["bbox"].split(","))
+    mask.paste(255, (x, y, x + width, y + height))
+    cut_out.putalpha(mask)
+    cut_out.save(tmp_path / "cut_out.png")
+    browser = open_browser(dark=True)
+    browser.open(gallery)
+    browser.choose("#photos", tmp_path / "cut_out.png")
+    summary(browser, "1 face, 1 named")
+    assert (browser.pixels(".found .face")[:2, :2] == 255).all()
+    assert browser.script("return getComputedStyle(document.querySelector('.stage img')).backgroundColor") == (
+        "rgb(255, 255, 255)"
+    )
+
+
+def test_the_page_tells_formats_apart_like_the_service(gallery: str, open_browser: OpenBrowser) -> None:
+    picture = Image.new("RGB", (16, 16), "red")
+    kinds = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "PPM")
+    files = [encoded(picture, kind) for kind in kinds]
+    files += [b"", b"text", b"BM, says somebody else", b"RIFF\x24\0\0\0WAVEfmt ", b"MM\0+\0\x08\0\0", b"II*\0"]
+    for major in b"heic heix heim heis hevc hevx mif1 msf1 avis isom mp42".split():
+        files += [
+            b"\0\0\0\x18ftyp" + major + b"\0\0\0\0" + others for others in (b"mif1heic", b"mif1avif", b"isomiso2")
+        ]
+    browser = open_browser()
+    browser.open(gallery)
+    found = browser.driver.execute_async_script(
+        """const [files, answer] = arguments;
+           import("/static/formats.js").then(({ formatOf }) => Promise.all(files.map((file) =>
+             formatOf(new Blob([Uint8Array.from(atob(file), (one) => one.charCodeAt(0))]))))).then(answer);""",
+        [base64.b64encode(file).decode() for file in files],
+    )
+    assert found == [format_of(file) for file in files]
+
+
+def test_what_is_dropped_without_a_file(gallery: str, open_browser: OpenBrowser) -> None:
+    browser = open_browser()
+    browser.open(gallery)
+    browser.give("drop", "#drop")
+    browser.one("#left-out", "save the picture first")

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import requests
 
-from deploy.services import ROOT
+from deploy.services import ROOT, Services
+from face_detection.gallery import open_gallery
+from tests.galleries import remove_tombstones
 
 pytestmark = pytest.mark.e2e
+
+Start = Callable[..., Services]
 
 SCRIPT = ROOT / "docs" / "examples" / "dataset.py"
 
@@ -61,6 +67,23 @@ def test_a_copy_of_another_model_is_thrown_away(url: str, photos: Path, tmp_path
     (tmp_path / "faces.json").write_text(json.dumps(former))
     assert "1 faces" in client(url, tmp_path, "follow").stdout
     assert list(json.loads((tmp_path / "faces.json").read_text())["faces"]) != ["77"]
+
+
+def test_a_copy_that_comes_too_late_starts_over(start_services: Start, photos: Path, tmp_path: Path) -> None:
+    database = str(tmp_path / "gallery.db")
+    url = start_services(DATABASE=database).front.url
+    obama, biden = create(url, photos / "obama.jpg", name="Barack"), create(url, photos / "biden.jpg", name="Joe")
+    assert "2 faces" in client(url, tmp_path, "follow").stdout
+    cursor = json.loads((tmp_path / "faces.json").read_text())["cursor"]
+    requests.post(f"{url}/face/delete", data={"face_id": obama}, timeout=10).raise_for_status()
+    create(url, photos / "obama3.jpg", name="Hussein")
+    with closing(open_gallery(database)) as gallery:
+        remove_tombstones(gallery)
+    refused = requests.get(f"{url}/faces/sync", params={"last_updated_at": cursor}, timeout=10)
+    assert (refused.status_code, refused.json()["error_type"]) == (410, 211)
+    assert "2 faces" in client(url, tmp_path, "follow").stdout
+    assert list(json.loads((tmp_path / "faces.json").read_text())["faces"]) == [str(biden), "3"]
+    assert client(url, tmp_path, "match", str(photos / "obama2.jpg"), "--local").stdout == '3 {"name": "Hussein"}\n'
 
 
 def test_the_client_says_what_is_wrong(url: str, tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def test_the_example_client(
 
     assert client(url, first, "train", "ann", obama, text).splitlines() == [
         "SUCCESS: Photos learned: 1 of 2.",
-        "  text.jpg: The image is not a JPEG, PNG, WebP or BMP.",
+        "  text.jpg: The image is not a JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF.",
     ]
     assert client(url, second, "stream", "ann", text, biden, biden).splitlines() == [
-        "  text.jpg: The image is not a JPEG, PNG, WebP or BMP.",
+        "  text.jpg: The image is not a JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF.",
         "SUCCESS: Photos learned: 2 of 3.",
     ]
     assert client(url, first, "recognize", other) == "SUCCESS: ann (N %)\n"

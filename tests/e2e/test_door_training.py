@@ -30,7 +30,7 @@ def test_the_example_client(url: str, photos: Path, tmp_path: Path) -> None:
     assert client(url, "train", tmp_path / "people").splitlines() == [
         "Barack Obama: 2 of 2 photos",
         "Joe Biden: 1 of 2 photos",
-        "  text.jpg: The image is not a JPEG, PNG, WebP or BMP.",
+        "  text.jpg: The image is not a JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF.",
     ]
     photo, drawn, masked = photos / "obama2.jpg", tmp_path / "drawn.jpg", tmp_path / "masked.jpg"
     assert client(url, "recognize", photo).startswith('Barack Obama at {"top": ')

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ import pytest
 import requests
 
 from deploy.services import ROOT, Service, Services, free_port
+from face_detection.gallery import open_gallery
+from tests.contracts.databases import DATABASES, copied
+from tests.test_pool import locked
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -59,7 +64,7 @@ def test_the_extraction_service_dies_and_comes_back(start_services: StartService
         response = requests.post(f"{url}/{path}", json=body, timeout=60)
         assert (response.status_code, response.json()["code"]) == (503, "extraction_unavailable")
         assert int(response.headers["Retry-After"]) > 0
-    assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
+    wait_until(lambda: requests.get(f"{url}/readyz", timeout=10).status_code == 503)
     assert ids(url) == ["a"]
 
     services.extraction.start()
@@ -95,6 +100,45 @@ def test_another_model_behind_the_same_address(start_services: StartServices, im
     assert ids(url) == ["a", "b"]
     serve("facenet")
     assert [face["id"] for face in recognise().json()] == ["a"]
+
+
+def test_a_worker_that_is_replaced_while_the_database_is_away(
+    start_services: StartServices, children: Callable[[int], list[int]], tmp_path: Path
+) -> None:
+    database, aside = tmp_path / "gallery.db", tmp_path / "aside.db"
+    services = start_services(DATABASE=str(database))
+    database.rename(aside)
+    database.mkdir()
+    (worker,) = children(services.front.pid)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: (tmp_path / "front.log").read_text().count("cannot start") > 1, seconds=60)
+    assert services.front.exit_status is None
+    database.rmdir()
+    aside.rename(database)
+    services.front.wait_until_ready(60)
+
+
+def test_an_older_copy_takes_the_place_of_the_database(
+    start_services: StartServices, photos: Path, tmp_path: Path
+) -> None:
+    """Whoever is enrolled then has the key, and the number of the change, that somebody else had before."""
+    services = start_services(FRONT_WORKERS="2", DATABASE=str(tmp_path / "gallery.db"))
+    url = services.front.url
+    obama, biden, other = (
+        base64.b64encode((photos / name).read_bytes()).decode() for name in ("obama.jpg", "biden.jpg", "obama2.jpg")
+    )
+
+    def recognised(picture: str) -> set[tuple[str, ...]]:
+        """What all workers say."""
+        answers = [requests.post(f"{url}/face-recognition", json={"image": picture}, timeout=60) for _ in range(8)]
+        return {tuple(face["id"] for face in answer.json()) for answer in answers}
+
+    put_back = copied(str(tmp_path / "gallery.db"))
+    requests.post(f"{url}/update-samples", json=[sample("obama", obama)], timeout=60).raise_for_status()
+    assert (recognised(other), recognised(biden)) == ({("obama",)}, {()})
+    put_back()
+    requests.post(f"{url}/update-samples", json=[sample("biden", biden)], timeout=60).raise_for_status()
+    assert (recognised(other), recognised(biden), ids(url)) == ({()}, {("biden",)}, ["biden"])
 
 
 @pytest.mark.slow
@@ -231,6 +275,8 @@ def test_a_malformed_setting_is_one_clear_line(own_ports: dict[str, str], settin
         ("feature_extraction", {"EXTRACTION_BIND": "0.0.0.0:{port}"}, "ALLOW_ANONYMOUS=true"),
         ("feature_extraction", {"EXECUTION_PROVIDERS": "cuda"}, "cuda"),
         ("face_detection", {"DATABASE": "/proc/nowhere/gallery.db"}, "DATABASE="),
+        ("face_detection", {"DATABASE": "/proc/nowhere/gallery.db"}, "Let DATABASE name a file in a folder"),
+        ("face_detection", {"DATABASE": "README.md"}, "Stop the service and restore the database from a copy"),
         ("face_detection", {"DATABASE": ":memory:", "FRONT_WORKERS": "2"}, "FRONT_WORKERS"),
         ("face_detection", {"DEEPFACE_HOME": "/nowhere"}, "fetch yunet"),
     ],
@@ -303,3 +349,84 @@ def test_make_run_and_an_interrupt(running: subprocess.Popen[str], own_ports: di
     for bind in (own_ports["FRONT_BIND"], own_ports["EXTRACTION_BIND"]):
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://{bind}/livez", timeout=5)
+
+
+def test_what_a_dead_worker_worked_on_is_not_counted_for_ever(
+    services: Services, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Worker processes are killed while one of them works on a request."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    bind = f"127.0.0.1:{free_port()}"
+    own = {"DATABASE": str(tmp_path / "gallery.db"), "EXTRACTION_URL": services.extraction.url, "FRONT_BIND": bind}
+    own |= {"FRONT_WORKERS": "2", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    front = Service("face_detection", bind, environment | own, tmp_path / "front.log")
+    front.start()
+    try:
+        front.wait_until_ready(60)
+
+        def pending() -> float:
+            text = requests.get(f"{front.url}/metrics", timeout=10).text
+            return float(re.findall(r"^front_pending_requests ([0-9.]+)$", text, re.MULTILINE)[0])
+
+        usual = pending()
+        host, port = bind.split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /face-recognition HTTP/1.1\r\nHost: {bind}\r\nContent-Length: 99\r\n\r\n{{"
+            connection.sendall(head.encode())
+            wait_until(lambda: pending() == usual + 1)
+            for worker in Path(f"/proc/{front.pid}/task/{front.pid}/children").read_text().split():
+                os.kill(int(worker), signal.SIGKILL)
+        front.wait_until_ready(60)
+        wait_until(lambda: pending() == usual)
+    finally:
+        front.stop()
+
+
+@pytest.mark.parametrize("kind", ["sqlite file", "postgresql"])
+def test_an_orderly_end_finishes_writes_and_then_stores_their_events(
+    services: Services,
+    environment: dict[str, str],
+    image: str,
+    kind: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    """All that writes is held up when the end is asked for, and goes on once nobody is let in any more."""
+    bind, database = f"127.0.0.1:{free_port()}", DATABASES[kind](request)
+    own = environment | {"DATABASE": database, "EXTRACTION_URL": services.extraction.url, "FRONT_BIND": bind}
+    front = Service("face_detection", bind, own, tmp_path / "front.log")
+    address = (bind.split(":")[0], int(bind.split(":")[1]))
+
+    def closed() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(address) != 0
+
+    def enrol(number: int) -> int:
+        body = [sample(f"{number}", image)]
+        return requests.post(f"{front.url}/update-samples", json=body, timeout=60).status_code
+
+    def value(name: str) -> float:
+        text = requests.get(f"{front.url}/metrics", timeout=10).text
+        return float(re.findall(rf"^{name} ([0-9.]+)$", text, re.MULTILINE)[0])
+
+    front.start()
+    try:
+        front.wait_until_ready(60)
+        with ThreadPoolExecutor(8) as clients:
+            with locked(database):
+                for _ in range(20):
+                    requests.post(f"{front.url}/face-recognition", json={"image": image}, timeout=60).raise_for_status()
+                waiting = value("front_events_waiting")
+                writing = [clients.submit(enrol, number) for number in range(8)]
+                wait_until(lambda: value("front_pending_requests") >= 8)
+                os.kill(front.pid, signal.SIGTERM)
+                wait_until(closed)
+            assert [one.result() for one in writing] == [200] * 8
+        wait_until(lambda: front.exit_status is not None, seconds=35)
+    finally:
+        front.stop()
+    assert (waiting, front.exit_status) == (20, 0), (tmp_path / "front.log").read_text()
+    with closing(open_gallery(database)) as gallery:
+        kinds = Counter(event.kind for event in gallery.events.page("default", 1000))
+    assert kinds == {"enrolled": 8, "unknown": 20}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import requests
 
 from deploy.services import ROOT, Services
+from tests.network_camera import NetworkCamera
 from tests.video_frames import Actor, encoded, frame_at, write_video
 
 pytestmark = pytest.mark.e2e
@@ -61,6 +63,45 @@ def test_watching_a_film(url: str, photos: Path, film: Path) -> None:
         ("left", "Barack"),
         ("left", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "coming", "leaving"),
+    [(["watch", "--leave-after", "2"], "appeared", "left"), (["live", "--json", "--patience", "5"], "comes", "leaves")],
+    ids=["watch", "live"],
+)
+def test_a_service_that_hangs(
+    start_services: Callable[..., Services],
+    photos: Path,
+    children: Callable[[int], list[int]],
+    options: list[str],
+    coming: str,
+    leaving: str,
+) -> None:
+    """Its answers are missing: whoever was there leaves, and comes again when it goes on."""
+    front = start_services().front
+    enrol(front.url, photos)
+    processes = [front.pid, *children(front.pid)]
+    frame = encoded(frame_at([Actor(photos / "obama2.jpg", 200)], 0))
+    with NetworkCamera([frame]) as camera:
+        command = [sys.executable, "-m", "face_detection", options[0], camera.url, "--url", front.url, *options[1:]]
+        environment = {"PATH": os.environ["PATH"]}
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            events = (json.loads(line)["event"] for line in process.stdout)
+            try:
+                assert next(events) == coming
+                for pid in processes:
+                    os.kill(pid, signal.SIGSTOP)
+                assert next(events) == leaving
+                for pid in processes:
+                    os.kill(pid, signal.SIGCONT)
+                assert next(events) == coming
+            finally:
+                for pid in processes:
+                    os.kill(pid, signal.SIGCONT)
+                process.send_signal(signal.SIGINT)
+            assert list(events) == [leaving]
 
 
 def test_the_example_client(url: str, photos: Path, film: Path) -> None:

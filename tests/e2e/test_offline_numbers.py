@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
+from skimage.data import astronaut
 
 from deploy import web_assets
 from deploy.services import ROOT, Services
@@ -28,6 +30,7 @@ from shared.models import CATALOGUE, YUNET, Metric, Normalisation
 from shared.settings import FrontSettings
 from tests.e2e.browser import Browser
 from tests.e2e.offline_page import OfflinePage, cosine, png, text_of
+from tests.pictures import DISPLAY_P3, RED_IS_BLUE, encoded
 
 pytestmark = pytest.mark.e2e
 
@@ -65,7 +68,8 @@ DETECT = """
 if (!window.detector) {
   const { loadRuntime } = await at("recogniser"), { Detector } = await at("detector");
   const models = await (await fetch("/offline/models")).json();
-  const file = new Uint8Array(await (await fetch(models.detector.file.url)).arrayBuffer());
+  const address = new URL(models.detector.file.url, `${location.origin}/offline/models`);
+  const file = new Uint8Array(await (await fetch(address)).arrayBuffer());
   window.detector = await Detector.open(await loadRuntime(), file, models.detector);
 }
 const { decode } = await at("pixels"), { full } = await at("preview");
@@ -102,19 +106,59 @@ def test_faces_of_pictures_of_any_size(
     page: OfflinePage, settings: FrontSettings, photos: Path, width: int, height: int
 ) -> None:
     picture = cv2.resize(read(photos / "t1.jpg"), (width, height), interpolation=cv2.INTER_AREA)
+    assert bool(same_faces(page, settings, picture)) == (width > 1000)
+
+
+def test_where_an_edge_cuts_a_face_the_box_ends(page: OfflinePage, settings: FrontSettings, photos: Path) -> None:
+    picture = read(photos / "obama.jpg")
+    box = YuNet(settings).detect(Preview.full(picture))[0].box
+    x, y = box.x + 3 * box.width // 10, box.y + 3 * box.height // 10
+    (face,) = same_faces(page, settings, np.ascontiguousarray(picture[y:, x:]))
+    assert (face.box.x, face.box.y) == (0, 0)
+
+
+def same_faces(page: OfflinePage, settings: FrontSettings, picture: NDArray[np.uint8]) -> list[Face]:
+    """The faces of a picture, once the page has found the same."""
     expected = YuNet(settings).detect(Preview.full(picture))
     found = page.call(DETECT + "return window.detector.detect(picture);", png(picture))
-    assert len(found) == len(expected) and (len(found) > 0) == (width > 1000)
     for one, face in zip(found, expected, strict=True):
         box = [one["box"][side] for side in ("x", "y", "width", "height")]
         # Where the picture was scaled down, a step of the detector is as many pixels.
         assert np.abs(np.subtract(box, [face.box.x, face.box.y, face.box.width, face.box.height])).max() <= 2
         assert np.abs(np.subtract(one["points"], face.landmarks.points)).max() < 1
         assert one["score"] == pytest.approx(face.score, abs=0.01)
+    return expected
 
 
 def detected(settings: FrontSettings, picture: NDArray[np.uint8]) -> list[Face]:
     return in_reading_order(YuNet(settings).detect(Preview.full(picture)))
+
+
+DECODE = """
+const { decode } = await at("pixels");
+const { data, width, height } = await decode(blobOf(given[0]), { bytes: 1e8, pixels: 1e8 });
+return { width, height, data: [...data] };
+"""
+
+
+@pytest.mark.parametrize("profile", [None, DISPLAY_P3, RED_IS_BLUE])
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_pixels_are_what_a_viewer_shows_on_white(
+    page: OfflinePage, kind: str, transparent: bool, profile: bytes | None
+) -> None:
+    """Whoever is hidden by transparency is hidden from this page too."""
+    image = Image.fromarray(astronaut()[:128, 160:256])
+    if transparent:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    photo = encoded(image, kind, icc_profile=profile, **options)
+    found = page.call(DECODE, text_of(photo))
+    pixels = np.reshape(found["data"], (found["height"], found["width"], 4))
+    expected = ImageDecoder(1 << 20, 1 << 20).decode(photo)[..., ::-1].astype(int)
+    assert (pixels[..., 3] == 255).all()
+    # Single dark pixels that are nearly transparent may differ more: the profile is applied before or after white.
+    assert np.abs(pixels[..., :3] - expected).mean() < 1.5
 
 
 CUT_OUT = """

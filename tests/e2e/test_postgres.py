@@ -14,6 +14,7 @@ from deploy.services import Services
 from face_detection.gallery import open_gallery
 from shared.errors import StartupError
 from tests.postgres_server import PostgresServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -37,6 +38,10 @@ def names(response: requests.Response) -> list[str]:
     return [face["name"] for face in response.json()]
 
 
+def readiness(url: str) -> int:
+    return requests.get(f"{url}/readyz", timeout=60).status_code
+
+
 @pytest.fixture
 def running(postgres: PostgresServer, postgres_url: str) -> Iterator[PostgresServer]:
     """The server, which runs again afterwards whatever happened to it."""
@@ -55,6 +60,8 @@ def test_people_are_enrolled_and_recognised_while_the_database_comes_and_goes(
 
     for take_down in (running.stop, running.kill):
         take_down()
+        # The last outcome is everybody's for a second, in each of the two processes.
+        wait_until(lambda: [readiness(url) for _ in range(8)] == [503] * 8, seconds=20)
         for ask in (
             lambda: who(url, photos / "obama2.jpg"),
             lambda: requests.get(f"{url}/people", timeout=60),
@@ -69,7 +76,7 @@ def test_people_are_enrolled_and_recognised_while_the_database_comes_and_goes(
             assert time.monotonic() - started < 20
         assert requests.get(f"{url}/livez", timeout=60).status_code == 200
         running.start()
-        assert requests.get(f"{url}/readyz", timeout=60).status_code == 200
+        wait_until(lambda: readiness(url) == 200, seconds=10)
         for _ in range(4):
             assert names(who(url, photos / "obama3.jpg")) == ["obama"]
 

@@ -32,9 +32,10 @@ def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 
 
 @contextmanager
-def stalled(url: str, sent: bytes) -> Iterator[socket.socket]:
-    """A connection over which this is sent and nothing is read."""
+def stalled(url: str, sent: bytes, peer: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """A connection from an address of this machine over which this is sent and nothing is read."""
     with socket.socket() as connection:
+        connection.bind((peer, 0))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(30)
         connection.connect(("127.0.0.1", urlsplit(url).port))
@@ -45,8 +46,8 @@ def stalled(url: str, sent: bytes) -> Iterator[socket.socket]:
 @pytest.mark.parametrize(
     "sent",
     [
-        b"POST /embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(500),
-        b"GET /model/file HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n" + bytes(500),
+        b"GET /model/file HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     ],
     ids=["request", "answer"],
 )
@@ -61,19 +62,21 @@ def test_a_front_that_vanishes_holds_no_thread_of_a_worker(worker: Service, sent
 def test_slow_clients_give_their_places_back(start_services: Callable[..., Services], photos: Path) -> None:
     front = start_services(BODY_TIMEOUT="2", MAX_PENDING_REQUESTS="8", COMPUTE_THREADS="1").front
     photo = (photos / "obama.jpg").read_bytes()
-    head = b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    head = (
+        b"POST /recognize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    )
 
     def recognise() -> int:
         url = f"{front.url}/face-recognition"
         return requests.post(url, photo, headers={"Content-Type": "image/jpeg"}, timeout=30).status_code
 
-    def answered() -> bytes:
-        with stalled(front.url, head) as connection, connection.makefile("rb") as answer:
+    def answered(number: int) -> bytes:
+        with stalled(front.url, head, f"127.0.0.{number + 2}") as connection, connection.makefile("rb") as answer:
             return answer.readline().split()[1]
 
     assert recognise() == 200
     with ThreadPoolExecutor(8) as pool:
-        slow = [pool.submit(answered) for _ in range(8)]
+        slow = [pool.submit(answered, number) for number in range(8)]
         wait_until(lambda: "\nfront_pending_requests 8.0\n" in requests.get(f"{front.url}/metrics", timeout=10).text)
         assert recognise() == 429
         assert [one.result() for one in slow] == [b"408"] * 8

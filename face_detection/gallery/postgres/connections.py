@@ -61,9 +61,10 @@ class Connections:
                     session.execute("SET LOCAL lock_timeout = 0")
                     prepare(session)
         except psycopg.Error as error:
-            raise StartupError(f"{setting}={name} cannot be opened: {_one_line(error)}.") from error
+            text = f"{setting}={name} cannot be opened: {_one_line(error)}."
+            raise StartupError(text, translation(error).advice) from error
         except StartupError as error:
-            raise StartupError(f"{setting}={name} cannot be opened: {error.message}") from error
+            raise StartupError(f"{setting}={name} cannot be opened: {error.text}", error.advice) from error
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -5,6 +5,8 @@ for SQLite. Ids and names are compared and ordered by code point, whatever the d
 JSON are text, as in SQLite: they come back as they were stored, escapes included.
 """
 
+# ruff: noqa: S608 -- the names of tables are constants
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,13 +14,16 @@ from typing import Any
 
 from psycopg import Connection
 
+from face_detection.gallery.history import new_mark
+from face_detection.gallery.migrations import NAMED_TABLES, written_alike
+from face_detection.naming import composed
 from shared.errors import StartupError
 
 
 def create_samples(connection: Connection[Any]) -> None:
     """Tables for samples, for embedding spaces, and for the number of the last change.
 
-    A row of ``samples`` is a sample or, when ``space`` is null, the tombstone of one. Rows are never removed.
+    A row of ``samples`` is a sample or, when ``space`` is null, the tombstone of one. The last ones are never removed.
     Embeddings are not compressed, which would gain nothing, and stay in the row up to about 1,000 dimensions:
     loading them all then reads one table from end to end.
     """
@@ -204,6 +209,95 @@ def count_requests(connection: Connection[Any]) -> None:
     )
 
 
+def keep_answers(connection: Connection[Any]) -> None:
+    """Answers to requests that may be sent again, and of whom they tell; see ``answers``.
+
+    A key is a hash, and an answer whose body is null told of somebody who was deleted since.
+    """
+    connection.execute(
+        """
+        CREATE TABLE answers (
+            key bytea PRIMARY KEY,
+            tenant text COLLATE "C" NOT NULL,
+            fingerprint bytea NOT NULL,
+            at bigint NOT NULL,
+            status bigint NOT NULL,
+            headers text,
+            body bytea
+        )
+        """
+    )
+    connection.execute("ALTER TABLE answers ALTER COLUMN headers SET STATISTICS 0, ALTER COLUMN body SET STATISTICS 0")
+    connection.execute("CREATE INDEX answers_at ON answers (at)")
+    connection.execute("CREATE INDEX answers_of_tenant ON answers (tenant)")
+    connection.execute(
+        """
+        CREATE TABLE answers_about (
+            person bigint NOT NULL REFERENCES people (key),
+            answer bytea NOT NULL REFERENCES answers (key),
+            PRIMARY KEY (person, answer)
+        )
+        """
+    )
+    connection.execute("CREATE INDEX answers_about_answer ON answers_about (answer)")
+
+
+def keep_event_numbers(connection: Connection[Any]) -> None:
+    """The number of each tenant's last event, which outlives the event and the tenant."""
+    connection.execute('CREATE TABLE last_numbers (tenant text COLLATE "C" PRIMARY KEY, event bigint NOT NULL)')
+    connection.execute(
+        "INSERT INTO last_numbers (tenant, event) SELECT tenant, max(number) FROM events GROUP BY tenant"
+    )
+
+
+def find_events(connection: Connection[Any]) -> None:
+    """Indexes for events of a time, of a capture device and of a kind."""
+    connection.execute("DROP INDEX events_at")
+    connection.execute("CREATE INDEX events_at ON events (tenant, at, number)")
+    connection.execute("CREATE INDEX events_of_device ON events (tenant, device, number) WHERE device IS NOT NULL")
+    connection.execute("CREATE INDEX events_of_kind ON events (tenant, kind, number)")
+
+
+def write_alike(connection: Connection[Any]) -> None:
+    """What looks alike is written alike, and can be searched without regard to case and accents.
+
+    A search reads people in the order of their ids. An index has no room for a name of the greatest length.
+    """
+    connection.execute("""ALTER TABLE people ADD COLUMN search text COLLATE "C" NOT NULL DEFAULT ''""")
+    connection.execute("ALTER TABLE people ALTER COLUMN search SET STATISTICS 0")
+    rows = connection.execute("SELECT key, tenant, id, name FROM people ORDER BY key").fetchall()
+    cursor = connection.cursor()
+    cursor.executemany("UPDATE people SET id = %s, name = %s, search = %s WHERE key = %s", written_alike(rows))
+    for table in NAMED_TABLES:
+        names = [name for (name,) in connection.execute(f"SELECT DISTINCT name FROM {table}").fetchall()]
+        renamed = [(composed(name), name) for name in names if composed(name) != name]
+        cursor.executemany(f"UPDATE {table} SET name = %s WHERE name = %s", renamed)
+
+
+def let_go_of_tombstones(connection: Connection[Any]) -> None:
+    """Up to which change and revision tombstones of each tenant are removed, see ``tombstones``."""
+    connection.execute(
+        """
+        CREATE TABLE horizons (
+            tenant text COLLATE "C" PRIMARY KEY,
+            change bigint NOT NULL,
+            revision bigint NOT NULL
+        )
+        """
+    )
+    connection.execute("CREATE INDEX horizons_change ON horizons (change)")
+    connection.execute("CREATE INDEX samples_deleted ON samples (revision) WHERE space IS NULL")
+
+
+def mark_changes(connection: Connection[Any]) -> None:
+    """Marks of the latest transactions, see ``history``: ``change`` is the number of the last change in each."""
+    connection.execute(
+        "CREATE TABLE marks (number bigint PRIMARY KEY, change bigint NOT NULL, mark bigint NOT NULL UNIQUE)"
+    )
+    statement = "INSERT INTO marks (number, change, mark) SELECT 1, change, %s::bigint FROM counter WHERE change > 0"
+    connection.execute(statement, (new_mark(),))
+
+
 Step = Callable[[Connection[Any]], None]
 
 STEPS: tuple[Step, ...] = (
@@ -213,6 +307,12 @@ STEPS: tuple[Step, ...] = (
     add_events,
     name_the_gallery,
     count_requests,
+    keep_answers,
+    keep_event_numbers,
+    find_events,
+    write_alike,
+    let_go_of_tombstones,
+    mark_changes,
 )
 
 _LOCK = 0x66616365
@@ -233,7 +333,10 @@ def migrate(connection: Connection[Any]) -> None:
     applied = {name for (name,) in connection.execute("SELECT name FROM migrations").fetchall()}
     unknown = applied - {step.__name__ for step in STEPS}
     if unknown:
-        raise StartupError(f"The database was written by a newer release (it has {', '.join(sorted(unknown))}).")
+        raise StartupError(
+            f"The database was written by a newer release (it has {', '.join(sorted(unknown))}).",
+            "Install that release or a later one, or let DATABASE name another database.",
+        )
     for step in STEPS:
         if step.__name__ not in applied:
             step(connection)

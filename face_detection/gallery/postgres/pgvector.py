@@ -108,6 +108,17 @@ class PgvectorIndex:
             self._known = self._present(session)
             return self._known.position
 
+    def begin(self, change: int) -> int:
+        """See ``VectorIndex``."""
+        with self._session() as session:
+            generation = self._present(session).id
+            with session.transaction():
+                session.execute(sql.BEGIN, {"generation": generation, "position": change})
+                rows = session.execute(sql.REACHED, (generation,)).fetchall()
+        if not rows:
+            raise SearchUnavailable(_REPLACED)
+        return int(rows[0][0])
+
     def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
         """See ``VectorIndex``."""
         with self._session() as session:

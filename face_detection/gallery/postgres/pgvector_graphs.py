@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import psycopg
 
@@ -17,6 +18,7 @@ from face_detection.gallery.postgres import pgvector_statements as sql
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.pgvector_catalogue import Catalogue
 from face_detection.gallery.postgres.session import Session
+from shared.background import start_thread
 from shared.errors import StorageError
 
 _log = logging.getLogger(__name__)
@@ -145,8 +147,7 @@ class Graphs:
             running = self._thread is not None and self._thread.is_alive()
             if running or self._closing.is_set() or time.monotonic() < self._not_before:
                 return
-            self._thread = threading.Thread(target=self._run, args=(generation,), name="pgvector", daemon=True)
-            self._thread.start()
+            self._thread = start_thread("pgvector", partial(self._run, generation), self._closing)
 
     def _run(self, generation: str) -> None:
         try:

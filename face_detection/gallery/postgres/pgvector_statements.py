@@ -86,6 +86,17 @@ RECORD_REMOVALS = """
     ON CONFLICT (generation) DO UPDATE SET position = greatest(vector_removals.position, excluded.position)
 """
 
+BEGIN = """
+    INSERT INTO vector_removals (generation, position)
+    SELECT generation, %(position)s FROM vector_indexes WHERE generation = %(generation)s AND position = 0 FOR UPDATE
+    ON CONFLICT (generation) DO NOTHING
+"""
+
+REACHED = """
+    SELECT greatest(indexes.position, removals.position)
+    FROM vector_indexes AS indexes LEFT JOIN vector_removals AS removals USING (generation) WHERE generation = %s
+"""
+
 TABLES = """
     SELECT relname FROM pg_class
     WHERE relkind = 'r' AND pg_table_is_visible(pg_class.oid) AND starts_with(relname, 'vectors_' || %s || '_')

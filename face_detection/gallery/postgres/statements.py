@@ -17,20 +17,18 @@ _JOINED = "JOIN people ON people.key = samples.person JOIN spaces ON spaces.numb
 
 GET = f"SELECT {_PERSON} FROM people WHERE tenant = %(tenant)s AND id = %(id)s"
 
-# Names are compared in the collation "C", in which lower() knows the ASCII letters only.
 PAGE = f"""
-    SELECT {_PERSON} FROM people WHERE tenant = %(tenant)s AND id > %(after)s AND (
-        %(text)s::text IS NULL
-        OR strpos(lower(id), lower(%(text)s::text COLLATE "C")) > 0
-        OR strpos(lower(name), lower(%(text)s::text COLLATE "C")) > 0
-    )
+    SELECT {_PERSON} FROM people WHERE tenant = %(tenant)s AND id > %(after)s
+        AND (%(text)s::text IS NULL OR strpos(search, %(text)s::text) > 0)
+        AND NOT EXISTS (SELECT 1 FROM unnest(%(fragments)s::text[]) AS fragment WHERE strpos(metadata, fragment) = 0)
     ORDER BY id LIMIT %(limit)s::bigint
 """
 
 SAMPLES = f"""
     SELECT {_SAMPLE} FROM people JOIN samples ON samples.person = people.key
     JOIN spaces ON spaces.number = samples.space
-    WHERE people.tenant = %(tenant)s AND people.id = %(id)s ORDER BY samples.number
+    WHERE people.tenant = %(tenant)s AND people.id = %(id)s AND samples.number > %(after)s::bigint
+    ORDER BY samples.number LIMIT %(limit)s::bigint
 """
 
 BY_KEYS = f"""
@@ -46,6 +44,18 @@ BY_NUMBERS = f"""
 COUNT = "SELECT count(*) FROM samples WHERE tenant = %(tenant)s AND space IS NOT NULL"
 
 COUNT_SPACE = f"{COUNT} AND space = (SELECT number FROM spaces WHERE name = %(space)s)"
+
+PEOPLE_WITHOUT = """
+    SELECT samples.tenant, count(DISTINCT samples.person)
+    FROM spaces JOIN samples ON samples.space = spaces.number
+    WHERE samples.space IS NOT NULL AND spaces.name <> %(space)s
+        AND (%(tenant)s::text IS NULL OR samples.tenant = %(tenant)s)
+        AND NOT EXISTS (
+            SELECT 1 FROM samples AS own
+            WHERE own.person = samples.person AND own.space = (SELECT number FROM spaces WHERE name = %(space)s)
+        )
+    GROUP BY samples.tenant
+"""
 
 LAST_CHANGE = "SELECT change FROM counter"
 
@@ -75,10 +85,13 @@ LAST = """
     FROM counter
 """
 
+LAST_REVISION = "SELECT coalesce(max(revision), 0) FROM samples WHERE tenant = %(tenant)s"
+
 CHANGES = """
     SELECT change, tenant, key, spaces.name, vector
     FROM samples LEFT JOIN spaces ON spaces.number = samples.space
-    WHERE change > %(since)s::bigint ORDER BY change LIMIT %(limit)s::bigint
+    WHERE change > %(since)s::bigint AND (space IS NOT NULL OR change > %(begun)s::bigint)
+    ORDER BY change LIMIT %(limit)s::bigint
 """
 
 FEED = f"""
@@ -89,10 +102,12 @@ FEED = f"""
 """
 
 _PUT_PEOPLE = """
-    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at)
-    SELECT %(tenant)s, id, name, metadata, action, %(now)s, %(now)s
-    FROM unnest(%(ids)s::text[], %(names)s::text[], %(metadata)s::text[], %(actions)s::text[])
-        AS new (id, name, metadata, action)
+    INSERT INTO people (tenant, id, name, metadata, action, created_at, updated_at, search)
+    SELECT %(tenant)s, id, name, metadata, action, coalesce(created_at, %(now)s), coalesce(updated_at, %(now)s), search
+    FROM unnest(
+        %(ids)s::text[], %(names)s::text[], %(metadata)s::text[], %(actions)s::text[],
+        %(created)s::text[], %(updated)s::text[], %(searches)s::text[]
+    ) AS new (id, name, metadata, action, created_at, updated_at, search)
     ON CONFLICT (tenant, id)
 """
 
@@ -103,11 +118,20 @@ UPSERT_PEOPLE = f"""
         name = excluded.name,
         metadata = excluded.metadata,
         action = excluded.action,
-        updated_at = excluded.updated_at
+        created_at = CASE
+            WHEN excluded.id = ANY (%(dated)s::text[]) THEN excluded.created_at ELSE people.created_at
+        END,
+        updated_at = excluded.updated_at,
+        search = excluded.search
 """
 
 DESCRIBE = """
-    UPDATE people SET name = %(name)s, metadata = %(metadata)s, action = %(action)s, updated_at = %(now)s
+    UPDATE people SET
+        name = coalesce(%(name)s, name),
+        metadata = coalesce(%(metadata)s, metadata),
+        action = CASE WHEN %(keeps_action)s::boolean THEN action ELSE %(action)s END,
+        updated_at = %(now)s,
+        search = coalesce(%(search)s, search)
     WHERE tenant = %(tenant)s AND id = %(id)s
 """
 
@@ -121,10 +145,22 @@ TOUCH = """
     WHERE samples.key = own.key
 """
 
+TOUCH_KEYS = """
+    UPDATE samples SET change = %(change)s::bigint + own.position, revision = %(revision)s::bigint + own.position
+    FROM unnest(%(keys)s::bigint[]) WITH ORDINALITY AS own (key, position)
+    WHERE samples.key = own.key
+"""
+
+COPY_SAMPLE = """
+    INSERT INTO samples (tenant, number, change, revision, person, space, vector)
+    SELECT tenant, %(number)s::bigint, %(change)s::bigint + 1, %(revision)s::bigint + 1, person, space, vector
+    FROM samples WHERE key = %(key)s::bigint
+"""
+
 PERSON_KEY = "SELECT key FROM people WHERE tenant = %(tenant)s AND id = %(id)s"
 
 SAMPLE_KEY = """
-    SELECT key, person FROM samples
+    SELECT key, person, space FROM samples
     WHERE tenant = %(tenant)s AND number = %(number)s::bigint AND space IS NOT NULL
 """
 
@@ -140,12 +176,11 @@ _PERSON_OF_ID = """
     CROSS JOIN LATERAL (SELECT key FROM people WHERE tenant = %(tenant)s AND id = wanted.id LIMIT 1) AS person
 """
 
-KEYS_OF_PEOPLE = f"""
-    SELECT wanted.id, own.keys
+SAMPLES_OF_PEOPLE = f"""
+    SELECT wanted.id, samples.space, samples.key
     FROM unnest(%(ids)s::text[]) AS wanted (id) {_PERSON_OF_ID}
-    CROSS JOIN LATERAL (
-        SELECT array_agg(samples.key ORDER BY samples.key) AS keys FROM samples WHERE samples.person = person.key
-    ) AS own
+    JOIN samples ON samples.person = person.key
+    ORDER BY samples.key
 """
 
 # The keys are counted up in the order of the batch.
@@ -163,8 +198,8 @@ CHANGE_VECTORS = """
     UPDATE samples SET
         change = %(change)s::bigint + new.position, revision = %(revision)s::bigint + new.position,
         space = new.space, vector = new.vector
-    FROM unnest(%(keys)s::bigint[], %(positions)s::bigint[], %(spaces)s::bigint[], %(vectors)b::bytea[])
-        AS new (key, position, space, vector)
+    FROM unnest(%(keys)s::bigint[], %(spaces)s::bigint[], %(vectors)b::bytea[])
+        WITH ORDINALITY AS new (key, space, vector, position)
     WHERE samples.key = new.key
 """
 
@@ -176,7 +211,7 @@ _BURY = """
 """
 
 BURY_KEYS = f"""
-    {_BURY} unnest(%(keys)s::bigint[], %(positions)s::bigint[]) AS doomed (key, position)
+    {_BURY} unnest(%(keys)s::bigint[]) WITH ORDINALITY AS doomed (key, position)
     WHERE samples.key = doomed.key
 """
 
@@ -203,7 +238,10 @@ CLEAR_PEOPLE = "DELETE FROM people WHERE tenant = %(tenant)s"
 
 CLEAR_EVENTS = "DELETE FROM events WHERE tenant = %(tenant)s AND person IS NOT NULL"
 
-COMPACT = "VACUUM (FULL, ANALYZE) events, samples, people, devices, sectors, keys, tenants, counter"
+COMPACT = (
+    "VACUUM (FULL, ANALYZE) answers_about, answers, events, samples, people, devices, sectors, keys, tenants, "
+    "last_numbers, horizons, marks, counter"
+)
 
 SPACE = "SELECT number, dimensions FROM spaces WHERE name = %(name)s"
 

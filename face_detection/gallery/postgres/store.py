@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from face_detection.gallery import history, tombstones
+from face_detection.gallery.history import Position
+from face_detection.gallery.metadata import Condition, fragments
 from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.connections import Connections
+from face_detection.gallery.postgres.named import NamedSession
 from face_detection.gallery.postgres.writing import Transaction
-from face_detection.gallery.rows import changes_of, entry_of, page_of, person_of, sample_of
+from face_detection.gallery.rows import changes_of, feed_of, page_of, person_of, sample_of
 from face_detection.gallery.sql_store import SQLStore
-from face_detection.gallery.store import Change, Page, Person, Sample, Tombstone
+from face_detection.gallery.store import Change, Feed, Page, Person, Sample
+from face_detection.naming import folded
 from shared.errors import NotFound
+
+_ROWS_AT_ONCE = 64
 
 
 class PostgresStore(SQLStore):
@@ -29,9 +36,9 @@ class PostgresStore(SQLStore):
             raise NotFound("There is nobody with this id.")
         return person_of(*rows[0])
 
-    def samples(self, tenant: str, id: str) -> Sequence[Sample]:
+    def samples(self, tenant: str, id: str, after: int = -1, limit: int | None = None) -> Sequence[Sample]:
         """See ``Store``."""
-        return [sample_of(*row) for row in self._rows(sql.SAMPLES, tenant=tenant, id=id)]
+        return [sample_of(*row) for row in self._rows(sql.SAMPLES, tenant=tenant, id=id, after=after, limit=limit)]
 
     def sample(self, tenant: str, number: int) -> Sample:
         """See ``Store``."""
@@ -44,16 +51,29 @@ class PostgresStore(SQLStore):
         """See ``Store``."""
         return {row[0]: sample_of(*row) for row in self._rows(sql.BY_KEYS, tenant=tenant, keys=list(keys))}
 
-    def page(self, tenant: str, limit: int, after: str | None = None, text: str | None = None) -> Page:
+    def page(
+        self,
+        tenant: str,
+        limit: int,
+        after: str | None = None,
+        text: str | None = None,
+        metadata: Sequence[Condition] = (),
+    ) -> Page:
         """See ``Store``."""
-        # One more than asked for tells whether there is a next page. No id is empty.
-        rows = self._rows(sql.PAGE, tenant=tenant, after=after or "", limit=limit + 1, text=text)
-        return page_of(rows, limit)
+        # No id is empty. What a condition comes to is found out row by row.
+        limits = {"after": after or "", "limit": None if metadata else limit + 1}
+        wanted = None if text is None else folded(text)
+        with self._stream(sql.PAGE, tenant=tenant, text=wanted, fragments=fragments(metadata), **limits) as rows:
+            return page_of(rows, limit, metadata)
 
     def count(self, tenant: str, space: str | None = None) -> int:
         """See ``Store``."""
         statement = sql.COUNT if space is None else sql.COUNT_SPACE
         return int(self._rows(statement, tenant=tenant, space=space)[0][0])
+
+    def people_without(self, space: str, tenant: str | None = None) -> Mapping[str, int]:
+        """See ``Store``."""
+        return dict(self._rows(sql.PEOPLE_WITHOUT, space=space, tenant=tenant))
 
     def identity(self) -> str:
         """See ``Store``."""
@@ -63,15 +83,39 @@ class PostgresStore(SQLStore):
         """See ``Store``."""
         return int(self._rows(sql.LAST_CHANGE)[0][0])
 
-    def changes(self, since: int, limit: int) -> Sequence[Change]:
+    def position(self) -> Position:
         """See ``Store``."""
-        rows = self._rows(sql.CHANGES, since=since, limit=limit)
+        with self._connections.reading() as connection:
+            return history.position_of(NamedSession(connection))
+
+    def has_passed(self, mark: int) -> bool:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            return history.has_passed(NamedSession(connection), mark)
+
+    def changes(self, since: int, limit: int, begun: int = 0) -> Sequence[Change]:
+        """See ``Store``."""
+        with self._connections.reading() as connection:
+            wanted = {"since": since, "limit": limit, "begun": begun}
+            rows = connection.execute(sql.CHANGES, wanted, binary=True).fetchall()
+            tombstones.check_change(NamedSession(connection), max(since, begun))
         return changes_of(rows)
 
-    def feed(self, tenant: str, since: int, limit: int) -> Sequence[Sample | Tombstone]:
+    def feed(self, tenant: str, since: int, limit: int, begun: int = 0) -> Feed:
         """See ``Store``."""
-        rows = self._rows(sql.FEED, tenant=tenant, since=since, limit=limit)
-        return [entry_of(*row) for row in rows]
+        with self._stream(sql.FEED, tenant=tenant, since=since, limit=limit + 1) as rows:
+            feed = feed_of(rows, limit)
+        with self._connections.reading() as connection:
+            tombstones.check_revision(NamedSession(connection), tenant, max(since, begun))
+        return feed
+
+    def horizon(self) -> int:
+        """See ``Store``."""
+        return int(self._rows(tombstones.HORIZON)[0][0])
+
+    def last_revision(self, tenant: str) -> int:
+        """See ``Store``."""
+        return int(self._rows(sql.LAST_REVISION, tenant=tenant)[0][0])
 
     def compact(self) -> None:
         """See ``Store``."""
@@ -93,3 +137,14 @@ class PostgresStore(SQLStore):
     def _rows(self, statement: str, **values: object) -> list[tuple[Any, ...]]:
         with self._connections.reading() as connection:
             return connection.execute(statement, values, binary=True).fetchall()
+
+    @contextmanager
+    def _stream(self, statement: str, **values: object) -> Iterator[Iterable[tuple[Any, ...]]]:
+        """Rows that are fetched a few at a time, for whoever may not need them all."""
+        with (
+            self._connections.reading() as connection,
+            connection.transaction(),
+            connection.cursor("stream", binary=True) as cursor,
+        ):
+            cursor.itersize = _ROWS_AT_ONCE
+            yield cursor.execute(statement, values)

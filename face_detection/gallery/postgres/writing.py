@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg import Cursor
 
+from face_detection.gallery import answers
+from face_detection.gallery.history import leave_mark
 from face_detection.gallery.postgres import statements as sql
+from face_detection.gallery.postgres.named import NamedSession
 from face_detection.gallery.postgres.session import Session
-from face_detection.gallery.rows import blob, sample_of
+from face_detection.gallery.rows import blob, description_row, metadata_text, sample_of, search_text
+from face_detection.gallery.sql_store import Upsert
 from face_detection.gallery.store import Description, NewSample, Sample, Vector
 from shared.errors import NotFound, SpaceMismatch
 
@@ -23,6 +25,7 @@ class Transaction:
     def __init__(self, connection: Session, tenant: str) -> None:
         now = datetime.now(UTC)
         self._connection = connection
+        self.connection = NamedSession(connection)
         self.change: int
         self.has_tenant: bool
         ((self.change, self._number, last, self.has_tenant),) = connection.execute(
@@ -34,13 +37,14 @@ class Transaction:
         self._revision = max(last, int(now.timestamp() * 1_000_000) - 1)
 
     def finish(self) -> None:
-        """Make the numbers of the changes the last ones."""
+        """Make the numbers of the changes the last ones, and mark them, see ``history``."""
         if self.change > self._first_change:
             self._execute(sql.COUNT_UP, change=self.change)
+            leave_mark(self.connection, self.change)
 
-    def count(self) -> int:
-        """How many samples the tenant has by now."""
-        return int(self._execute(sql.COUNT)[0][0])
+    def count(self, space: str) -> int:
+        """How many samples of an embedding space the tenant has by now."""
+        return int(self._execute(sql.COUNT_SPACE, space=space)[0][0])
 
     def numbered(self, numbers: Sequence[int]) -> list[Sample]:
         """The samples with these numbers, which ascend, in order."""
@@ -50,32 +54,25 @@ class Transaction:
         return [sample_of(*row) for row in rows]
 
     def upsert(self, samples: Sequence[NewSample]) -> None:
-        """See ``Store.upsert``; the ids differ."""
+        """See ``Store.upsert``; no two samples have both id and space in common."""
         spaces = self._spaces(samples)
-        known = dict(self._execute(sql.KEYS_OF_PEOPLE, ids=[sample.id for sample in samples]))
+        ids = sorted({sample.id for sample in samples})
+        known = self._execute(sql.SAMPLES_OF_PEOPLE, ids=ids)
         self._put_people(sql.UPSERT_PEOPLE, samples)
-        doomed: list[tuple[int, int]] = []
-        changed: list[tuple[int, int, int, bytes]] = []
-        position = 0
-        for sample in samples:
-            if sample.id in known:
-                first, *others = known[sample.id]
-                doomed += zip(others, itertools.count(position + 1), strict=False)
-                position += len(others) + 1
-                changed.append((first, position, spaces[sample.space], blob(sample.vector)))
-        if doomed:
-            keys, positions = map(list, zip(*doomed, strict=True))
-            self._execute(sql.BURY_KEYS, keys=keys, positions=positions)
-        if changed:
-            self._change_vectors(changed)
-        self._advance(position)
-        self._insert([sample for sample in samples if sample.id not in known], spaces)
+        upsert = Upsert.of(samples, spaces, known)
+        if upsert.buried:
+            self._advance(self._count(sql.BURY_KEYS, keys=upsert.buried))
+        if upsert.touched:
+            self._advance(self._count(sql.TOUCH_KEYS, keys=upsert.touched))
+        if upsert.changed:
+            self._change_vectors([(key, spaces[sample.space], blob(sample.vector)) for key, sample in upsert.changed])
+        self._insert(upsert.added, spaces)
 
     def add(self, samples: Sequence[NewSample]) -> list[int]:
         """See ``Store.add``; returns the numbers."""
         first = self._number + 1
         spaces = self._spaces(samples)
-        self._put_people(sql.ADD_PEOPLE, list({sample.id: sample for sample in reversed(samples)}.values()))
+        self._put_people(sql.ADD_PEOPLE, samples[::-1])
         self._insert(samples, spaces)
         return list(range(first, self._number + 1))
 
@@ -84,14 +81,15 @@ class Transaction:
         rows = self._execute(sql.SAMPLE_KEY, number=number)
         if not rows:
             raise NotFound("There is no sample with this number.")
-        self._change_vectors([(rows[0][0], 1, self._space_number(space, vector.size), blob(vector))])
-        self._advance(1)
+        key, _, former = rows[0]
+        new = self._space_number(space, vector.size)
+        if new != former:
+            self._number += self._advance(self._count(sql.COPY_SAMPLE, key=key, number=self._number + 1))
+        self._change_vectors([(key, new, blob(vector))])
 
     def describe(self, id: str, description: Description) -> None:
         """See ``Store.describe``."""
-        metadata = _json(description.metadata)
-        values = {"id": id, "name": description.name, "metadata": metadata, "action": description.action}
-        if not self._count(sql.DESCRIBE, **values):
+        if not self._count(sql.DESCRIBE, id=id, **description_row(id, description)):
             raise NotFound("There is nobody with this id.")
         self._advance(self._count(sql.TOUCH, id=id))
 
@@ -110,8 +108,9 @@ class Transaction:
     def delete_sample(self, number: int) -> bool:
         """See ``Store.delete_sample``."""
         rows = self._execute(sql.SAMPLE_KEY, number=number)
-        for key, person in rows:
-            self._advance(self._count(sql.BURY_KEYS, keys=[key], positions=[1]))
+        for key, person, _ in rows:
+            self._advance(self._count(sql.BURY_KEYS, keys=[key]))
+            self.connection.execute(answers.EMPTY_OF_PERSON, {"person": person})
             if not self._execute(sql.HAS_SAMPLES, person=person):
                 self._forget(person)
         return bool(rows)
@@ -120,18 +119,22 @@ class Transaction:
         """See ``Store.clear``."""
         self._connection.be_patient()
         count = self._advance(self._count(sql.BURY_TENANT))
+        for statement in answers.CLEAR:
+            self.connection.execute(statement, {"tenant": self._tenant})
         self._count(sql.CLEAR_EVENTS)
         self._count(sql.CLEAR_PEOPLE)
         return count
 
     def _forget(self, person: int) -> None:
+        self.connection.execute(answers.EMPTY_OF_PERSON, {"person": person})
+        self.connection.execute(answers.FORGET_PERSON, {"person": person})
         self._count(sql.DELETE_EVENTS, person=person)
         self._count(sql.DELETE_PERSON, person=person)
 
-    def _change_vectors(self, changes: Sequence[tuple[int, int, int, bytes]]) -> None:
-        """Give samples other embeddings: key, position among the changes, number of the space, vector."""
-        keys, positions, spaces, vectors = map(list, zip(*changes, strict=True))
-        self._count(sql.CHANGE_VECTORS, keys=keys, positions=positions, spaces=spaces, vectors=vectors)
+    def _change_vectors(self, changes: Sequence[tuple[int, int, bytes]]) -> None:
+        """Give samples other embeddings: key, number of the space, vector."""
+        keys, spaces, vectors = map(list, zip(*changes, strict=True))
+        self._advance(self._count(sql.CHANGE_VECTORS, keys=keys, spaces=spaces, vectors=vectors))
 
     def _insert(self, samples: Sequence[NewSample], spaces: dict[str, int]) -> None:
         if not samples:
@@ -146,12 +149,18 @@ class Transaction:
         self._number += self._advance(len(samples))
 
     def _put_people(self, statement: str, samples: Sequence[NewSample]) -> None:
+        """Of samples with equal ids the last one describes the person."""
+        people = {sample.id: sample for sample in samples}.values()
         self._count(
             statement,
-            ids=[sample.id for sample in samples],
-            names=[sample.name for sample in samples],
-            metadata=[_json(sample.metadata) for sample in samples],
-            actions=[sample.action for sample in samples],
+            ids=[sample.id for sample in people],
+            names=[sample.name for sample in people],
+            metadata=[metadata_text(sample.metadata) for sample in people],
+            actions=[sample.action for sample in people],
+            created=[sample.created_at for sample in people],
+            updated=[sample.updated_at for sample in people],
+            dated=[sample.id for sample in people if sample.created_at is not None],
+            searches=[search_text(sample.id, sample.name) for sample in people],
         )
 
     def _spaces(self, samples: Sequence[NewSample]) -> dict[str, int]:
@@ -183,7 +192,3 @@ class Transaction:
         self.change += count
         self._revision += count
         return count
-
-
-def _json(metadata: Any) -> str:
-    return json.dumps(metadata, separators=(",", ":"))

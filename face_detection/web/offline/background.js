@@ -1,11 +1,12 @@
 // The worker, seen from the page: commands as promises, and its status as events.
+import { addressOf } from "../../static/addresses.js";
 
 export class Background {
   /** @param {(status: object) => void} onStatus */
   constructor(onStatus) {
     this.waiting = new Map();
     this.next = 0;
-    this.worker = new Worker("/offline/page/worker.js", { type: "module" });
+    this.worker = new Worker(addressOf("/offline/page/worker.js"), { type: "module" });
     this.worker.addEventListener("message", ({ data }) => (data.status ? onStatus(data.status) : this.settle(data)));
     this.worker.addEventListener("error", (event) => {
       const error = event.message || "The page's worker cannot be started.";

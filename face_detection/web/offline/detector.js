@@ -1,7 +1,7 @@
 // YuNet, before and after the network as OpenCV's FaceDetectorYN (modules/objdetect/src/face_detect.cpp), within the
 // service's own limits (face_detection/detection.py).
 import { forAnySize } from "./detector-graph.js";
-import { overlap, roundHalfEven } from "./geometry.js";
+import { overlap, roundHalfEven, within } from "./geometry.js";
 import { resize } from "./resize.js";
 
 const STRIDES = [8, 16, 32];
@@ -28,7 +28,7 @@ export class Detector {
 
   /**
    * @param {{data, width, height, fullWidth, fullHeight}} picture RGBA, perhaps reduced.
-   * @returns faces {box, points, score} in pixels of the picture at full scale, best score first.
+   * @returns faces {box, points, score} in pixels of the picture at full scale, best score first. Boxes lie within the picture.
    */
   async detect(picture) {
     const { max_side: maxSide, min_face: minFace, max_faces: maxFaces } = this.settings;
@@ -42,7 +42,7 @@ export class Detector {
       .map(({ x, y, width: w, height: h, points, score }) => {
         const left = roundHalfEven(x * fx), top = roundHalfEven(y * fy);
         const box = { x: left, y: top, width: roundHalfEven((x + w) * fx) - left, height: roundHalfEven((y + h) * fy) - top };
-        return { box, points: points.map(([px, py]) => [px * fx, py * fy]), score: Math.min(1, score) };
+        return { box: within(box, picture.fullWidth, picture.fullHeight), points: points.map(([px, py]) => [px * fx, py * fy]), score: Math.min(1, score) };
       })
       .filter(({ box }) => Math.min(box.width, box.height) >= minFace)
       .sort((a, b) => b.score - a.score)

@@ -6,6 +6,14 @@ export const roundHalfEven = (value) => {
   return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 };
 
+/** The part of a box that lies in a picture of this size; without width or height when there is none. */
+export const within = (box, pictureWidth, pictureHeight) => {
+  const x = Math.max(0, box.x), y = Math.max(0, box.y);
+  const width = Math.max(0, Math.min(pictureWidth, box.x + box.width) - x);
+  const height = Math.max(0, Math.min(pictureHeight, box.y + box.height) - y);
+  return { x, y, width, height };
+};
+
 /** Intersection over union of two boxes {x, y, width, height}, in [0, 1]. */
 export const overlap = (a, b) => {
   const width = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);

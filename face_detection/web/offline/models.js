@@ -1,9 +1,15 @@
 // The models' files: fetched once, checked by their hash, kept in Cache Storage.
+import { addressOf, ownName } from "../../static/addresses.js";
 import { askBytes, Failed } from "./service.js";
 
-export const CACHE = "face-recognition-models";
+/** Where they are described. */
+export const MODELS = addressOf("/offline/models");
 
-const place = ({ url, sha256 }) => `${url}?sha256=${sha256}`;
+const CACHE = ownName("face-recognition-models");
+
+const addressOfFile = ({ url }) => new URL(url, MODELS).href;
+
+const place = (file) => `${addressOfFile(file)}?sha256=${file.sha256}`;
 
 const hexDigest = async (bytes) =>
   Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -15,7 +21,7 @@ const kept = async (file) => {
 };
 
 const fetched = async (file, key, progress) => {
-  const bytes = await askBytes(file.url, key, file.bytes, progress);
+  const bytes = await askBytes(addressOfFile(file), key, file.bytes, progress);
   if ((await hexDigest(bytes)) !== file.sha256) throw new Failed("A model's file did not come as announced.");
   await (await caches.open(CACHE)).put(place(file), new Response(bytes));
   return bytes;
@@ -42,7 +48,7 @@ export const files = async (models, key, progress) => {
   for (const [name, file] of Object.entries(filesOf(models))) {
     result[name] = (await kept(file)) ?? (await fetched(file, key, (done) => progress(done, file.bytes)));
   }
-  const wanted = new Set(Object.values(filesOf(models)).map((file) => new URL(place(file), location.href).href));
+  const wanted = new Set(Object.values(filesOf(models)).map((file) => place(file)));
   const cache = await caches.open(CACHE);
   for (const request of await cache.keys()) if (!wanted.has(request.url)) await cache.delete(request);
   return result;

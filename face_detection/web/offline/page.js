@@ -1,4 +1,6 @@
 // The page: shows the status of the copy, and what is recognised in photos and before the camera.
+import { addressOf, ownName } from "../../static/addresses.js";
+import { formatOf, undecodable } from "../../static/formats.js";
 import { Background } from "./background.js";
 import { Camera } from "./camera.js";
 import { drawFaces, namesOf, timesOf } from "./view.js";
@@ -6,7 +8,7 @@ import { drawFaces, namesOf, timesOf } from "./view.js";
 const CATCH_UP_SECONDS = 15;
 const SHOWN_SIDE = 1024;
 const SHOWN_PHOTOS = 24;
-const PAGE_CACHES = "face-recognition-";
+const PAGE_CACHES = `${ownName("face-recognition-page")}-`; // see service-worker.js
 
 const byId = (id) => document.getElementById(id);
 
@@ -51,7 +53,7 @@ const showStatus = (status) => {
 };
 
 const keepOffline = async () => {
-  await navigator.serviceWorker.register("/offline/service-worker.js", { scope: "/offline" });
+  await navigator.serviceWorker.register(addressOf("/offline/service-worker.js"), { scope: addressOf("/offline") });
   await navigator.serviceWorker.ready;
   pageKept = true;
   if (latest) showStatus(latest);
@@ -72,14 +74,26 @@ const recognisePhoto = async (file) => {
     const bitmap = await createImageBitmap(file);
     const scale = Math.min(1, SHOWN_SIDE / Math.max(width, height));
     Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
-    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    const context = canvas.getContext("2d", { alpha: false });
+    context.fillStyle = "white"; // where the picture is transparent
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     bitmap.close();
     drawFaces(canvas, faces, scale);
     caption.textContent = `${file.name}: ${namesOf(faces)}`;
     times.textContent = timesOf(milliseconds);
   } catch (error) {
-    caption.textContent = `${file.name}: ${error.message}`;
+    const format = await formatOf(file);
+    const why = (await undecodable()).includes(format) ? ` This browser does not decode ${format}; the service does, with a network.` : "";
+    caption.textContent = `${file.name}: ${error.message}${why}`;
+    canvas.remove();
   }
+};
+
+/** Say which formats this browser cannot decode, and so cannot recognise. */
+const showFormats = async () => {
+  const beyond = await undecodable();
+  if (beyond.length) byId("formats").textContent = `This browser cannot decode ${beyond.join(" and ")}: photos of such a format only the service can read.`;
 };
 
 const recogniseFrame = async (frame) => {
@@ -117,7 +131,7 @@ const toggleCamera = async () => {
 const forget = async () => {
   await background.call("forget");
   byId("results").replaceChildren();
-  const registration = await navigator.serviceWorker.getRegistration("/offline");
+  const registration = await navigator.serviceWorker.getRegistration(addressOf("/offline"));
   await registration?.unregister();
   const names = (await caches.keys()).filter((name) => name.startsWith(PAGE_CACHES));
   await Promise.all(names.map((name) => caches.delete(name)));
@@ -151,6 +165,7 @@ let background;
 if (isSecureContext && navigator.serviceWorker) {
   background = new Background(showStatus);
   listen();
+  showFormats();
   background.call("catchUp").catch((error) => problem(error.message));
   keepOffline().catch((error) => problem(`The page cannot be kept: ${error.message}`));
 } else {

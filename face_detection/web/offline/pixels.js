@@ -1,4 +1,5 @@
-// Pictures: {data, width, height, jpeg} with data RGBA in bytes, row by row. The alpha channel is never looked at.
+// Pictures: {data, width, height, jpeg} with data RGBA in bytes, row by row, as a viewer shows them on white:
+// sRGB (an embedded colour profile is applied) and opaque. The service's decoder does the same.
 
 const JPEG = [0xff, 0xd8, 0xff];
 
@@ -14,7 +15,7 @@ export const decode = async (file, limits) => {
   if (file.size > limits.bytes) throw new PictureError(`The picture has more than ${limits.bytes} bytes.`);
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+    bitmap = await createImageBitmap(file, { premultiplyAlpha: "none" });
   } catch {
     throw new PictureError("The picture cannot be decoded.");
   }
@@ -26,10 +27,12 @@ export const decode = async (file, limits) => {
   return { ...pixelsOf(bitmap), jpeg };
 };
 
-/** The pixels of a bitmap, which is closed. */
+/** The pixels of a bitmap on white; the bitmap is closed. */
 export const pixelsOf = (bitmap) => {
   const { width, height } = bitmap;
-  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  const context = new OffscreenCanvas(width, height).getContext("2d", { alpha: false, willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   return { data: context.getImageData(0, 0, width, height).data, width, height, jpeg: false };

@@ -1,11 +1,12 @@
 // From pixels to faces with embeddings, with the time that each stage takes.
+import { addressOf } from "../../static/addresses.js";
 import { cutOut, shrinks } from "./alignment.js";
 import { Detector } from "./detector.js";
 import { Embedder } from "./embedder.js";
 import { inReadingOrder } from "./geometry.js";
 import { full, preview } from "./preview.js";
 
-const RUNTIME = "/offline/runtime/";
+const RUNTIME = addressOf("/offline/runtime/");
 const MOST_THREADS = 4;
 
 /** onnxruntime-web; with threads where the page is isolated from other origins. */

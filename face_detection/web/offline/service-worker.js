@@ -1,13 +1,16 @@
-// Keeps the page, its scripts and the runtime, so that they open without a network. The server puts VERSION and FILES
-// before this text: when one of the files changes so does this script, and the browser fetches all of them anew.
+// Keeps the page, its scripts and the runtime, so that they open without a network. The server puts VERSION and FILES,
+// addresses relative to this script's, before this text: when one of the files changes so does this script, and the
+// browser fetches all of them anew.
 
-const CACHE = `face-recognition-page-${VERSION}`;
-const PREFIX = "face-recognition-page-";
+const BASE = new URL("..", location.href).pathname;
+const PREFIX = `face-recognition-page${BASE === "/" ? "" : ` ${BASE}`}-`; // a host's caches are those of all its paths
+const CACHE = `${PREFIX}${VERSION}`;
+const ADDRESSES = FILES.map((file) => new URL(file, location.href).href);
 
 addEventListener("install", (event) => {
   const fetchAll = async () => {
     const cache = await caches.open(CACHE);
-    await cache.addAll(FILES.map((file) => new Request(file, { cache: "no-cache" })));
+    await cache.addAll(ADDRESSES.map((address) => new Request(address, { cache: "no-cache" })));
     await skipWaiting();
   };
   event.waitUntil(fetchAll());
@@ -24,7 +27,8 @@ addEventListener("activate", (event) => {
 
 addEventListener("fetch", (event) => {
   const { origin, pathname } = new URL(event.request.url);
-  if (event.request.method !== "GET" || origin !== location.origin || !FILES.includes(pathname)) return;
-  const answer = async () => (await (await caches.open(CACHE)).match(pathname)) ?? fetch(event.request);
+  const address = origin + pathname;
+  if (event.request.method !== "GET" || !ADDRESSES.includes(address)) return;
+  const answer = async () => (await (await caches.open(CACHE)).match(address)) ?? fetch(event.request);
   event.respondWith(answer());
 });

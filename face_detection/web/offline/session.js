@@ -1,13 +1,14 @@
 // The copy of the gallery and the models: when it is fetched, followed, used and thrown away.
+import { ownName } from "../../static/addresses.js";
 import { decide } from "./decision.js";
 import { Gallery } from "./gallery.js";
-import { files, forgetFiles, identityOf, keptFiles } from "./models.js";
+import { files, forgetFiles, identityOf, keptFiles, MODELS } from "./models.js";
 import { loadRuntime, Recogniser } from "./recogniser.js";
-import { askJson, Refused, Unreachable } from "./service.js";
+import { askJson, Expired, Refused, Unreachable } from "./service.js";
 import { Store } from "./store.js";
 import { changes, SpaceChanged } from "./sync.js";
 
-const LOCK = "face-recognition-offline";
+const LOCK = ownName("face-recognition-offline");
 
 export class Session {
   /** @param {(status: object) => void} report told of every change of the status. */
@@ -139,9 +140,10 @@ export class Session {
 
   async follow() {
     try {
-      await this.followOnce().catch((error) => {
-        if (error instanceof SpaceChanged) return this.followOnce();
-        throw error;
+      await this.followOnce().catch(async (error) => {
+        if (error instanceof Expired) await this.startOver();
+        else if (!(error instanceof SpaceChanged)) throw error;
+        return this.followOnce();
       });
     } catch (error) {
       this.progress = null;
@@ -157,7 +159,7 @@ export class Session {
 
   async followOnce() {
     const { key } = this.state;
-    const models = (await askJson("/offline/models", key)).body;
+    const models = (await askJson(MODELS, key)).body;
     this.online = true;
     if (this.state.models?.space !== models.space) await this.beginAnew(key);
     if (this.gallery?.metricName !== models.decision.metric) {
@@ -165,12 +167,13 @@ export class Session {
       this.gallery.apply(await this.store.faces());
     }
     for await (const { entries, cursor } of changes(key, models.space, this.state.cursor)) {
-      const state = { key, models, cursor, checkedAt: Date.now() };
+      const state = { ...this.state, key, models, cursor, checkedAt: Date.now() };
       await this.store.apply(entries, state);
       this.state = state;
       this.gallery.apply(entries);
       this.report();
     }
+    if (this.state.startedOver) await this.letGo();
     if (this.identity !== identityOf(models)) {
       await this.openRecogniser(models, await files(models, key, (done, total) => this.advance(done, total)));
     }
@@ -183,6 +186,22 @@ export class Session {
     this.empty();
     this.state = { key, models: null, cursor: null, checkedAt: null };
     await this.store.clear(this.state);
+  }
+
+  /** Copy everything again; until it has come, what is here goes on naming faces. */
+  async startOver() {
+    const state = { ...this.state, cursor: null, round: (this.state.round ?? 0) + 1, startedOver: true };
+    await this.store.apply([], state);
+    this.state = state;
+  }
+
+  /** Let go of what has not come again. */
+  async letGo() {
+    const state = { ...this.state, startedOver: false };
+    await this.store.sweep(state);
+    this.state = state;
+    this.gallery = new Gallery(state.models.decision.metric);
+    this.gallery.apply(await this.store.faces());
   }
 
   async openRecogniser(models, found) {

@@ -1,6 +1,7 @@
 // What is kept in IndexedDB: the faces of the gallery, and one record of where they come from.
+import { ownName } from "../../static/addresses.js";
 
-const NAME = "face-recognition-offline";
+const NAME = ownName("face-recognition-offline");
 
 const opened = () =>
   new Promise((resolve, reject) => {
@@ -34,12 +35,12 @@ export class Store {
     this.database = database;
   }
 
-  /** {key, models, cursor, checkedAt}, or undefined when nothing is kept. */
+  /** {key, models, cursor, checkedAt, round}, or undefined when nothing is kept. */
   state() {
     return result(this.database.transaction("state").objectStore("state").get("state"));
   }
 
-  /** All faces {id, personId, name, encoding}. */
+  /** All faces {id, personId, name, encoding, round}. */
   faces() {
     return result(this.database.transaction("faces").objectStore("faces").getAll());
   }
@@ -50,8 +51,22 @@ export class Store {
     const faces = transaction.objectStore("faces");
     for (const entry of entries) {
       if (entry.deleted) faces.delete(entry.id);
-      else faces.put(entry);
+      else faces.put({ ...entry, round: state.round });
     }
+    transaction.objectStore("state").put(state, "state");
+    return done(transaction);
+  }
+
+  /** Delete the faces that have not come again since the copying started over, and note that it has come to its end. */
+  sweep(state) {
+    const transaction = this.database.transaction(["faces", "state"], "readwrite", { durability: "strict" });
+    const request = transaction.objectStore("faces").openCursor();
+    request.onsuccess = () => {
+      const face = request.result;
+      if (!face) return;
+      if (face.value.round !== state.round) face.delete();
+      face.continue();
+    };
     transaction.objectStore("state").put(state, "state");
     return done(transaction);
   }

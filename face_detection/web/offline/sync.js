@@ -1,4 +1,5 @@
 // Following the gallery (docs/api/dataset.md): every change since the cursor, in its order.
+import { addressOf } from "../../static/addresses.js";
 import { askJson } from "./service.js";
 
 /** The service has changed its model meanwhile. */
@@ -17,7 +18,7 @@ const entryOf = ({ faceId, personId, name, faceEncoding, deleted }) =>
 export async function* changes(key, space, cursor) {
   for (let more = true; more; ) {
     const query = cursor === null ? "" : `?${new URLSearchParams({ last_updated_at: cursor })}`;
-    const { headers, body } = await askJson(`/faces/sync${query}`, key);
+    const { headers, body } = await askJson(addressOf(`/faces/sync${query}`), key);
     if (headers.get("X-Embedding-Space") !== space) throw new SpaceChanged("The service has changed its model.");
     cursor = headers.get("X-Next-Cursor");
     more = /rel="next"/.test(headers.get("Link") ?? "");

@@ -1,0 +1,188 @@
+"""Indexes elsewhere that have missed deletions which are no longer known, in every place where an index may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from face_detection.gallery import Gallery, former, projector
+from face_detection.gallery.former import FormerIndexes
+from face_detection.gallery.projected import ProjectedIndex
+from face_detection.gallery.projector import rebuild
+from face_detection.gallery.store import Store
+from face_detection.gallery.vectors import turn_to_apply, turn_to_rebuild
+from shared.errors import CursorExpired
+from shared.models import Metric
+from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place
+from tests.galleries import open_gallery, remove_tombstones
+from tests.gallery_samples import OTHER_SPACE, SPACE, samples, vectors
+from tests.waiting import wait_until
+
+IDS = [f"{number:02}" for number in range(20)]
+METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN
+
+
+@pytest.fixture(params=VECTOR_INDEXES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return VECTOR_INDEXES[request.param](request)
+
+
+@pytest.fixture
+def gallery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gallery]:
+    monkeypatch.setattr(projector, "_PAUSE", 0.01)
+    monkeypatch.setattr(former, "_PAUSE", 0.0)
+    monkeypatch.setattr(former, "_REST", 0.0)
+    gallery = open_gallery(":memory:")
+    gallery.store.upsert("t", samples(IDS))
+    yield gallery
+    gallery.close()
+
+
+@pytest.fixture
+def store(gallery: Gallery) -> Store:
+    return gallery.store
+
+
+Open = Callable[[], ProjectedIndex]
+
+
+@pytest.fixture
+def searcher(gallery: Gallery, place: Place) -> Iterator[Open]:
+    """Opens searchers, each as another process would."""
+    opened: list[ProjectedIndex] = []
+
+    def open_one() -> ProjectedIndex:
+        turn = turn_to_apply(NAME)
+        opened.append(ProjectedIndex(gallery.store, gallery.turns, turn, place.open(), SPACE, 8, METRIC, 1_000_000))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+def keys(store: Store) -> set[int]:
+    """Those of all samples there are."""
+    return {one.key for id in IDS for one in store.samples("t", id)}
+
+
+def forget(gallery: Gallery, *ids: str) -> None:
+    """Delete people, and the tombstones that tell of them."""
+    for id in ids:
+        gallery.store.delete("t", id)
+    gallery.store.upsert("t", samples(["later"]))
+    remove_tombstones(gallery)
+
+
+def follows(place: Place, store: Store, searcher: ProjectedIndex) -> bool:
+    wait_until(lambda: searcher.lag == 0)
+    return place.keys(NAME) == keys(store) | {store.samples("t", "later")[0].key}
+
+
+def test_one_that_comes_too_late_is_made_anew(
+    gallery: Gallery, store: Store, place: Place, searcher: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = searcher()
+    wait_until(lambda: place.keys(NAME) == keys(store))
+    first.close()
+    forget(gallery, *IDS[:18])
+    late = searcher()
+    assert follows(place, store, late)
+    probes = vectors(20)
+    assert [[one.key for one in near] for near in late.nearest("t", probes[18:], 1)] == [[19], [20]]
+    assert {one.key for near in late.nearest("t", probes[:18], 3) for one in near} == keys(store) | {21}
+    assert caplog.text.count("the search index has missed deletions and is made anew") == 1
+
+
+def test_one_that_is_being_made_is_none_that_comes_too_late(
+    gallery: Gallery, store: Store, place: Place, searcher: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever began with it has died; its position is before the horizon, but deletions up to the beginning are none
+    that it could have missed."""
+    forget(gallery, *IDS[:5])
+    index = place.open()
+    begun = index.begin(store.last_change())
+    some = store.changes(0, 7, begun)
+    assert [change.vector is None for change in some] == [False] * 7
+    index.apply(some, 0, some[-1].number)
+    assert index.position() < store.horizon()
+    store.delete("t", "06")
+    assert follows(place, store, searcher())
+    assert "made anew" not in caplog.text and "made again" not in caplog.text
+
+
+def test_what_was_deleted_since_one_was_begun_can_be_missed(
+    gallery: Gallery, store: Store, place: Place, searcher: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = place.open()
+    begun = index.begin(store.last_change())
+    some = store.changes(0, 7, begun)
+    index.apply(some, 0, some[-1].number)
+    forget(gallery, *IDS[:5])
+    assert follows(place, store, searcher())
+    assert "the search index has missed deletions and is made anew" in caplog.text
+
+
+def test_nothing_but_tombstones(gallery: Gallery, store: Store, place: Place, searcher: Open) -> None:
+    store.clear("t")
+    index = searcher()
+    wait_until(lambda: index.lag == 0)
+    assert place.open().position() == store.last_change()
+    assert index.nearest("t", vectors(1)) == [[]]
+
+
+def test_a_rebuild_leaves_out_what_is_deleted(gallery: Gallery, store: Store, place: Place) -> None:
+    forget(gallery, *IDS[:5])
+    store.delete("t", "06")
+    index = place.open()
+    index.apply([], 0, 0)
+    assert rebuild(store, gallery.turns, turn_to_apply(NAME), index) == store.last_change()
+    assert place.keys(NAME) == keys(store) | {store.samples("t", "later")[0].key}
+
+
+def test_what_is_being_rebuilt_is_not_dropped_as_well(
+    gallery: Gallery, store: Store, place: Place, searcher: Open
+) -> None:
+    index = place.open()
+    index.apply(store.changes(0, 100), 0, store.last_change())
+    forget(gallery, *IDS[:5])
+    with gallery.turns.take(turn_to_rebuild(turn_to_apply(NAME))) as taken:
+        assert taken
+        late = searcher()
+        fresh = index.fresh()
+        changes = store.changes(0, 100, store.last_change())
+        fresh.apply(changes, 0, changes[-1].number)
+        fresh.publish()
+    assert follows(place, store, late)
+
+
+def test_a_former_one_that_comes_too_late_is_dropped(
+    gallery: Gallery, store: Store, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = place.open(FORMER)
+    index.apply(store.changes(0, 100), 0, store.last_change())
+    upkeep = FormerIndexes(store, gallery.turns, place.open(NAME, 4, OTHER_SPACE))
+    forget(gallery, *IDS[:5])
+    with pytest.raises(CursorExpired):
+        store.changes(index.position(), 10)
+    upkeep.look()
+    assert place.keys(FORMER) == set()
+    assert "a former search index has missed deletions and is dropped" in caplog.text
+
+
+def test_a_former_one_that_is_free_of_what_was_deleted_goes_on(
+    gallery: Gallery, store: Store, place: Place, searcher: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = searcher()
+    wait_until(lambda: place.keys(NAME) == keys(store))
+    first.close()
+    for id in IDS[:5]:
+        store.delete("t", id)
+    FormerIndexes(store, gallery.turns, place.open(FORMER, 4, OTHER_SPACE)).look()
+    assert place.keys(NAME) == keys(store)
+    forget(gallery)
+    assert place.open().position() < store.horizon()
+    again = searcher()
+    assert follows(place, store, again)
+    assert "made a" not in caplog.text
