@@ -12,7 +12,9 @@ run: $(VENV)/.installed  ## Set everything up, start both services, print their 
 
 test: programs $(VENV)/.installed-dev lint  ## Set everything up and run every check
 	-@$(BIN)/python -m deploy.web_assets
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder || \
+		{ [ $$? = 1 ] && echo "Once more alone, what failed beside others:" && \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 # program:package
 PROGRAMS := chromium:chromium chromedriver:chromium-driver npm:npm Xvfb:xvfb xdotool:xdotool haproxy:haproxy \

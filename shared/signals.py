@@ -52,6 +52,12 @@ def tell(number: int) -> None:
             pass
 
 
+def say_nothing() -> None:
+    """Tell of no signal: whoever else ends this program says why."""
+    with _telling:
+        _told.append(signal.SIGTERM)
+
+
 def abandon(descriptor: int) -> None:
     """Throw away what is still written to a file that nobody reads any more, as to a pipe whose reader has ended."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shared import signals
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -74,6 +76,7 @@ def python_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
+    signals.say_nothing()  # the parent has
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -67,6 +67,17 @@ def test_a_child_ends_in_order_with_its_parent(
     wait_until(lambda: diary.read_text() == f"{child} in order" and not psutil.pid_exists(child))
 
 
+def test_a_child_says_nothing_of_the_end_of_its_parent(
+    tmp_path: Path, modules: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "telling.py").write_text(
+        "import time; from shared.signals import end_at_once; end_at_once(); print(1, flush=True); time.sleep(600)"
+    )
+    with tethered.start("telling", environment=modules, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"1\n"
+    assert process.returncode == 128 + signal.SIGTERM and capfd.readouterr().err == ""
+
+
 def test_a_child_ends_when_nobody_waits_for_it_any_more(modules: dict[str, str], diary: Path) -> None:
     with tethered.start("child_program", str(diary), environment=modules) as process:
         wait_until(lambda: diary.exists() and diary.read_text().endswith(" "))

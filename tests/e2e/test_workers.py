@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,24 +140,22 @@ def test_a_worker_that_is_told_to_end_answers_what_it_has_accepted(
 
 
 def test_a_load_balancer_is_told_before_the_socket_closes(start_worker: StartWorker, crops: np.ndarray) -> None:
-    worker = start_worker(DRAIN_SECONDS="2")
+    worker = start_worker(DRAIN_SECONDS="4")
     assert metric(worker.url, "extraction_ready") == 1
     os.kill(worker.pid, signal.SIGTERM)
     told = time.monotonic()
     statuses: list[int] = []
-    while True:
-        try:
+    with suppress(requests.ConnectionError):  # whichever of the questions comes after the end
+        while True:
             answer = requests.get(f"{worker.url}/readyz", timeout=10)
-        except requests.ConnectionError:
-            break
-        statuses.append(answer.status_code)
-        if answer.status_code == 503:
-            assert answer.json()["error"]["code"] == "not_ready" and int(answer.headers["Retry-After"]) > 0
-            assert metric(worker.url, "extraction_ready") == 0
-            posted = requests.post(f"{worker.url}/embeddings", wire.encode_array(crops), timeout=10)
-            assert posted.status_code == 200
-        time.sleep(0.1)
-    assert time.monotonic() - told >= 1.9
+            statuses.append(answer.status_code)
+            if answer.status_code == 503:
+                assert answer.json()["error"]["code"] == "not_ready" and int(answer.headers["Retry-After"]) > 0
+                assert metric(worker.url, "extraction_ready") == 0
+                posted = requests.post(f"{worker.url}/embeddings", wire.encode_array(crops), timeout=10)
+                assert posted.status_code == 200
+            time.sleep(0.1)
+    assert time.monotonic() - told >= 3.9
     assert statuses.count(503) >= 2 and statuses[statuses.index(503) :].count(200) == 0
     wait_until_gone(worker)
 
