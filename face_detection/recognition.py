@@ -164,13 +164,13 @@ class Recognition:
         picture: Encoded,
         occasion: Occasion = ANONYMOUS,
         description: Description | None = None,
-        once: Once[Sample] | None = None,
+        once: Once[Added] | None = None,
         face: Choose = clear_face,
-    ) -> Sample:
+    ) -> Added:
         """Take the embedding of a sample from another picture, and say something else of its person if there is one.
 
         Returns:
-            The sample as it is then.
+            The sample as it is then, and the face that was taken.
 
         Raises:
             Answered, KeyReused, AnswerDeleted: see ``enrol``.
@@ -184,14 +184,17 @@ class Recognition:
             (outcome,) = await self._embed_photos(tenant, [enrolment])
         if isinstance(outcome, ServiceError):
             raise outcome
-        new = outcome.sample
-        kept: Once[Sequence[Sample]] | None = once.after(lambda samples: samples[0]) if once else None
-        return await self._write(
+        new, face_taken, faces = outcome.sample, outcome.face, outcome.faces
+        kept: Once[Sequence[Sample]] | None = (
+            once.after(lambda samples: Added(samples[0], face_taken, faces)) if once else None
+        )
+        replaced = await self._write(
             tenant,
             [outcome],
             occasion,
             lambda: self._store.replace(tenant, number, new.space, new.vector, description, kept),
         )
+        return Added(replaced, face_taken, faces)
 
     async def identify(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,28 @@ def with_face(door: str, request: Request, face: str) -> tuple[str, dict[str, An
     return request.path, {"json": body}
 
 
+def boxes(answer: Any) -> Iterator[tuple[int, ...]]:
+    """What an answer says of boxes, whatever the form: x, y, width and height of each."""
+    if isinstance(answer, list):
+        for one in answer:
+            yield from boxes(one)
+    elif isinstance(answer, str):
+        for found in re.findall(r"(\d+), (\d+), (\d+), (\d+)", answer):
+            yield tuple(map(int, found))
+    elif isinstance(answer, dict) and set(answer) == {"x", "y", "w", "h"}:
+        yield answer["x"], answer["y"], answer["w"], answer["h"]
+    elif isinstance(answer, dict) and set(answer) == {"top", "left", "bottom", "right"}:
+        left, top = answer["left"], answer["top"]
+        yield left, top, answer["right"] - left, answer["bottom"] - top
+    elif isinstance(answer, dict):
+        yield from boxes(list(answer.values()))
+
+
+def within(point: str, box: tuple[int, ...]) -> bool:
+    (across, down), (x, y, width, height) = map(int, point.split(",")), box
+    return x < across < x + width and y < down < y + height
+
+
 async def post(front: TestClient, path: str, **sent: Any) -> tuple[int, str]:
     response = await front.post(path, **sent)
     return response.status, await response.text()
@@ -65,6 +88,8 @@ async def test_a_request_says_who_is_meant(front: TestClient, pair: bytes, photo
         path, sent = with_face(door, DOORS[door](pair), face)
         status, answer = await post(front, path, **sent)
         assert status == 200 and "ambiguous" not in answer, answer
+        told = list(boxes(json.loads(answer.splitlines()[0])))
+        assert [within(face, box) for box in told] == [True], answer
         assert len(await recognised(front, photos / photo)) == 1
         assert await recognised(front, photos / other) == []
         assert (await front.delete("/clear-samples")).status == 200
@@ -107,7 +132,10 @@ async def test_who_is_replaced_is_asked_for_too(front: TestClient, pair: bytes, 
     response = await front.post("/face/update", json=changed)
     assert (response.status, (await response.json())["error_type"]) == (422, 311)
     assert (await response.json())["error_message"].count(" and at ") == 1
-    assert (await front.post("/face/update", json=changed | {"face": RIGHT})).status == 200
+    response = await front.post("/face/update", json=changed | {"face": RIGHT})
+    assert response.status == 200
+    (box,) = boxes(await response.json())
+    assert within(RIGHT, box)
     assert await recognised(front, photos / "obama2.jpg") == []
     assert len(await recognised(front, photos / "biden.jpg")) == 1
 

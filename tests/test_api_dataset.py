@@ -73,6 +73,7 @@ async def test_a_face_is_created_and_found_again(front: TestClient, obama: bytes
     created = await create(front, obama, OBAMA)
     assert created["unique_args"] == OBAMA
     assert len(created["face_encoding"]) == 128 and all(isinstance(value, float) for value in created["face_encoding"])
+    assert set(created.pop("position")) == {"top", "left", "bottom", "right"}
     for path in ("/face?face_id=1", "/face?face-id=1", "/face/1"):
         response = await front.get(path)
         assert (response.status, await response.json()) == (200, created)

@@ -86,6 +86,8 @@ async def test_a_user_learned_is_recognised(front: TestClient, photos: Path, sla
     body: dict[str, Any] = {"userName": "ann", "stream": [f"data:image/jpeg;base64,{base64_of(photos / 'obama.jpg')}"]}
     status, answer = await post(front, f"/train{slash}", json=body)
     assert answer.pop("detectionTime") > 0
+    (taken,) = answer.pop("taken")
+    assert (taken["index"], taken["faces"]) == (0, 1)
     assert (status, answer) == (
         200,
         {
@@ -103,6 +105,7 @@ async def test_a_user_learned_is_recognised(front: TestClient, photos: Path, sla
         assert (status, answer["responseType"], answer["successDescription"]) == (200, "SUCCESS", "ann")
         assert 50 < answer["confidencePercentage"] <= 100
         assert 0 < answer["detectionTime"] < 60
+        assert answer["box"]["w"] > 100
 
 
 async def test_somebody_else_is_a_failure_but_no_error(trained: TestClient, photos: Path) -> None:
@@ -138,6 +141,7 @@ async def test_photos_that_fail_are_listed(front: TestClient, photos: Path, blan
     pictures = (blank, photos / "obama.jpg", b"%PDF-1.7" + bytes(50), (photos / "obama.jpg").read_bytes()[:100_000])
     status, answer = await train(front, "ann", *pictures)
     assert (status, answer["responseType"], answer["learned"], answer["failed"]) == (200, "SUCCESS", 1, 3)
+    assert [one["index"] for one in answer["taken"]] == [1]
     assert [(one["index"], one["code"]) for one in answer["photos"]] == [
         (0, "no_face"),
         (2, "unsupported_image_type"),

@@ -80,15 +80,16 @@ async def test_lines(front: TestClient, small: bytes, blank: bytes) -> None:
     status, lines = await send(front, line(picture=small) + b"\r\n\n" + line(picture=blank) + line(picture=picture))
     assert status == 200
     assert all(one.pop("detectionTime") > 0 for one in lines[:3])
+    assert lines[0].pop("box") == lines[2].pop("box")
     assert lines == [
-        {"photo": 1, "responseType": "SUCCESS"},
+        {"photo": 1, "responseType": "SUCCESS", "faces": 1},
         {
             "photo": 2,
             "responseType": "FAILURE",
             "failureDescription": "There is no face in the image.",
             "errorCode": "no_face",
         },
-        {"photo": 3, "responseType": "SUCCESS"},
+        {"photo": 3, "responseType": "SUCCESS", "faces": 1},
         {"responseType": "SUCCESS", "successDescription": "Photos learned: 2 of 3.", "learned": 2, "failed": 1},
     ]
     assert await count(front) == 2

@@ -78,10 +78,14 @@ def pair(photos: Path) -> bytes:
 async def test_a_round_trip(front: TestClient, photos: Path, pair: bytes) -> None:
     expected = {"id": "Barack Obama", "name": "Barack Obama", "trained": 2, "photos": 2, "failed": []}
     photos_of_one = form(photos / "obama.jpg", photos / "obama3.jpg", name="Barack Obama")
-    assert await post(front, "/api/train", photos_of_one) == (200, expected)
+    status, answer = await post(front, "/api/train", photos_of_one)
+    assert [(one["photo"], one["faces"]) for one in answer.pop("taken")] == [(1, 1), (2, 1)]
+    assert (status, answer) == (200, expected)
     biden = {"image": base64_of(photos / "biden.jpg"), "id": 46, "name": "Joe Biden"}
     expected = {"id": "46", "name": "Joe Biden", "trained": 1, "photos": 1, "failed": []}
-    assert await post(front, "/api/train", biden) == (200, expected)
+    status, answer = await post(front, "/api/train", biden)
+    (taken,) = answer.pop("taken")
+    assert (status, answer, taken["photo"]) == (200, expected, 1)
 
     status, answer = await post(front, "/api/recognize", form(pair))
     other, one = answer["faces"]  # in reading order: the other's head is higher
@@ -131,6 +135,7 @@ async def test_one_bad_photo_fails_alone(front: TestClient, photos: Path) -> Non
     bad = form(b"no picture", photos / "obama.jpg", NO_FACE, name="Barack Obama")
     status, answer = await post(front, "/api/train", bad)
     assert (status, answer["trained"], answer["photos"]) == (200, 1, 1)
+    assert [one["photo"] for one in answer["taken"]] == [2]
     assert [(one["photo"], one["code"]) for one in answer["failed"]] == [(1, "unsupported_image_type"), (3, "no_face")]
     status, answer = await post(front, "/api/train", form(NO_FACE, b"no picture", name="Nobody"))
     assert (status, answer["code"]) == (422, "no_face") and answer["error"].startswith("photo 1: ")

@@ -72,7 +72,7 @@ def _respond_created(outcomes: Sequence[Added | ServiceError]) -> web.Response:
     (added,) = outcomes
     if isinstance(added, ServiceError):
         raise added
-    return _face_response(added.sample)
+    return _taken_response(added)
 
 
 async def get_face(request: web.Request) -> web.Response:
@@ -85,7 +85,7 @@ async def update(request: web.Request) -> web.Response:
     """Give a face another picture, its person other arguments, or both."""
     wanted = validate(_UPDATE, await read_parameters(request))
     tenant, people = request[CALLER].tenant, request.app[PEOPLE]
-    attempt = await first_attempt(request, tenant, _face_response)
+    attempt = await first_attempt(request, tenant, _taken_response)
     description = None
     if wanted.unique_args is not None:
         description = Description(schemas.name_in(wanted.unique_args) or KEPT, wanted.unique_args)
@@ -184,6 +184,11 @@ async def _picture(request: web.Request, wanted: schemas.PictureRequest | schema
 
 def _face_response(sample: Sample) -> web.Response:
     return _respond(schemas.FaceAnswer.of(sample), {SPACE_HEADER: sample.space})
+
+
+def _taken_response(added: Added) -> web.Response:
+    sample = added.sample
+    return _respond(schemas.FaceAnswer.of(sample, added.face), {SPACE_HEADER: sample.space})
 
 
 def _respond(answer: BaseModel, headers: dict[str, str] | None = None) -> web.Response:

@@ -135,28 +135,8 @@ class SyncRequest(ForeignRequest):
     )
 
 
-class FaceAnswer(BaseModel):
-    """A face of the data set."""
-
-    face_id: int
-    face_encoding: Encoding
-    unique_args: dict[str, Any]
-
-    @classmethod
-    def of(cls, sample: Sample) -> FaceAnswer:
-        """The answer for a sample."""
-        return cls(face_id=sample.number, face_encoding=encoding_of(sample.vector), unique_args=args_of(sample.person))
-
-
-class DeletedAnswer(BaseModel):
-    """A face that was deleted."""
-
-    face_id: int
-    deleted: Literal[True]
-
-
 class Position(BaseModel):
-    """Where a face is, in pixels of the upright picture; it may reach beyond the edges."""
+    """Where a face is, in pixels of the upright picture."""
 
     top: int
     left: int
@@ -167,6 +147,33 @@ class Position(BaseModel):
     def of(cls, box: Box) -> Position:
         """The position of a box."""
         return cls(top=box.y, left=box.x, bottom=box.y + box.height, right=box.x + box.width)
+
+
+class FaceAnswer(BaseModel):
+    """A face of the data set."""
+
+    face_id: int
+    face_encoding: Encoding
+    unique_args: dict[str, Any]
+    position: Position | None = Field(default=None, description="Of the face that was taken of the picture just sent.")
+
+    @classmethod
+    def of(cls, sample: Sample, taken: Face | None = None) -> FaceAnswer:
+        """The answer for a sample, and for the face that it has just been made of."""
+        position = {"position": Position.of(taken.box)} if taken else {}
+        return cls(
+            face_id=sample.number,
+            face_encoding=encoding_of(sample.vector),
+            unique_args=args_of(sample.person),
+            **position,
+        )
+
+
+class DeletedAnswer(BaseModel):
+    """A face that was deleted."""
+
+    face_id: int
+    deleted: Literal[True]
 
 
 class MatchedFace(BaseModel):

@@ -26,6 +26,7 @@ from face_detection.api.operations import (
     occasion_of,
 )
 from face_detection.api.parameters import MAX_OTHER, URLENCODED, once_each, read_members, take_pictures
+from face_detection.api.schemas import FaceBox
 from face_detection.choice import clear_face, main_face
 from face_detection.enrolment import Enrolment
 from face_detection.gallery.directory import Right
@@ -63,8 +64,12 @@ def _answer_training(outcomes: Sequence[Added | ServiceError], seconds: float) -
         for index, outcome in enumerate(outcomes)
         if isinstance(outcome, ServiceError)
     ]
-    learned = len(outcomes) - len(problems)
-    if not learned:
+    taken = [
+        schemas.TakenFace(index=index, box=FaceBox.of(outcome.face.box), faces=outcome.faces)
+        for index, outcome in enumerate(outcomes)
+        if isinstance(outcome, Added)
+    ]
+    if not taken:
         failure = schemas.KeyedTrainingFailure(
             failure_description=f"No photo could be learned: {problems[0].message}",
             detection_time=_rounded(seconds),
@@ -76,11 +81,12 @@ def _answer_training(outcomes: Sequence[Added | ServiceError], seconds: float) -
         )
         return json_response(dump(failure), 422)
     answer = schemas.KeyedTraining(
-        success_description=f"Photos learned: {learned} of {len(outcomes)}.",
+        success_description=f"Photos learned: {len(taken)} of {len(outcomes)}.",
         detection_time=_rounded(seconds),
         confidence_percentage=0,
-        learned=learned,
+        learned=len(taken),
         failed=len(problems),
+        taken=taken,
         photos=problems,
     )
     return json_response(dump(answer))
@@ -95,21 +101,22 @@ async def recognise(request: web.Request) -> web.Response:
     name: str | None
     if wanted.user_name:
         result = await core.verify_person(tenant, wanted.user_name, wanted.picture, occasion=occasion)
-        name, trust = wanted.user_name if result.same else None, result.trust
+        name, trust, face = wanted.user_name if result.same else None, result.trust, result.faces[0]
         failure = "The picture does not show this user."
     else:
         (found,) = await core.identify(tenant, wanted.picture, occasion=occasion, choose=main_face)
-        name, trust = found.person.name if found.person else None, found.trust
+        name, trust, face = found.person.name if found.person else None, found.trust, found.face
         failure = "The picture shows nobody who is known."
     seconds, percentage = _rounded(time.perf_counter() - started), round(trust, 1)
-    answer: schemas.KeyedSuccess | schemas.KeyedFailure
+    box = FaceBox.of(face.box)
+    answer: schemas.KeyedMatch | schemas.KeyedMismatch
     if name is not None:
-        answer = schemas.KeyedSuccess(
-            success_description=name, detection_time=seconds, confidence_percentage=percentage
+        answer = schemas.KeyedMatch(
+            success_description=name, detection_time=seconds, confidence_percentage=percentage, box=box
         )
     else:
-        answer = schemas.KeyedFailure(
-            failure_description=failure, detection_time=seconds, confidence_percentage=percentage
+        answer = schemas.KeyedMismatch(
+            failure_description=failure, detection_time=seconds, confidence_percentage=percentage, box=box
         )
     return json_response(dump(answer))
 
@@ -222,7 +229,7 @@ OPERATIONS = (
             recognise,
             TAG,
             right=None,
-            answer=TypeAdapter(schemas.KeyedSuccess | schemas.KeyedFailure),
+            answer=TypeAdapter(schemas.KeyedMatch | schemas.KeyedMismatch),
             body=schemas.RECOGNITION,
             form=True,
             urlencoded=True,

@@ -80,6 +80,12 @@ class KeyedSuccess(_Camel):
     confidence_percentage: float = Field(description="0 to 100, more than 50 for a match; 0 without a comparison.")
 
 
+class KeyedMatch(KeyedSuccess):
+    """The face of a picture is somebody's."""
+
+    box: schemas.FaceBox = Field(description="Of the face that was compared.")
+
+
 class KeyedFailure(_Camel):
     """It did not."""
 
@@ -87,6 +93,12 @@ class KeyedFailure(_Camel):
     failure_description: str
     detection_time: float = Field(default=0, description="Seconds that the work on the pictures took; 0 for none.")
     confidence_percentage: float = Field(default=0, description="0 to 50; 0 without a comparison.")
+
+
+class KeyedMismatch(KeyedFailure):
+    """The face of a picture is nobody's, or somebody else's."""
+
+    box: schemas.FaceBox = Field(description="Of the face that was compared.")
 
 
 class KeyedError(KeyedFailure):
@@ -104,11 +116,20 @@ class PhotoProblem(_Camel):
     message: str
 
 
+class TakenFace(_Camel):
+    """The face of a photo that was learned."""
+
+    index: int = Field(description="Of the photo in the request; the first is 0.")
+    box: schemas.FaceBox
+    faces: int = Field(description="How many faces the photo shows.")
+
+
 class KeyedTraining(KeyedSuccess):
     """At least one photo was learned."""
 
     learned: int
     failed: int
+    taken: list[TakenFace] = Field(description="The photos that were learned.")
     photos: list[PhotoProblem] = Field(description="Those that were not learned.")
 
 
@@ -127,6 +148,8 @@ class StreamedPhoto(_Camel):
     response_type: Literal["SUCCESS", "FAILURE"]
     failure_description: str | None = None
     error_code: str | None = None
+    box: schemas.FaceBox | None = Field(default=None, description="Of the face that was learned.")
+    faces: int | None = Field(default=None, description="How many faces the photo shows.")
     detection_time: float
     replayed: bool | None = Field(
         default=None, description="Whether it was learned from an earlier stream with the same Idempotency-Key."

@@ -19,6 +19,7 @@ from face_detection.api.idempotency import first_attempt_at_part
 from face_detection.api.operations import CALLER, RECOGNITION, dump, json_response, occasion_of
 from face_detection.api.pace import leaving
 from face_detection.api.parts import read_parts
+from face_detection.api.schemas import FaceBox
 from face_detection.choice import Choose, clear_face
 from face_detection.enrolment import Enrolment
 from face_detection.gallery.answers import Answered
@@ -136,12 +137,15 @@ class _Training:
             raise InvalidRequest(f"The stream has more than {MOST_PHOTOS} photos.")
         number = self._learned + self._failed + 1
 
-        def answer(error: ServiceError | None) -> schemas.StreamedPhoto:
+        def answer(outcome: Added | ServiceError) -> schemas.StreamedPhoto:
+            error, added = (outcome, None) if isinstance(outcome, ServiceError) else (None, outcome)
             return schemas.StreamedPhoto(
                 photo=number,
                 response_type="FAILURE" if error else "SUCCESS",
                 failure_description=error.message if error else None,
                 error_code=error.code if error else None,
+                box=FaceBox.of(added.face.box) if added else None,
+                faces=added.faces if added else None,
                 detection_time=round(time.perf_counter() - started, 4),
             )
 
@@ -155,7 +159,7 @@ class _Training:
         self._request[PLACE].hold(0)  # whatever has come of the next photo is little
 
     async def _learn(
-        self, number: int, user: str, picture: Encoded, answer: Callable[[ServiceError | None], schemas.StreamedPhoto]
+        self, number: int, user: str, picture: Encoded, answer: Callable[[Added | ServiceError], schemas.StreamedPhoto]
     ) -> schemas.StreamedPhoto:
         """Learn a photo. Whatever may be wrong with it, the next one has its own chance.
 
@@ -167,7 +171,7 @@ class _Training:
             (outcome,) = outcomes
             if isinstance(outcome, ServiceError):
                 raise outcome
-            return json_response(dump(answer(None)))
+            return json_response(dump(answer(outcome)))
 
         try:
             attempt = await first_attempt_at_part(self._request, caller.tenant, respond, number, (user, picture))

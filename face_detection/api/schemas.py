@@ -26,7 +26,7 @@ from face_detection.verification import Verification
 from shared import exact_json
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED
-from shared.geometry import Face
+from shared.geometry import Box, Face
 
 _DISTANCE_DIGITS = 4
 _MAX_METADATA = 1 << 16
@@ -204,6 +204,20 @@ class PageRequest(_Page, OwnRequest):
 
 class ForeignPageRequest(_Page, ForeignRequest):
     """Which part of a list, at a door of others."""
+
+
+class FaceBox(BaseModel):
+    """A box by its top left corner and its size, in pixels of the upright picture."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+    @classmethod
+    def of(cls, box: Box) -> FaceBox:
+        """The answer for a box."""
+        return cls(x=box.x, y=box.y, w=box.width, h=box.height)
 
 
 class ErrorDetail(BaseModel):

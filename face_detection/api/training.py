@@ -34,6 +34,7 @@ from face_detection.api.training_schemas import (
     NamedFace,
     RecognizeAnswer,
     RecognizeRequest,
+    TakenFace,
     TrainAnswer,
     TrainedFace,
     TrainedFaces,
@@ -85,19 +86,20 @@ async def train(request: web.Request) -> web.Response:
 
 
 def _respond_trained(outcomes: Sequence[Added | ServiceError]) -> web.Response:
-    added = [one for one in outcomes if not isinstance(one, ServiceError)]
+    added = [(photo, one) for photo, one in enumerate(outcomes, 1) if not isinstance(one, ServiceError)]
     failed = [(photo, one) for photo, one in enumerate(outcomes, 1) if isinstance(one, ServiceError)]
     if not added:
         photo, error = failed[0]
         if len(failed) > 1:
             error.input = f"photo {photo}"
         raise error
-    person = added[-1].sample.person
+    person = added[-1][1].sample.person
     answer = TrainAnswer(
         id=person.id,
         name=person.name,
         trained=len(added),
         photos=person.samples,
+        taken=[TakenFace(photo=photo, box=schemas.FaceBox.of(one.face.box), faces=one.faces) for photo, one in added],
         failed=[FailedPhoto(photo=photo, error=error.message, code=error.code) for photo, error in failed],
     )
     return json_response(dump(answer))

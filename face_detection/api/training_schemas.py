@@ -44,6 +44,14 @@ class FailedPhoto(BaseModel):
     code: str
 
 
+class TakenFace(BaseModel):
+    """The face of a photo that was used."""
+
+    photo: int = Field(description="The photo's place in the request, from 1.")
+    box: schemas.FaceBox
+    faces: int = Field(description="How many faces the photo shows.")
+
+
 class TrainAnswer(BaseModel):
     """What became of the photos."""
 
@@ -51,6 +59,7 @@ class TrainAnswer(BaseModel):
     name: str
     trained: int = Field(description="Photos that were used.")
     photos: int = Field(description="Photos that the person has now.")
+    taken: list[TakenFace]
     failed: list[FailedPhoto]
 
 
@@ -76,15 +85,6 @@ class FaceEdges(BaseModel):
     left: int
 
 
-class FaceBox(BaseModel):
-    """A box by its top left corner and its size, in pixels of the upright picture."""
-
-    x: int
-    y: int
-    w: int
-    h: int
-
-
 class NamedFace(BaseModel):
     """A face and who it is."""
 
@@ -93,7 +93,7 @@ class NamedFace(BaseModel):
     distance: float | None = Field(description="To the nearest photo; null when there is none.")
     confidence: float = Field(description="0 to 100, 50 at the threshold.")
     location: FaceEdges
-    box: FaceBox
+    box: schemas.FaceBox
 
     @classmethod
     def of(cls, one: Recognised) -> NamedFace:
@@ -105,7 +105,7 @@ class NamedFace(BaseModel):
             distance=None if one.distance is None else round(one.distance, 4),
             confidence=round(one.trust, 1),
             location=FaceEdges(top=box.y, right=box.x + box.width, bottom=box.y + box.height, left=box.x),
-            box=FaceBox(x=box.x, y=box.y, w=box.width, h=box.height),
+            box=schemas.FaceBox.of(box),
         )
 
 
