@@ -20,7 +20,7 @@ export class Shot {
     this.#threshold = threshold;
     this.#url = URL.createObjectURL(file);
     this.#picture = element("img", { src: this.#url, alt: `Photo ${file.name}` });
-    this.#picture.onerror = () => this.#standIn();
+    this.#picture.onerror = async () => this.#stage.replaceChildren(await this.#words());
     this.#stage = element("div", { className: "stage" }, this.#picture);
     this.#found = element("ol", { className: "found", ariaLabel: `Faces in ${file.name}` });
     this.#state = element("p", { className: "muted busy", textContent: "Looking …" });
@@ -48,10 +48,10 @@ export class Shot {
     this.#state.className = "muted busy";
     this.#state.textContent = "Looking …";
     try {
-      this.#faces = await json(`/face-recognition?include_unknown=true&candidates=${CANDIDATES}`, {
+      const faces = await json(`/face-recognition?include_unknown=true&candidates=${CANDIDATES}`, {
         method: "POST", body: this.#file, headers: { "Content-Type": "application/octet-stream" }, patient: true,
       });
-      await this.#show();
+      await this.#show(faces);
     } catch (error) {
       this.#failed = error;
       this.#fail(error.message);
@@ -76,25 +76,26 @@ export class Shot {
     this.#state.replaceChildren(`${text} `, again);
   }
 
-  async #show() {
+  async #show(faces) {
     const bitmap = await open(this.#file).catch(() => null);
-    this.#state.hidden = this.#faces.length > 0;
+    const words = bitmap ? null : await this.#words();
+    this.#faces = faces; // only now: what has faces can be labelled
+    this.#state.hidden = faces.length > 0;
     this.#state.className = "muted";
     this.#state.textContent = "No face was found.";
-    if (bitmap) this.#stage.replaceChildren(this.#picture);
-    else await this.#standIn();
+    this.#stage.replaceChildren(words ?? this.#picture);
     this.#found.replaceChildren();
-    for (const face of this.#faces) this.#add(face, bitmap);
+    for (const face of faces) this.#add(face, bitmap);
     bitmap?.close();
     const button = element("button", { className: "tight", type: "button", textContent: "Copy as JSON" });
-    button.onclick = () => copy(JSON.stringify(this.#faces.map((face) => this.#answer(face)), null, 2), button);
+    button.onclick = () => copy(JSON.stringify(faces.map((face) => this.#answer(face)), null, 2), button);
     this.#tools.replaceChildren(button);
     this.relabel();
   }
 
   /** Words in place of a picture that the browser cannot decode. */
-  async #standIn() {
-    this.#stage.replaceChildren(element("p", { className: "note", textContent: await undisplayable(this.#file) }));
+  async #words() {
+    return element("p", { className: "note", textContent: await undisplayable(this.#file) });
   }
 
   #answer(face) {

@@ -103,6 +103,32 @@ def test_the_threshold_names_anew_without_asking_again(gallery: str, photos: Pat
     assert kinds.count("unknown") == 6
 
 
+def test_the_threshold_moves_while_a_photo_is_being_shown(
+    gallery: str, photos: Path, open_browser: OpenBrowser
+) -> None:
+    browser = open_browser()
+    browser.open(gallery)
+    browser.driver.execute_script(
+        """
+        const decode = window.createImageBitmap;
+        window.createImageBitmap = async (...what) => {
+          while (!window.shown) await new Promise((resolve) => setTimeout(resolve, 20));
+          return decode(...what);
+        };
+        window.answers = () => performance.getEntriesByType("resource").filter((one) =>
+          one.name.includes("/face-recognition") && one.responseEnd > 0).length;
+        """
+    )
+    browser.choose("#photos", photos / "obama2.jpg", photos / "t1.jpg")
+    browser.until(lambda: browser.driver.execute_script("return window.answers()") == 2)
+    browser.slide("#threshold", 0.1)
+    summary(browser, "2 photos, 0 faces, 0 named")
+    browser.driver.execute_script("window.shown = true")
+    summary(browser, "2 photos, 7 faces, 0 named")
+    browser.slide("#threshold", 19)
+    summary(browser, "2 photos, 7 faces, 7 named")
+
+
 def test_dropping_and_pasting(gallery: str, photos: Path, open_browser: OpenBrowser) -> None:
     browser = open_browser()
     browser.open(gallery)
