@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
@@ -53,3 +54,18 @@ def answer_to(url: str, path: str, pieces: Sequence[bytes]) -> tuple[int, str | 
     assert b"secret" not in body
     error = json.loads(body)["error"]
     return status, error["code"]
+
+
+def leave_in_the_middle(url: str, path: str, kind: str, body: bytes, how: str) -> None:
+    """Send a part of a request and go: ``closed``, ``reset``, or ``half closed`` and then closed."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        length = "Transfer-Encoding: chunked" if body.startswith(b"a\r\n") else "Content-Length: 3000"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{length}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        time.sleep(0.2)  # so that the body is being read
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif how == "half closed":
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1 << 16)

@@ -89,7 +89,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ConnectionError) and request.transport is None:  # in the middle of a body or an answer
+            return failure_response(errors.InvalidRequest("The client has gone."), identity, form)
         log.exception("unexpected error")
         return failure_response(errors.ServiceError("Internal error."), identity, form)
 
