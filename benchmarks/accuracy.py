@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from face_detection.alignment import cut_out
-from face_detection.detection import YuNet
-from face_detection.gallery.distances import distances, prepare
+from face_detection.gallery.search.distances import distances, prepare
+from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import open_embedder
 from feature_extraction.engines import Network
 from feature_extraction.preprocessing import network_input

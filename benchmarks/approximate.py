@@ -41,10 +41,10 @@ from benchmarks.search import (
     unit_vectors,
 )
 from face_detection.gallery import open_store
-from face_detection.gallery.approximate import Codes
 from face_detection.gallery.directory import DEFAULT_TENANT
-from face_detection.gallery.distances import distances, prepare
-from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.search.approximate import Codes
+from face_detection.gallery.search.distances import distances, prepare
+from face_detection.gallery.search.memory import MemoryIndex
 
 DIMENSIONS = 128
 PHOTOS = 5

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from benchmarks.accuracy import FACES
-from face_detection.choice import Choose, Extent, FaceAt, clear_face, largest_face, main_face
-from face_detection.detection import YuNet
+from face_detection.recognition.choice import Choose, Extent, FaceAt, clear_face, largest_face, main_face
+from face_detection.recognition.detection import YuNet
 from shared.errors import AmbiguousFace, FaceNotFound
 from shared.geometry import Face
 from shared.images import ImageDecoder, Pixels, Preview

@@ -21,7 +21,7 @@ import numpy as np
 
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
-from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.store import NewSample, Store
 from shared.models import Metric
 from tests.postgres_server import MISSING, PostgresServer, programs

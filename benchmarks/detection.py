@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 
 from benchmarks.accuracy import FACES
-from face_detection.detection import YuNet
+from face_detection.recognition.detection import YuNet
 from shared.geometry import Box
 from shared.images import ImageDecoder
 from shared.settings import FrontSettings

@@ -7,7 +7,7 @@ face at the left edge of the first shot, 23 pixels wide, has no label. The audie
 who sits there the list does not say, so a name that is no performer's is shown in the second table and counted nowhere.
 ``obama_hieubkvn.mp4`` (153 frames, 854 x 480) shows one man throughout, whom the list names.
 
-The rules of ``face_detection.tracking`` were chosen with an eye on the first clip, not on the second.
+The rules of ``face_detection.live.tracking`` were chosen with an eye on the first clip, not on the second.
 
 - *every face of every frame*: ``Recognition.identify``, the nearest sample decides.
 - *live*: ``LiveSession`` with the clip's own times, each frame after the answer to the one before.
@@ -39,13 +39,13 @@ from aiohttp import web
 
 from benchmarks.accuracy import FACES
 from deploy.services import Services
-from face_detection import tracking
-from face_detection.api.live_conversation import LIVE
-from face_detection.api.operations import RECOGNITION
+from face_detection.api.operation import RECOGNITION
+from face_detection.api.own.live_conversation import LIVE
 from face_detection.app import create_app
-from face_detection.enrolment import Enrolment
 from face_detection.gallery.events import Occasion
-from face_detection.live import LiveSession
+from face_detection.live import tracking
+from face_detection.live.session import LiveSession
+from face_detection.recognition.enrolment import Enrolment
 from shared.geometry import Box
 from shared.settings import FrontSettings
 

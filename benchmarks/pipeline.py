@@ -36,9 +36,9 @@ import requests
 from benchmarks.accuracy import FACES, Photo, read_photos
 from benchmarks.load import generate, request
 from deploy.services import Services
-from face_detection.alignment import cut_out
-from face_detection.detection import YuNet
-from face_detection.gallery.distances import prepare
+from face_detection.gallery.search.distances import prepare
+from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import open_embedder
 from feature_extraction.preprocessing import network_input
 from shared import wire

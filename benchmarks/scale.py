@@ -37,7 +37,7 @@ from benchmarks.load import Load, generate, request
 from benchmarks.pipeline import CLIENTS, enrolment_seconds, recognition_requests
 from benchmarks.scale_servers import cpu_seconds, transactions
 from deploy.services import Service, Services, free_port
-from face_detection.extraction import ExtractionClient
+from face_detection.extraction.client import ExtractionClient
 from shared import wire
 from shared.models import find_card
 from shared.settings import ExtractionSettings

@@ -32,7 +32,7 @@ from benchmarks.scale_faces import KINDS, Faces
 from benchmarks.search import METRIC, SINGLE_THREADED, SPACE, Vectors, resident
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
-from face_detection.gallery.search import Searcher
+from face_detection.gallery.search.searcher import Searcher
 from face_detection.gallery.searchers import open_index, searchers
 from face_detection.gallery.store import NewSample
 from shared.settings import FrontSettings

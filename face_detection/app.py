@@ -14,46 +14,34 @@ from functools import partial
 from aiohttp import web
 
 from face_detection.access import Access
-from face_detection.api import (
-    companies,
-    company,
-    company_keys,
-    dataset,
-    events,
-    faces,
-    keyed,
-    live,
-    offline,
-    original,
-    people,
-    status,
-    training,
-)
-from face_detection.api.bodies import SETTINGS
-from face_detection.api.gate import GATE, Gate
-from face_detection.api.guard import guarded
-from face_detection.api.idempotency import ANSWERS
-from face_detection.api.live_conversation import LIVE
-from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES
+from face_detection.api.doors import dataset, keyed, original, training
+from face_detection.api.doors import totem as company
+from face_detection.api.http.authentication import guarded
+from face_detection.api.http.bodies import SETTINGS
+from face_detection.api.http.idempotency import ANSWERS
+from face_detection.api.http.load import GATE, Gate
+from face_detection.api.http.malformed import speak_plainly
+from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
+from face_detection.api.http.sites import CHANGING, let_apps_read
 from face_detection.api.openapi import describe
-from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
-from face_detection.api.protocol import speak_plainly
-from face_detection.api.sites import CHANGING, let_apps_read
-from face_detection.detection import YuNet
-from face_detection.extraction import ExtractionClient
+from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
+from face_detection.api.own import companies, company_keys, events, faces, live, offline, people, status
+from face_detection.api.own.live_conversation import LIVE
+from face_detection.extraction.client import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
 from face_detection.gallery import Gallery, open_gallery
-from face_detection.gallery.approximate import load_library
+from face_detection.gallery.search.approximate import load_library
 from face_detection.gallery.searchers import searchers
-from face_detection.identification import Identifier
 from face_detection.journal import Journal
-from face_detection.live import LiveRecognition
+from face_detection.live.session import LiveRecognition
 from face_detection.metrics import Metrics
 from face_detection.people import People
 from face_detection.pool import GalleryPool
-from face_detection.preparation import Preparation
 from face_detection.readiness import Readiness, Shared
-from face_detection.recognition import Recognition
+from face_detection.recognition.crops import Preparation
+from face_detection.recognition.detection import YuNet
+from face_detection.recognition.identification import Identifier
+from face_detection.recognition.service import Recognition
 from face_detection.upkeep import Upkeep
 from shared.background import until_done
 from shared.errors import ServiceError, SettingsError, StartupError
@@ -169,7 +157,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     core = build_core(settings)
     access = Access(core.gallery.directory, settings.allow_anonymous, core.gallery.rates)
     _refuse_open_bind(settings, access)
-    # Bodies are read with limits of their own (api/bodies.py).
+    # Bodies are read with limits of their own (api/http/bodies.py).
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
     speak_plainly(app)
     app[SETTINGS] = settings

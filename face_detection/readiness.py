@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
-from face_detection.extraction import ExtractionClient
-from face_detection.gallery.history import Position
+from face_detection.extraction.client import ExtractionClient
+from face_detection.gallery.sql.history import Position
 from face_detection.gallery.store import Store
-from face_detection.identification import Identifier
 from face_detection.pool import GalleryPool
+from face_detection.recognition.identification import Identifier
 from shared.errors import ServiceError
 
 T = TypeVar("T")

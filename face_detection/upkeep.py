@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from face_detection.gallery.locks import Turns
+from face_detection.gallery.sql.tombstones import BATCH, Tombstones
 from face_detection.gallery.store import Store
-from face_detection.gallery.tombstones import BATCH, Tombstones
-from face_detection.gallery.turns import Turns
 from shared.background import start_thread
 from shared.errors import ServiceError
 

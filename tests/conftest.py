@@ -19,7 +19,7 @@ from werkzeug.serving import make_server
 from deploy import sample_photos
 from face_detection.app import create_app as create_front
 from face_detection.gallery import open_gallery
-from face_detection.gallery.milvus import MilvusIndex
+from face_detection.gallery.remote.milvus.index import MilvusIndex
 from feature_extraction.app import create_app as create_extraction
 from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights.store import ensure_detector

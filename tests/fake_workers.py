@@ -9,7 +9,7 @@ import numpy as np
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from face_detection.extraction import ServedModel
+from face_detection.extraction.client import ServedModel
 from shared import wire
 from shared.models import find_card
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.gallery.distances import distances, prepare
-from face_detection.gallery.search import Neighbour
+from face_detection.gallery.search.distances import distances, prepare
+from face_detection.gallery.search.searcher import Neighbour
 from face_detection.gallery.store import NewSample, Store
 from shared.models import Metric
 

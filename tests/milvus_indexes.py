@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from face_detection.gallery.milvus import MilvusIndex
+from face_detection.gallery.remote.milvus.index import MilvusIndex
 from face_detection.gallery.store import Change
 from tests.gallery_samples import SPACE, vectors
 

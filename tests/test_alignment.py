@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from face_detection.alignment import cut_out, similarity
+from face_detection.recognition.alignment import cut_out, similarity
 from shared.geometry import Box, Face, Landmarks
 from shared.images import Pixels, Preview
 from shared.models import CATALOGUE, Alignment, find_card

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operations import DIRECTORY, PEOPLE
+from face_detection.api.operation import DIRECTORY, PEOPLE
 from tests.conftest import Front
 from tests.enrolling_doors import COMPANY, DOORS, Request, place_device
 

@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from face_detection.api import dataset_schemas as schemas
-from face_detection.api.dataset import FETCHER
-from face_detection.api.dataset_failures import ERROR_TYPES
-from face_detection.api.operations import ACCESS
+from face_detection.api.doors import dataset_schemas as schemas
+from face_detection.api.doors.dataset import FETCHER
+from face_detection.api.doors.dataset_failures import ERROR_TYPES
+from face_detection.api.operation import ACCESS
 from face_detection.fetching import PictureFetcher, parse_hosts
 from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.directory import Right
-from face_detection.gallery.distances import distances, prepare
+from face_detection.gallery.search.distances import distances, prepare
 from shared import errors
 from shared.models import Metric
 from shared.times import moment_of, time_text

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operations import DIRECTORY
+from face_detection.api.operation import DIRECTORY
 
 
 async def events(front: TestClient, count: int, **query: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operations import ACCESS, DIRECTORY
+from face_detection.api.operation import ACCESS, DIRECTORY
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right, TenantSettings
 from shared.settings import FrontSettings

@@ -22,10 +22,16 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from skimage import data
 
-from face_detection.api import keyed
-from face_detection.api.bodies import _parse_urlencoded
-from face_detection.api.keyed_schemas import KeyedError, KeyedFailure, KeyedSuccess, KeyedTraining, KeyedTrainingFailure
-from face_detection.api.operations import ACCESS, DIRECTORY
+from face_detection.api.doors import keyed
+from face_detection.api.doors.keyed_schemas import (
+    KeyedError,
+    KeyedFailure,
+    KeyedSuccess,
+    KeyedTraining,
+    KeyedTrainingFailure,
+)
+from face_detection.api.http.bodies import _parse_urlencoded
+from face_detection.api.operation import ACCESS, DIRECTORY
 from face_detection.app import create_app
 from face_detection.gallery.directory import Right, TenantSettings
 from shared.errors import InvalidRequest

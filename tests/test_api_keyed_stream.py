@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from face_detection.api.gate import GATE
-from face_detection.api.keyed_schemas import StreamedPhoto, StreamSummary
-from face_detection.api.operations import ACCESS
-from face_detection.api.parts import read_parts
+from face_detection.api.doors.keyed_schemas import StreamedPhoto, StreamSummary
+from face_detection.api.http.load import GATE
+from face_detection.api.http.multipart import read_parts
+from face_detection.api.operation import ACCESS
 from face_detection.app import create_app
 from face_detection.gallery.directory import Right
 from shared.errors import InvalidRequest

@@ -17,10 +17,10 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient
 from PIL import Image
 
-from face_detection.api import live, live_conversation
-from face_detection.api.gate import GATE
-from face_detection.api.live_messages import LIVE_ANSWER
-from face_detection.api.operations import ACCESS, DIRECTORY
+from face_detection.api.http.load import GATE
+from face_detection.api.operation import ACCESS, DIRECTORY
+from face_detection.api.own import live, live_conversation
+from face_detection.api.own.live_messages import LIVE_ANSWER
 from face_detection.gallery.directory import Device, Right, Sector
 from tests import pictures
 from tests.conftest import Front

@@ -18,9 +18,9 @@ from aiohttp.test_utils import TestClient
 
 from deploy import web_assets
 from deploy.services import ROOT
-from face_detection.api import offline
-from face_detection.api.offline import EXTRACTION, RUNTIME_FILES
-from face_detection.api.operations import ACCESS, DIRECTORY
+from face_detection.api.operation import ACCESS, DIRECTORY
+from face_detection.api.own import offline
+from face_detection.api.own.offline import EXTRACTION, RUNTIME_FILES
 from face_detection.gallery.directory import Right
 from feature_extraction.embedder import Embedder, open_embedder
 from shared.errors import ExtractionUnavailable

@@ -15,9 +15,10 @@ from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
-from face_detection.api import schemas, status
-from face_detection.api.operations import ACCESS
-from face_detection.api.status import READINESS
+from face_detection.api import schemas
+from face_detection.api.operation import ACCESS
+from face_detection.api.own import status
+from face_detection.api.own.status import READINESS
 from face_detection.app import OPERATIONS
 from face_detection.gallery.directory import Right
 from face_detection.readiness import SHARED_SECONDS

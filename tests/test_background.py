@@ -15,17 +15,17 @@ from tests.conftest import ROOT
 
 OWN_CARE = {
     "shared/background.py": "it is what the others use",
-    "face_detection/gallery/memory.py": "builds once, and catches everything",
+    "face_detection/gallery/search/memory.py": "builds once, and catches everything",
     "shared/ending.py": "only waits for signals, and then ends the process",
     "shared/tethered.py": "only reads, and then ends the process",
     "feature_extraction/service.py": "loads once; a failure ends the process",
     "feature_extraction/draining.py": "a timer that ends the process",
-    "face_detection/api/live_conversation.py": "waits for its tasks, and raises what they raise",
+    "face_detection/api/own/live_conversation.py": "waits for its tasks, and raises what they raise",
     "face_detection/app.py": "starts until_done",
-    "face_detection/extraction.py": "its tasks return their errors",
+    "face_detection/extraction/client.py": "its tasks return their errors",
     "face_detection/readiness.py": "whoever asks waits for the task",
-    "face_detection/recognition.py": "whoever writes waits for the task",
-    "face_detection/enrolment.py": "a group of tasks",
+    "face_detection/recognition/service.py": "whoever writes waits for the task",
+    "face_detection/recognition/enrolment.py": "a group of tasks",
 }
 
 

@@ -17,7 +17,7 @@ from benchmarks.approximate import DIMENSIONS
 from benchmarks.scale_faces import nearest_distances, spread
 from benchmarks.scale_servers import cpu_seconds, folder_bytes, resident_bytes
 from benchmarks.search import METRIC, resident, unit_vectors
-from face_detection.gallery.distances import distances
+from face_detection.gallery.search.distances import distances
 
 
 def test_the_official_pairs_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operations import Operation
+from face_detection.api.operation import Operation
 from face_detection.app import OPERATIONS
 
 TAKING = [operation for operation in OPERATIONS if operation.body is not None or operation.stream_types]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from face_detection.choice import FaceAt, clear_face, largest_face, main_face, parse_choice
-from face_detection.detection import YuNet
+from face_detection.recognition.choice import FaceAt, clear_face, largest_face, main_face, parse_choice
+from face_detection.recognition.detection import YuNet
 from shared.errors import AmbiguousFace, FaceNotFound, InvalidRequest
 from shared.geometry import Box, Face, Landmarks
 from shared.images import Preview

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from face_detection.cli import main
-from face_detection.gallery import migrations, open_gallery
-from face_detection.gallery.migrations import STEPS
+from face_detection.gallery import open_gallery
+from face_detection.gallery.sqlite import migrations
+from face_detection.gallery.sqlite.migrations import STEPS
 from tests.contracts.databases import DATABASES
 from tests.gallery_samples import samples
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from face_detection.cli.client import extraction_status
-from face_detection.cli.extraction_process import ExtractionProcess, fetch_weights, reason_in
+from face_detection.cli.service.process import ExtractionProcess, fetch_weights, reason_in
+from face_detection.cli.service.remote import extraction_status
 from shared.errors import StartupError
 
 

@@ -18,10 +18,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from face_detection.cli import main
-from face_detection.cli.camera import Camera
-from face_detection.cli.frames import Video
-from face_detection.cli.presence import Presence
-from face_detection.cli.service import Seen
+from face_detection.cli.service.protocol import Seen
+from face_detection.cli.video.camera import Camera
+from face_detection.cli.video.frames import Video
+from face_detection.cli.video.sightings import Presence
 from shared.errors import InvalidRequest
 from shared.geometry import Box
 from shared.settings import FrontSettings

@@ -8,9 +8,9 @@ from psycopg.sql import SQL, Identifier
 from deploy.services import free_port
 from face_detection.cli import main
 from face_detection.gallery import open_gallery
+from face_detection.gallery.remote.index import turn_to_apply
 from face_detection.gallery.searchers import open_index
 from face_detection.gallery.store import Change, NewSample
-from face_detection.gallery.vectors import turn_to_apply
 from feature_extraction.embedder import Embedder
 from shared.models import Metric
 from shared.settings import FrontSettings

@@ -16,9 +16,17 @@ import numpy as np
 import pytest
 
 from face_detection.access import Access
-from face_detection.cli.client import Refused, RemoteService, Unreachable
-from face_detection.cli.local import LocalService
-from face_detection.cli.service import FAULTS_OF_PICTURES, Enrolled, Photo, Record, Service, check_id, check_name
+from face_detection.cli.service.local import LocalService
+from face_detection.cli.service.protocol import (
+    FAULTS_OF_PICTURES,
+    Enrolled,
+    Photo,
+    Record,
+    Service,
+    check_id,
+    check_name,
+)
+from face_detection.cli.service.remote import Refused, RemoteService, Unreachable
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.gallery.store import Description, NewSample
@@ -300,7 +308,7 @@ def test_a_busy_service_is_asked_again(front_settings: FrontSettings) -> None:
             if len(waits) == 3:
                 raise KeyboardInterrupt
 
-        patch.setattr("face_detection.cli.client.time.sleep", pause)
+        patch.setattr("face_detection.cli.service.remote.time.sleep", pause)
         service = RemoteService(url, key)
         list(service.people(None))
         with pytest.raises(KeyboardInterrupt):

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from face_detection.cli import archive, client, main
-from face_detection.cli.service import Record
+from face_detection.cli import archive, main
+from face_detection.cli.service import remote as client
+from face_detection.cli.service.protocol import Record
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.store import Description, NewSample
 from shared.errors import InvalidRequest

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from face_detection.cli.local import LocalService
-from face_detection.cli.service import Photo
+from face_detection.cli.service.local import LocalService
+from face_detection.cli.service.protocol import Photo
 from shared.settings import FrontSettings
 from tests.conftest import ROOT
 from tests.network_camera import NetworkCamera

@@ -9,7 +9,7 @@ import pytest
 from skimage import data
 
 from benchmarks.detection import LEAST_OVERLAP, read_marks
-from face_detection.detection import YuNet
+from face_detection.recognition.detection import YuNet
 from shared.errors import WeightsError
 from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import YUNET, weights_folder

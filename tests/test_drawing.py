@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageFont
 
-from face_detection import drawing
-from face_detection.alignment import cut_out
-from face_detection.detection import YuNet
-from face_detection.drawing import Mark, destroy, legible, marked_jpeg
-from face_detection.gallery.distances import distances, prepare
+from face_detection.gallery.search.distances import distances, prepare
+from face_detection.recognition import drawing
+from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.detection import YuNet
+from face_detection.recognition.drawing import Mark, destroy, legible, marked_jpeg
 from feature_extraction.embedder import Embedder
 from shared.errors import TooManyPixels
 from shared.geometry import Box

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-import face_detection.api.failures as front
+import face_detection.api.http.failures as front
 import feature_extraction.app as extraction
 from shared import errors
 from shared.errors import ServiceError, StartupError

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from numpy.typing import NDArray
 
-from face_detection.extraction import ExtractionClient
+from face_detection.extraction.client import ExtractionClient
 from shared import wire
 from shared.errors import DeadlinePassed, ExtractionFailed, ExtractionUnavailable, Overloaded, ServiceError
 from tests.fake_workers import CARD, MODEL, SERVED, FakeWorker, Handler, replying

@@ -15,9 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from numpy.typing import NDArray
 
-from face_detection import worker_calls
-from face_detection.extraction import ExtractionClient
-from face_detection.workers import State, Worker
+from face_detection.extraction import http as worker_calls
+from face_detection.extraction.client import ExtractionClient
+from face_detection.extraction.workers import State, Worker
 from shared import wire
 from shared.errors import DeadlinePassed, ExtractionFailed, ExtractionUnavailable, NotFound, Overloaded, ServiceError
 from tests.fake_workers import CARD, SERVED, FakeWorker, Handler, replying

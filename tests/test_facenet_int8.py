@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import int8_ranges
-from face_detection.alignment import cut_out
-from face_detection.detection import YuNet
+from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.engines import onnx as engine
 from feature_extraction.weights import store

@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from face_detection.api.bodies import SETTINGS
-from face_detection.api.forwarded import Sent, public_path, sent
+from face_detection.api.http.bodies import SETTINGS
+from face_detection.api.http.forwarded import Sent, public_path, sent
 from shared.settings import FrontSettings
 
 

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from face_detection.app import create_app
-from face_detection.gallery import memory, snapshot
-from face_detection.gallery.approximate import CANDIDATES, MOST_NEIGHBOURS, Codes
-from face_detection.gallery.memory import MemoryIndex
-from face_detection.gallery.search import Neighbour
+from face_detection.gallery.search import memory, snapshot
+from face_detection.gallery.search.approximate import CANDIDATES, MOST_NEIGHBOURS, Codes
+from face_detection.gallery.search.memory import MemoryIndex
+from face_detection.gallery.search.searcher import Neighbour
 from face_detection.gallery.store import Store
 from shared.errors import SettingsError
 from shared.models import Metric

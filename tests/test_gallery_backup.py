@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from face_detection.cli import main
 from face_detection.gallery import Gallery, open_gallery
-from face_detection.gallery.backup import back_up, find_damage, restore
+from face_detection.gallery.sqlite.backup import back_up, find_damage, restore
 from shared.errors import Conflict, StartupError, StorageError
 from tests.conftest import ROOT
 from tests.gallery_samples import samples

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import memory
-from face_detection.gallery.compact import Block, Probes, Products, Shortlist
-from face_detection.gallery.distances import prepare
-from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.search import memory
+from face_detection.gallery.search.distances import prepare
+from face_detection.gallery.search.int8_scan import Block, Probes, Products, Shortlist
+from face_detection.gallery.search.memory import MemoryIndex
 from shared.models import Metric
 from tests.galleries import open_store
 from tests.gallery_samples import SPACE, brute_force, sample, vectors

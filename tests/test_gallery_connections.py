@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from face_detection.gallery import connections
-from face_detection.gallery.connections import Connections
+from face_detection.gallery.sqlite import connections
+from face_detection.gallery.sqlite.connections import Connections
 from shared.errors import SettingsError, StartupError, StorageError, StorageUnavailable
 from tests.galleries import open_store
 from tests.gallery_samples import ids_of, samples

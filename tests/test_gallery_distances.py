@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_detection.gallery.distances import compares_directions, distances, lengths, prepare
+from face_detection.gallery.search.distances import compares_directions, distances, lengths, prepare
 from shared.models import Metric
 from tests.gallery_samples import vectors
 

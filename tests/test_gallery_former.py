@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from face_detection.gallery import Gallery, former
-from face_detection.gallery.former import FormerIndexes, drop_former
-from face_detection.gallery.vectors import VectorIndex, turn_to_apply, turn_to_rebuild
+from face_detection.gallery import Gallery
+from face_detection.gallery.remote import other_spaces as former
+from face_detection.gallery.remote.index import VectorIndex, turn_to_apply, turn_to_rebuild
+from face_detection.gallery.remote.other_spaces import FormerIndexes, drop_former
 from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place
 from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, key_of, samples

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import Gallery, memory, snapshot
-from face_detection.gallery.distances import prepare
-from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery import Gallery
+from face_detection.gallery.search import memory, snapshot
+from face_detection.gallery.search.distances import prepare
+from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.store import Change, Store
 from shared.errors import StorageError
 from shared.models import Metric

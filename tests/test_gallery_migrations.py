@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from face_detection.gallery import migrations, open_gallery
+from face_detection.gallery import open_gallery
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from face_detection.gallery.sqlite import migrations
 from face_detection.gallery.store import Person
 from shared.errors import StartupError
 from tests.galleries import open_store

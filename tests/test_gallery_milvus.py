@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from face_detection.gallery.distances import prepare
-from face_detection.gallery.milvus import MAX_ROWS, MilvusIndex
+from face_detection.gallery.remote.milvus.index import MAX_ROWS, MilvusIndex
+from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable, StartupError
 from shared.models import Metric

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from face_detection.gallery import milvus_connection
-from face_detection.gallery.milvus import MilvusIndex
+from face_detection.gallery.remote.milvus import connection as milvus_connection
+from face_detection.gallery.remote.milvus.index import MilvusIndex
 from shared.errors import SearchUnavailable, SettingsError, StartupError
 from shared.models import Metric
 from tests.gallery_samples import SPACE, vectors

@@ -13,11 +13,12 @@ import numpy as np
 import psycopg
 import pytest
 
-from face_detection.gallery.postgres import connections, pgvector_graphs
-from face_detection.gallery.postgres import pgvector_statements as sql
-from face_detection.gallery.postgres.pgvector import PgvectorIndex
-from face_detection.gallery.postgres.pgvector_extension import Version, version_of
+from face_detection.gallery.postgres import connections
 from face_detection.gallery.postgres.session import Session
+from face_detection.gallery.remote.pgvector import graphs as pgvector_graphs
+from face_detection.gallery.remote.pgvector import statements as sql
+from face_detection.gallery.remote.pgvector.extension import Version, version_of
+from face_detection.gallery.remote.pgvector.index import PgvectorIndex
 from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable, SettingsError, StartupError
 from shared.models import Metric

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from face_detection.gallery import migrations as sqlite_migrations
 from face_detection.gallery.postgres import migrations, statements
 from face_detection.gallery.postgres.connections import Connections
+from face_detection.gallery.sqlite import migrations as sqlite_migrations
 from face_detection.gallery.store import Store
 from shared.errors import InvalidRequest, SettingsError, StartupError
 from tests.galleries import open_gallery, open_store

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
-from face_detection.gallery.memory import MemoryIndex
 from face_detection.gallery.postgres import connections, session
 from face_detection.gallery.postgres.failures import translation
+from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.store import NewSample, Store
 from shared.errors import StartupError, StorageError, StorageUnavailable
 from shared.models import Metric

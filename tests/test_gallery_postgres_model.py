@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.search.memory import MemoryIndex
 from shared.models import Metric
 from tests import test_gallery_model
 from tests.galleries import open_store

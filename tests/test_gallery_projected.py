@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.gallery import Gallery, projector
-from face_detection.gallery.distances import prepare
-from face_detection.gallery.projected import ProjectedIndex
-from face_detection.gallery.projector import rebuild
-from face_detection.gallery.search import Neighbour
+from face_detection.gallery import Gallery
+from face_detection.gallery.remote import follower as projector
+from face_detection.gallery.remote.follower import rebuild
+from face_detection.gallery.remote.index import Candidates, GalleryIndexes, IndexState
+from face_detection.gallery.remote.searcher import ProjectedIndex
+from face_detection.gallery.search.distances import prepare
+from face_detection.gallery.search.searcher import Neighbour
 from face_detection.gallery.store import Change
-from face_detection.gallery.vectors import Candidates, GalleryIndexes, IndexState
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 from tests.galleries import open_gallery

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from face_detection.gallery.memory import MemoryIndex
-from face_detection.gallery.recall import MOST_ANSWERS, RecallCheck
-from face_detection.gallery.search import Nearest, Neighbour
+from face_detection.gallery.search.memory import MemoryIndex
+from face_detection.gallery.search.recall import MOST_ANSWERS, RecallCheck
+from face_detection.gallery.search.searcher import Nearest, Neighbour
 from face_detection.gallery.store import Store
 from shared.models import Metric
 from tests.galleries import open_store

@@ -7,9 +7,9 @@ import pytest
 
 from deploy.services import free_port
 from face_detection.gallery import Gallery, open_gallery
-from face_detection.gallery.memory import MemoryIndex
+from face_detection.gallery.remote.index import GALLERY_DIGITS
+from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.searchers import searchers, turn_of
-from face_detection.gallery.vectors import GALLERY_DIGITS
 from shared.errors import SearchUnavailable, SettingsError
 from shared.models import Metric
 from shared.settings import FrontSettings

@@ -11,9 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from face_detection.gallery import answers, directory_statements, events_sql, open_gallery
-from face_detection.gallery.events_sql import page_statement
+from face_detection.gallery import open_gallery
 from face_detection.gallery.postgres.named import pyformat
+from face_detection.gallery.sql import answers, directory_statements
+from face_detection.gallery.sql import events as events_sql
+from face_detection.gallery.sql.events import page_statement
 
 INDEXES = {
     directory_statements.TENANT: ("sqlite_autoindex_tenants_1 (id=?)", "tenants_pkey"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from face_detection.gallery import sqlite_statements
+from face_detection.gallery.sqlite import statements as sqlite_statements
 from tests.galleries import open_store
 from tests.gallery_samples import sample
 

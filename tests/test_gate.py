@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_detection.api.gate import GATE, Account, Gate, Place
-from face_detection.api.operations import ACCESS
+from face_detection.api.http.load import GATE, Account, Gate, Place
+from face_detection.api.operation import ACCESS
 from face_detection.app import OPERATIONS
 from face_detection.gallery.directory import Right
 from shared.errors import Overloaded

@@ -12,12 +12,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDict
 
 from face_detection.access import Access
-from face_detection.api.bodies import SETTINGS
-from face_detection.api.gate import GATE, Gate
-from face_detection.api.guard import caller_for_company, guarded
-from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES
-from face_detection.api.operations import ACCESS, CALLER, Operation
-from face_detection.api.sites import CHANGING
+from face_detection.api.http.authentication import caller_for_company, guarded
+from face_detection.api.http.bodies import SETTINGS
+from face_detection.api.http.load import GATE, Gate
+from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
+from face_detection.api.http.sites import CHANGING
+from face_detection.api.operation import ACCESS, CALLER, Operation
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.metrics import Metrics

@@ -23,120 +23,130 @@ LAYERS = (
     "app",
     "api",
     "access",
-    "live",
+    "live.session",
     "readiness",
-    "recognition",
-    "verification",
-    "identification",
+    "recognition.service",
+    "recognition.verification",
+    "recognition.identification",
     "people",
     "journal",
     "upkeep",
     "pool",
-    "tracking",
-    "visits",
-    "decision",
-    "enrolment",
-    "preparation",
-    "choice",
-    "drawing",
-    "detection",
-    "alignment",
-    "extraction",
-    "served_model",
-    "worker_calls",
-    "workers",
+    "live.tracking",
+    "live.visits",
+    "recognition.decision",
+    "recognition.enrolment",
+    "recognition.crops",
+    "recognition.choice",
+    "recognition.drawing",
+    "recognition.detection",
+    "recognition.alignment",
+    "extraction.client",
+    "extraction.served_model",
+    "extraction.http",
+    "extraction.workers",
     "fetching",
     "gallery",
     "metrics",
     "naming",
 )
-"""The modules of the front from the top down. ``app`` is the composition root, which imports any below it."""
+"""The parts of the front from the top down. ``app`` is the composition root, which imports any below it."""
 
 DEPENDENCIES = {
     "__main__": {"cli"},
     "cli": {
         "access",
         "app",
-        "choice",
-        "drawing",
-        "enrolment",
-        "extraction",
+        "extraction.client",
         "gallery",
-        "identification",
+        "live.visits",
         "naming",
+        "recognition.choice",
+        "recognition.drawing",
+        "recognition.enrolment",
+        "recognition.identification",
         "upkeep",
-        "visits",
     },
     "api": {
         "access",
-        "choice",
-        "identification",
-        "live",
-        "people",
-        "readiness",
-        "recognition",
-        "verification",
-        "drawing",
-        "enrolment",
-        "extraction",
+        "extraction.client",
         "fetching",
         "gallery",
+        "live.session",
+        "live.visits",
         "metrics",
         "naming",
+        "people",
         "pool",
-        "preparation",
-        "visits",
+        "readiness",
+        "recognition.choice",
+        "recognition.crops",
+        "recognition.drawing",
+        "recognition.enrolment",
+        "recognition.identification",
+        "recognition.service",
+        "recognition.verification",
     },
     "access": {"gallery"},
-    "live": {
-        "alignment",
-        "extraction",
+    "live.session": {
+        "extraction.client",
         "gallery",
-        "identification",
+        "live.tracking",
+        "live.visits",
         "metrics",
         "pool",
-        "preparation",
-        "tracking",
-        "visits",
+        "recognition.alignment",
+        "recognition.crops",
+        "recognition.identification",
     },
-    "readiness": {"extraction", "gallery", "identification", "pool"},
-    "verification": {"decision", "gallery"},
-    "recognition": {
-        "choice",
-        "decision",
-        "verification",
-        "identification",
-        "enrolment",
-        "preparation",
-        "extraction",
+    "readiness": {"extraction.client", "gallery", "pool", "recognition.identification"},
+    "recognition.service": {
+        "extraction.client",
         "gallery",
         "journal",
         "metrics",
         "pool",
+        "recognition.choice",
+        "recognition.crops",
+        "recognition.decision",
+        "recognition.enrolment",
+        "recognition.identification",
+        "recognition.verification",
     },
-    "identification": {"decision", "extraction", "gallery", "journal", "metrics", "preparation"},
+    "recognition.verification": {"gallery", "recognition.decision"},
+    "recognition.identification": {
+        "extraction.client",
+        "gallery",
+        "journal",
+        "metrics",
+        "recognition.crops",
+        "recognition.decision",
+    },
     "people": {"gallery", "naming", "pool"},
     "journal": {"gallery", "metrics"},
     "upkeep": {"gallery"},
     "pool": set(),
-    "tracking": set(),
-    "visits": set(),
-    "decision": {"gallery"},
-    "enrolment": {"choice", "preparation", "extraction", "gallery"},
-    "preparation": {"choice", "detection", "alignment", "metrics"},
-    "choice": set(),
-    "drawing": set(),
-    "detection": set(),
-    "alignment": set(),
-    "extraction": {"served_model", "worker_calls", "workers"},
-    "served_model": set(),
-    "worker_calls": {"workers"},
-    "workers": set(),
+    "live.tracking": set(),
+    "live.visits": set(),
+    "recognition.decision": {"gallery"},
+    "recognition.enrolment": {"extraction.client", "gallery", "recognition.choice", "recognition.crops"},
+    "recognition.crops": {"metrics", "recognition.alignment", "recognition.choice", "recognition.detection"},
+    "recognition.choice": set(),
+    "recognition.drawing": set(),
+    "recognition.detection": set(),
+    "recognition.alignment": set(),
+    "extraction.client": {"extraction.http", "extraction.served_model", "extraction.workers"},
+    "extraction.served_model": set(),
+    "extraction.http": {"extraction.workers"},
+    "extraction.workers": set(),
     "fetching": set(),
     "gallery": {"naming"},
     "metrics": set(),
     "naming": set(),
 }
+
+OPEN = ("recognition", "live", "extraction")
+"""Packages whose modules are parts of their own; of the others each is one part."""
 
 
 def files(package: str) -> list[Path]:
@@ -191,20 +201,32 @@ def test_only_the_app_of_the_extraction_service_knows_flask(file: Path) -> None:
 @in_package("face_detection")
 def test_http_and_sql_stay_where_they_belong(file: Path) -> None:
     place = file.relative_to(ROOT / "face_detection")
-    http_clients = {("cli", name) for name in ("client.py", "live_client.py", "webhook.py")}
-    if place.parts[0] not in ("api", "app.py", "worker_calls.py", "fetching.py", "gunicorn.conf.py"):
-        assert place.parts in http_clients or not tops(file) & WEB_FRAMEWORKS
+    http_clients = {
+        Path("cli", *name) for name in (("service", "remote.py"), ("video", "live_client.py"), ("video", "webhook.py"))
+    }
+    if place.parts[0] not in ("api", "app.py", "fetching.py", "gunicorn.conf.py") and place != Path(
+        "extraction/http.py"
+    ):
+        assert place in http_clients or not tops(file) & WEB_FRAMEWORKS
     if place.parts[0] != "gallery":
         assert not tops(file) & {*SQL, *MILVUS}
 
 
+def part_of(name: str) -> str:
+    """The part to which belongs what has a dotted name within the front."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if first in OPEN and rest else first
+
+
 @in_package("face_detection")
 def test_the_front_imports_downwards(file: Path) -> None:
-    place = file.relative_to(ROOT / "face_detection").parts[0].removesuffix(".py")
-    targets = {name.split(".")[1] for name in imported(file) if name.startswith("face_detection.")}
+    place = part_of(".".join(file.relative_to(ROOT / "face_detection").with_suffix("").parts))
+    targets = {
+        part_of(name.removeprefix("face_detection.")) for name in imported(file) if name.startswith("face_detection.")
+    }
     if place == "app":
         return
-    if place in ("__init__", "gunicorn.conf"):
+    if place in ("__init__", "gunicorn") or place.endswith(".__init__"):
         assert not targets
         return
     assert targets <= DEPENDENCIES[place] | {place}
@@ -219,9 +241,10 @@ def test_the_allowed_directions_have_no_cycle() -> None:
 def test_concrete_classes_are_built_in_the_composition_root(file: Path) -> None:
     place = file.relative_to(ROOT / "face_detection")
     if place.name != "app.py":
-        assert "face_detection.detection.YuNet" not in imported(file)
+        assert "face_detection.recognition.detection.YuNet" not in imported(file)
     if place.name != "app.py" and place.parts[0] != "gallery":
-        concrete = tuple(f"face_detection.gallery.{name}" for name in ("sqlite", "postgres", "milvus", "memory"))
+        places = ("sqlite.store", "postgres", "search.memory", "remote.milvus", "remote.pgvector")
+        concrete = tuple(f"face_detection.gallery.{name}" for name in places)
         assert not [name for name in imported(file) if name.startswith(concrete)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operations import ACCESS, DIRECTORY, PEOPLE, Operation
+from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, Operation
 from face_detection.app import OPERATIONS
 from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.directory import Device, Right, Sector, TenantSettings

@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.live_conversation import LIVE
-from face_detection.api.operations import PEOPLE, RECOGNITION
-from face_detection.enrolment import Enrolment
+from face_detection.api.operation import PEOPLE, RECOGNITION
+from face_detection.api.own.live_conversation import LIVE
 from face_detection.gallery.events import EventKind, Occasion
-from face_detection.identification import Recognised
-from face_detection.live import LiveResult, LiveSession
+from face_detection.live.session import LiveResult, LiveSession
+from face_detection.recognition.enrolment import Enrolment
+from face_detection.recognition.identification import Recognised
 from shared.errors import ExtractionUnavailable, UndecodableImage
 from tests.conftest import Front
 from tests.test_api_events import events

@@ -12,11 +12,11 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from face_detection.api.bodies import SETTINGS, read_body, read_form
-from face_detection.api.failures import ORIGINAL
-from face_detection.api.gate import GATE, RESERVE, Gate
-from face_detection.api.middleware import FAILURES, METRICS, MIDDLEWARES
-from face_detection.api.sites import CHANGING
+from face_detection.api.http.bodies import SETTINGS, read_body, read_form
+from face_detection.api.http.failures import ORIGINAL
+from face_detection.api.http.load import GATE, RESERVE, Gate
+from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
+from face_detection.api.http.sites import CHANGING
 from face_detection.metrics import Metrics
 from shared.errors import ExtractionUnavailable, StorageError
 from shared.settings import FrontSettings
@@ -215,7 +215,7 @@ async def test_what_the_log_says_of_a_failure(
     cause: str,
     traceback: bool,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "face_detection.api.middleware")
+    caplog.set_level(logging.DEBUG, "face_detection.api.http.middleware")
     assert (await client.get(path)).status == status
     (record,) = [record for record in caplog.records if record.getMessage().startswith("request failed")]
     assert (record.levelno, vars(record)["cause"], bool(record.exc_info)) == (level, cause, traceback)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from face_detection.api.gate import GATE
+from face_detection.api.http.load import GATE
 from face_detection.api.openapi import describe
 from face_detection.app import OPERATIONS, create_app
 from shared.settings import FrontSettings

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from skimage import data
 
-from face_detection.alignment import cut_out
-from face_detection.choice import largest_face
-from face_detection.detection import YuNet
 from face_detection.metrics import Metrics
-from face_detection.preparation import Preparation
+from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.choice import largest_face
+from face_detection.recognition.crops import Preparation
+from face_detection.recognition.detection import YuNet
 from shared.errors import FaceNotFound, UndecodableImage
 from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import find_card

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operations import DIRECTORY
+from face_detection.api.operation import DIRECTORY
 from shared.settings import FrontSettings
 from tests.conftest import Front
 from tests.enrolling_doors import DOORS, Request, place_device

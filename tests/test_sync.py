@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operations import ACCESS, DIRECTORY, RECOGNITION
-from face_detection.gallery import sqlite_writing
+from face_detection.api.operation import ACCESS, DIRECTORY, RECOGNITION
 from face_detection.gallery.directory import Right, TenantSettings
+from face_detection.gallery.sqlite import writing as sqlite_writing
 from face_detection.gallery.store import PAGE_BYTES, Description, NewSample, Sample, Store
 from shared.errors import NotFound
 from shared.times import time_text

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_detection.tracking import LOST_SECONDS, MOST_AT_ONCE, Ballot, Sighting, Track, Tracker
+from face_detection.live.tracking import LOST_SECONDS, MOST_AT_ONCE, Ballot, Sighting, Track, Tracker
 from shared.geometry import Box, Face, Landmarks
 from shared.images import Pixels
 

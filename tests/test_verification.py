@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from face_detection.decision import trust
-from face_detection.verification import compare
+from face_detection.recognition.decision import trust
+from face_detection.recognition.verification import compare
 from shared.models import Metric
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from face_detection import visits
-from face_detection.visits import Views, Visits
+from face_detection.live import visits
+from face_detection.live.visits import Views, Visits
 
 ANN, BOB = [np.array([1.0, 0.0], np.float32)], [np.array([0.0, 1.0], np.float32)]
 

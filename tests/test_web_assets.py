@@ -11,7 +11,7 @@ import pytest
 
 from deploy import web_assets
 from deploy.services import ROOT
-from face_detection.api.offline import RUNTIME_FILES
+from face_detection.api.own.offline import RUNTIME_FILES
 
 
 def test_the_version_is_pinned_with_hashes_and_without_a_registry() -> None:

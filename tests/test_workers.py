@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from face_detection.workers import ASK_AGAIN, LONGEST_REST, State, Worker, Workers
+from face_detection.extraction.workers import ASK_AGAIN, LONGEST_REST, State, Worker, Workers
 
 URLS = ("http://a:5000/", "http://b:5000", "http://c:5000")
 

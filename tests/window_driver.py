@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageGrab
 
-from face_detection.cli.camera import Camera
-from face_detection.cli.local import LocalService
-from face_detection.cli.service import Seen
-from face_detection.cli.window import Window
+from face_detection.cli.service.local import LocalService
+from face_detection.cli.service.protocol import Seen
+from face_detection.cli.video.camera import Camera
+from face_detection.cli.video.window import Window
 from shared.settings import FrontSettings
 
 BOX_OF_THE_KNOWN = (40, 120, 40)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
-from face_detection.api.bodies import IDEMPOTENCY_KEY
-from face_detection.api.guard import KEY_HEADER
-from face_detection.api.idempotency import KEY_PATTERN
-from face_detection.api.operations import Operation
+from face_detection.api.http.authentication import KEY_HEADER
+from face_detection.api.http.bodies import IDEMPOTENCY_KEY
+from face_detection.api.http.idempotency import KEY_PATTERN
+from face_detection.api.operation import Operation
 from face_detection.gallery.directory import DEFAULT_TENANT
 
 _REF = "#/components/schemas/{model}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from face_detection.api.bodies import (
+from face_detection.api.http.bodies import (
     SETTINGS,
     is_picture,
     most_picture_bytes,

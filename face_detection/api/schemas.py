@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, TypeAdapter, WithJsonSchema
 
-from face_detection.api.bodies import validate
+from face_detection.api.http.bodies import validate
 from face_detection.api.validation import (
     FieldText,
     Flag,
@@ -19,10 +19,10 @@ from face_detection.api.validation import (
     Text,
     Whole,
 )
-from face_detection.choice import Choose, clear_face, parse_choice
-from face_detection.enrolment import Enrolment
-from face_detection.identification import Recognised
-from face_detection.verification import Verification
+from face_detection.recognition.choice import Choose, clear_face, parse_choice
+from face_detection.recognition.enrolment import Enrolment
+from face_detection.recognition.identification import Recognised
+from face_detection.recognition.verification import Verification
 from shared import exact_json
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED

@@ -23,7 +23,7 @@ from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from face_detection.cli.service import Record, check_id, check_name
+from face_detection.cli.service.protocol import Record, check_id, check_name
 from face_detection.gallery.store import NewSample, Vector
 from face_detection.naming import MAX_ID, MAX_NAME
 from shared.errors import InvalidRequest

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from face_detection.cli.checks import Finding, State
-from face_detection.cli.client import RemoteService, Unreachable
-from face_detection.extraction import ExtractionClient, ServedModel
+from face_detection.cli.service.remote import RemoteService, Unreachable
+from face_detection.extraction.client import ExtractionClient, ServedModel
 from shared.errors import ServiceError
 from shared.settings import ExtractionSettings, FrontSettings, split_bind
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from face_detection.cli.console import opened
-from face_detection.gallery import backup as copies
 from face_detection.gallery import is_postgres
-from face_detection.gallery.tombstones import BATCH
+from face_detection.gallery.sql.tombstones import BATCH
+from face_detection.gallery.sqlite import backup as copies
 from face_detection.upkeep import removable
 from shared.errors import ServiceError, SettingsError
 from shared.settings import FrontSettings

@@ -12,8 +12,8 @@ import click
 from face_detection.cli.checks import Finding, State
 from face_detection.cli.checks_here import checks_here
 from face_detection.cli.checks_running import checks_running
-from face_detection.cli.connection import url_option
 from face_detection.cli.console import printable
+from face_detection.cli.service.connection import url_option
 from shared.errors import SettingsError
 from shared.settings import ExtractionSettings, FrontSettings
 

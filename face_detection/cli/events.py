@@ -7,10 +7,10 @@ from itertools import islice
 
 import click
 
-from face_detection.cli.connection import connected
 from face_detection.cli.console import CODE, as_json, print_list
 from face_detection.cli.parameters import MOMENT
-from face_detection.cli.service import Service
+from face_detection.cli.service.connection import connected
+from face_detection.cli.service.protocol import Service
 from face_detection.gallery.events import Event, EventFilter, EventKind
 from shared.times import time_text
 

@@ -15,15 +15,15 @@ from typing import TypeVar
 
 import click
 
-from face_detection.cli.camera import SILENT_SECONDS, Camera
-from face_detection.cli.connection import connected
 from face_detection.cli.console import printable
-from face_detection.cli.frames import Frame, Video
 from face_detection.cli.parameters import SECONDS, min_distance_option
-from face_detection.cli.presence import Presence, Stay
 from face_detection.cli.progress import remark
-from face_detection.cli.service import Seen, Service
-from face_detection.visits import LEAVE_AFTER
+from face_detection.cli.service.connection import connected
+from face_detection.cli.service.protocol import Seen, Service
+from face_detection.cli.video.camera import SILENT_SECONDS, Camera
+from face_detection.cli.video.frames import Frame, Video
+from face_detection.cli.video.sightings import Presence, Stay
+from face_detection.live.visits import LEAVE_AFTER
 from shared.errors import ServiceError, StartupError
 
 T = TypeVar("T")
@@ -196,7 +196,7 @@ def _show(
 ) -> None:
     try:
         # Python is often installed without Tk.
-        from face_detection.cli.window import Window
+        from face_detection.cli.video.window import Window
     except ImportError as error:
         raise StartupError(
             "This Python has no tkinter, which windows need. On Debian: apt-get install python3-tk, for the Python of "

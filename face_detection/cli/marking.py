@@ -9,8 +9,8 @@ from typing import Self
 import click
 
 from face_detection.cli.pictures import STDIN, Kind, kind_of
-from face_detection.cli.service import Seen
-from face_detection.drawing import Mark, marked_jpeg
+from face_detection.cli.service.protocol import Seen
+from face_detection.recognition.drawing import Mark, marked_jpeg
 from shared.errors import InvalidRequest
 from shared.images import ImageDecoder
 from shared.settings import FrontSettings

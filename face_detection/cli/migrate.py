@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from face_detection.cli.console import opened
-from face_detection.gallery.migrations import STEPS
+from face_detection.gallery.sqlite.migrations import STEPS
 
 
 @click.command()

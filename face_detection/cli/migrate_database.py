@@ -9,7 +9,7 @@ import click
 from tqdm import tqdm
 
 from face_detection.gallery import Gallery, is_postgres, open_gallery
-from face_detection.gallery.tables import TABLES, Table, copy
+from face_detection.gallery.sql.tables import TABLES, Table, copy
 from shared.errors import ServiceError, SettingsError
 
 

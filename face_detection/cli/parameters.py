@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from face_detection.choice import parse_choice
 from face_detection.gallery.metadata import Condition
+from face_detection.recognition.choice import parse_choice
 from shared.errors import InvalidRequest
 from shared.times import moment_of
 

@@ -10,12 +10,12 @@ import click
 from tqdm import tqdm
 
 from face_detection.cli.console import opened
-from face_detection.extraction import ExtractionClient, ServedModel
+from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import Gallery
-from face_detection.gallery.former import drop_former
-from face_detection.gallery.projector import rebuild
+from face_detection.gallery.remote.follower import rebuild
+from face_detection.gallery.remote.index import VectorIndex
+from face_detection.gallery.remote.other_spaces import drop_former
 from face_detection.gallery.searchers import check_address, open_index, turn_of
-from face_detection.gallery.vectors import VectorIndex
 from shared.errors import SettingsError
 from shared.models import Metric
 from shared.settings import FrontSettings

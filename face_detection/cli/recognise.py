@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from face_detection.cli.connection import connected
 from face_detection.cli.console import print_list
-from face_detection.cli.frames import Video
 from face_detection.cli.marking import Marker
 from face_detection.cli.parameters import SECONDS, ExistingPath, min_distance_option
 from face_detection.cli.pictures import Kind, found_below, kind_of, read_picture, title
-from face_detection.cli.presence import Presence, Stay
 from face_detection.cli.progress import followed, in_order, remark
-from face_detection.cli.service import FAULTS_OF_PICTURES, Seen, Service
+from face_detection.cli.service.connection import connected
+from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
+from face_detection.cli.video.frames import Video
+from face_detection.cli.video.sightings import Presence, Stay
 from shared.errors import ServiceError, UnsupportedImage
 
 

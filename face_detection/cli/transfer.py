@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from face_detection.cli import archive
-from face_detection.cli.connection import connected, opened_local, refusals
 from face_detection.cli.progress import followed, remark
-from face_detection.cli.service import Record, Service
+from face_detection.cli.service.connection import connected, opened_local, refusals
+from face_detection.cli.service.protocol import Record, Service
 from face_detection.gallery.directory import DEFAULT_TENANT
 from shared.errors import NotFound, SpaceMismatch
 
 if TYPE_CHECKING:
-    from face_detection.cli.local import LocalService
+    from face_detection.cli.service.local import LocalService
 
 _BATCH_PEOPLE = 200
 _BATCH_SAMPLES = 2000

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from face_detection.cli.connection import connected
 from face_detection.cli.parameters import FACE, PICTURE, min_distance_option
 from face_detection.cli.pictures import STDIN, read_picture, title
-from face_detection.cli.service import Service
+from face_detection.cli.service.connection import connected
+from face_detection.cli.service.protocol import Service
 from shared.errors import ServiceError, about
 
 _DIFFERENT = 1

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from face_detection.cli.connection import refusals, url_option
 from face_detection.cli.console import CODE
 from face_detection.cli.parameters import SECONDS, min_distance_option
 from face_detection.cli.progress import remark
-from face_detection.visits import LEAVE_AFTER
+from face_detection.cli.service.connection import refusals, url_option
+from face_detection.live.visits import LEAVE_AFTER
 from shared.ending import asked
 
 _SECRET = "FACE_WEBHOOK_SECRET"
@@ -94,8 +94,8 @@ async def _run(
     hook: tuple[str | None, str],
 ) -> None:
     # They bring OpenCV and an HTTP client along, which other commands need not wait for.
-    from face_detection.cli.watching import EventSink, watch
-    from face_detection.cli.webhook import Webhook
+    from face_detection.cli.video.watching import EventSink, watch
+    from face_detection.cli.video.webhook import Webhook
 
     webhook = Webhook(hook[0], hook[1], remark) if hook[0] else None
     sinks: list[EventSink] = [_Lines(), *([webhook] if webhook else [])]

@@ -7,19 +7,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from face_detection.gallery.answers import Answers
-from face_detection.gallery.connections import Connections
 from face_detection.gallery.directory import Directory
-from face_detection.gallery.directory_sql import SQLDirectory
 from face_detection.gallery.events import EventLog
-from face_detection.gallery.events_sql import SQLEventLog
+from face_detection.gallery.locks import FileTurns, Turns
 from face_detection.gallery.rates import ProcessRateLimits, RateLimits
-from face_detection.gallery.sqlite import SQLiteStore
-from face_detection.gallery.sqlite_tables import SQLiteTables
+from face_detection.gallery.sql.answers import Answers
+from face_detection.gallery.sql.directory import SQLDirectory
+from face_detection.gallery.sql.events import SQLEventLog
+from face_detection.gallery.sql.tables import Tables
+from face_detection.gallery.sql.tombstones import Tombstones
+from face_detection.gallery.sqlite.connections import Connections
+from face_detection.gallery.sqlite.store import SQLiteStore
+from face_detection.gallery.sqlite.tables import SQLiteTables
 from face_detection.gallery.store import Store
-from face_detection.gallery.tables import Tables
-from face_detection.gallery.tombstones import Tombstones
-from face_detection.gallery.turns import FileTurns, Turns
 from shared.errors import SettingsError, StartupError
 
 
@@ -83,11 +83,11 @@ def _open_postgres(url: str) -> Gallery:
             "DATABASE names a PostgreSQL database, whose driver is missing: pip install -r requirements-postgres.txt"
         ) from error
     from face_detection.gallery.postgres.connections import Connections
+    from face_detection.gallery.postgres.locks import PostgresTurns
     from face_detection.gallery.postgres.named import NamedConnections
     from face_detection.gallery.postgres.rates import PostgresRateLimits
     from face_detection.gallery.postgres.store import PostgresStore
     from face_detection.gallery.postgres.tables import PostgresTables
-    from face_detection.gallery.postgres.turns import PostgresTurns
 
     connections = Connections(url)
     return Gallery(

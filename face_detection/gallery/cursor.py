@@ -18,7 +18,7 @@ class Cursor:
         since: revision up to which they have everything; 0 for one who has nothing yet.
         begun: the last revision there was when they had nothing, so that they hold nothing of what was deleted until
             then.
-        mark: of the position of the database then (``gallery.history``), 0 where it is not known.
+        mark: of the position of the database then (``gallery.sql.history``), 0 where it is not known.
     """
 
     since: int = 0

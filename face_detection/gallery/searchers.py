@@ -7,11 +7,11 @@ import logging
 from urllib.parse import urlsplit
 
 from face_detection.gallery import Gallery, is_postgres
-from face_detection.gallery.distances import compares_directions
-from face_detection.gallery.memory import MemoryIndex
-from face_detection.gallery.projected import ProjectedIndex
-from face_detection.gallery.search import OpenSearcher, Searcher
-from face_detection.gallery.vectors import GALLERY_DIGITS, VectorIndex, turn_to_apply
+from face_detection.gallery.remote.index import GALLERY_DIGITS, VectorIndex, turn_to_apply
+from face_detection.gallery.remote.searcher import ProjectedIndex
+from face_detection.gallery.search.distances import compares_directions
+from face_detection.gallery.search.memory import MemoryIndex
+from face_detection.gallery.search.searcher import OpenSearcher, Searcher
 from shared.errors import SearchUnavailable, SettingsError, StartupError
 from shared.models import Metric
 from shared.settings import FrontSettings
@@ -65,7 +65,7 @@ def open_index(settings: FrontSettings, gallery: Gallery, space: str, dimensions
     """
     name = _name(gallery, space, metric)
     if settings.search == "pgvector":
-        from face_detection.gallery.postgres.pgvector import PgvectorIndex
+        from face_detection.gallery.remote.pgvector.index import PgvectorIndex
 
         return PgvectorIndex(
             settings.search_url or settings.database,
@@ -77,7 +77,7 @@ def open_index(settings: FrontSettings, gallery: Gallery, space: str, dimensions
             settings.search_exact_below,
             "SEARCH_URL" if settings.search_url else "DATABASE",
         )
-    from face_detection.gallery.milvus import MilvusIndex
+    from face_detection.gallery.remote.milvus.index import MilvusIndex
 
     return MilvusIndex(
         settings.search_url or "",

@@ -22,10 +22,10 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.gallery.answers import Once
-from face_detection.gallery.distances import MAX_LENGTH, lengths
-from face_detection.gallery.history import Position
 from face_detection.gallery.metadata import Condition
+from face_detection.gallery.search.distances import MAX_LENGTH, lengths
+from face_detection.gallery.sql.answers import Once
+from face_detection.gallery.sql.history import Position
 from face_detection.naming import composed
 from shared.errors import InvalidRequest
 

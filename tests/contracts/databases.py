@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from face_detection.gallery.tables import TABLES
+from face_detection.gallery.sql.tables import TABLES
 
 
 def _file(request: pytest.FixtureRequest) -> str:

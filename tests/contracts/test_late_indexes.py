@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from face_detection.gallery import Gallery, former, projector
-from face_detection.gallery.former import FormerIndexes
-from face_detection.gallery.projected import ProjectedIndex
-from face_detection.gallery.projector import rebuild
+from face_detection.gallery import Gallery
+from face_detection.gallery.remote import follower as projector
+from face_detection.gallery.remote import other_spaces as former
+from face_detection.gallery.remote.follower import rebuild
+from face_detection.gallery.remote.index import turn_to_apply, turn_to_rebuild
+from face_detection.gallery.remote.other_spaces import FormerIndexes
+from face_detection.gallery.remote.searcher import ProjectedIndex
 from face_detection.gallery.store import Store
-from face_detection.gallery.vectors import turn_to_apply, turn_to_rebuild
 from shared.errors import CursorExpired
 from shared.models import Metric
 from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place

@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from face_detection.extraction import ServedModel
-from face_detection.gallery import Gallery, former, memory, projector
-from face_detection.gallery.memory import MemoryIndex
-from face_detection.gallery.projected import ProjectedIndex
-from face_detection.gallery.search import Nearest, Neighbour, Searcher
+from face_detection.extraction.client import ServedModel
+from face_detection.gallery import Gallery
+from face_detection.gallery.remote import follower as projector
+from face_detection.gallery.remote import other_spaces as former
+from face_detection.gallery.remote.index import turn_to_apply
+from face_detection.gallery.remote.searcher import ProjectedIndex
+from face_detection.gallery.search import memory
+from face_detection.gallery.search.memory import MemoryIndex
+from face_detection.gallery.search.searcher import Nearest, Neighbour, Searcher
 from face_detection.gallery.store import Store
-from face_detection.gallery.vectors import turn_to_apply
-from face_detection.identification import Identifier
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
+from face_detection.recognition.identification import Identifier
 from shared.errors import InvalidRequest, SearchUnavailable, SpaceMismatch
 from shared.geometry import Box, Face
 from shared.models import CATALOGUE, Metric

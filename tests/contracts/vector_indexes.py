@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from face_detection.gallery.vectors import VectorIndex
+from face_detection.gallery.remote.index import VectorIndex
 from shared.models import Metric
 from tests.gallery_samples import SPACE
 from tests.milvus_server import MilvusServer
@@ -67,7 +67,7 @@ def pgvector_database(request: pytest.FixtureRequest) -> str:
 
 
 def _pgvector(request: pytest.FixtureRequest) -> Place:
-    from face_detection.gallery.postgres.pgvector import PgvectorIndex
+    from face_detection.gallery.remote.pgvector.index import PgvectorIndex
 
     url = pgvector_database(request)
     server: PostgresServer = request.getfixturevalue("postgres")
@@ -106,7 +106,7 @@ def _milvus(request: pytest.FixtureRequest) -> Place:
     server: MilvusServer = request.getfixturevalue("milvus")
     from pymilvus import MilvusClient
 
-    from face_detection.gallery.milvus import MilvusIndex
+    from face_detection.gallery.remote.milvus.index import MilvusIndex
 
     # Milvus Lite has no staleness to wait for.
     request.getfixturevalue("monkeypatch").setattr(MilvusIndex, "settling", 0.0)

@@ -19,7 +19,7 @@ import requests
 
 from deploy.services import Services
 from face_detection.cli import archive
-from face_detection.cli.service import Record
+from face_detection.cli.service.protocol import Record
 from face_detection.gallery import open_store
 from tests.conftest import ROOT
 from tests.gallery_samples import vectors

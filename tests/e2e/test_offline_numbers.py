@@ -17,11 +17,11 @@ from skimage.data import astronaut
 
 from deploy import web_assets
 from deploy.services import ROOT, Services
-from face_detection.alignment import cut_out, shrinks, similarity
-from face_detection.decision import Candidate, decide
-from face_detection.detection import YuNet
-from face_detection.gallery.distances import distances, prepare
+from face_detection.gallery.search.distances import distances, prepare
 from face_detection.gallery.store import Person, Sample
+from face_detection.recognition.alignment import cut_out, shrinks, similarity
+from face_detection.recognition.decision import Candidate, decide
+from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder
 from feature_extraction.preprocessing import network_input
 from shared.geometry import Face, in_reading_order

@@ -22,8 +22,8 @@ import pytest
 import requests
 
 from deploy.services import Service, free_port
-from face_detection.extraction import ExtractionClient
-from face_detection.workers import State
+from face_detection.extraction.client import ExtractionClient
+from face_detection.extraction.workers import State
 from feature_extraction.embedder import Embedder
 from shared import wire
 from tests.waiting import wait_until

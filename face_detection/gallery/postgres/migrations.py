@@ -1,4 +1,4 @@
-"""The PostgreSQL schema, as migrations with the names of SQLite's (``gallery.migrations``), which come to the same.
+"""The PostgreSQL schema, as migrations with the names of SQLite's (``gallery.sqlite.migrations``), to the same effect.
 
 A migration that was released is never edited; a change of the schema is a new one at the end of ``STEPS``, here and
 for SQLite. Ids and names are compared and ordered by code point, whatever the database's own collation is. Times and
@@ -14,8 +14,8 @@ from typing import Any
 
 from psycopg import Connection
 
-from face_detection.gallery.history import new_mark
-from face_detection.gallery.migrations import NAMED_TABLES, written_alike
+from face_detection.gallery.sql.history import new_mark
+from face_detection.gallery.sqlite.migrations import NAMED_TABLES, written_alike
 from face_detection.naming import composed
 from shared.errors import StartupError
 

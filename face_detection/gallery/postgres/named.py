@@ -1,4 +1,4 @@
-"""PostgreSQL's connections for those who write parameters as ``:name`` (see ``gallery.sql``)."""
+"""PostgreSQL's connections for those who write parameters as ``:name`` (see ``gallery.sql.database``)."""
 
 from __future__ import annotations
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from face_detection.gallery import history, tombstones
-from face_detection.gallery.history import Position
 from face_detection.gallery.metadata import Condition, fragments
 from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.named import NamedSession
 from face_detection.gallery.postgres.writing import Transaction
-from face_detection.gallery.rows import changes_of, feed_of, page_of, person_of, sample_of
-from face_detection.gallery.sql_store import SQLStore
+from face_detection.gallery.sql import history, tombstones
+from face_detection.gallery.sql.history import Position
+from face_detection.gallery.sql.rows import changes_of, feed_of, page_of, person_of, sample_of
+from face_detection.gallery.sql.writing import SQLStore
 from face_detection.gallery.store import Change, Feed, Page, Person, Sample
 from face_detection.naming import folded
 from shared.errors import NotFound

@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Composed, Identifier, Placeholder
 
 from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.connections import Connections
-from face_detection.gallery.tables import PEOPLE, SAMPLES, SPACES, TENANTS, Row, Table
+from face_detection.gallery.sql.tables import PEOPLE, SAMPLES, SPACES, TENANTS, Row, Table
 
 
 class PostgresTables:

@@ -8,13 +8,13 @@ from typing import Any
 
 from psycopg import Cursor
 
-from face_detection.gallery import answers
-from face_detection.gallery.history import leave_mark
 from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.named import NamedSession
 from face_detection.gallery.postgres.session import Session
-from face_detection.gallery.rows import blob, description_row, metadata_text, sample_of, search_text
-from face_detection.gallery.sql_store import Upsert
+from face_detection.gallery.sql import answers
+from face_detection.gallery.sql.history import leave_mark
+from face_detection.gallery.sql.rows import blob, description_row, metadata_text, sample_of, search_text
+from face_detection.gallery.sql.writing import Upsert
 from face_detection.gallery.store import Description, NewSample, Sample, Vector
 from shared.errors import NotFound, SpaceMismatch
 

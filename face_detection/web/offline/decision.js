@@ -1,4 +1,4 @@
-// Who it is: from the faces of the gallery near to a face to one of them, or nobody (face_detection/decision.py).
+// Who it is: from the faces of the gallery near to a face to one of them, or nobody (face_detection/recognition/decision.py).
 
 /**
  * @param {{personId, distance}[]} near the nearest faces of the gallery, by ascending distance.

@@ -1,5 +1,5 @@
 // YuNet, before and after the network as OpenCV's FaceDetectorYN (modules/objdetect/src/face_detect.cpp), within the
-// service's own limits (face_detection/detection.py).
+// service's own limits (face_detection/recognition/detection.py).
 import { forAnySize } from "./detector-graph.js";
 import { overlap, roundHalfEven, within } from "./geometry.js";
 import { resize } from "./resize.js";

@@ -1,4 +1,4 @@
-// How two embeddings are compared; smaller is nearer (shared/models.py, face_detection/gallery/distances.py).
+// How two embeddings are compared; smaller is nearer (shared/models.py, face_detection/gallery/search/distances.py).
 
 const euclidean = (a, b) => {
   let squares = 0;

@@ -1,0 +1,1 @@
+"""The APIs that programs of other systems speak, one for each family."""

@@ -1,0 +1,1 @@
+"""HTTP itself: bodies, load, authentication, failures; nothing of faces."""

@@ -1,0 +1,270 @@
+"""Reading request bodies: JSON, multipart forms and bare pictures, all within limits.
+
+Whatever the form, a body becomes one dictionary or list that a pydantic model validates, so every form has the
+same rules. Pictures stay text in JSON and become bytes in the other forms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import TypeAdapter, ValidationError
+
+from face_detection.api.http.load import PLACE, RESERVE
+from face_detection.api.http.slow_clients import arriving
+from face_detection.api.validation import FieldText, faults_of, shown
+from shared import exact_json
+from shared.errors import BodyTooLarge, InvalidRequest
+from shared.formats import LONGEST_SIGNATURE, format_of
+from shared.picture_text import is_text, percent_decoded
+from shared.settings import FrontSettings
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""Header of requests that may be sent again: what is read of their bodies is hashed."""
+
+_DIGEST: web.RequestKey[Any] = web.RequestKey("digest", object)
+
+SETTINGS: web.AppKey[FrontSettings] = web.AppKey("settings", FrontSettings)
+
+T = TypeVar("T")
+
+UNREADABLE = "The body is not what the request's head says of it (Content-Encoding, Transfer-Encoding)."
+
+_MAX_PARTS = 16_000
+_BIG = 1 << 20
+_MOST_FIELD_TEXT = 1000
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: more than ``limit`` bytes; found out before they are read when Content-Length tells.
+        Overloaded: it is larger than announced, and there is no room for it.
+        RequestTooSlow: it did not arrive in time.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    async with _receiving(request) as received:
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            received(chunk)
+            chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def body_digest(request: web.Request) -> bytes:
+    """Stands for what was read of a body; of a form whatever its boundary is, which clients choose anew each time."""
+    return request[_DIGEST].digest() if _DIGEST in request else b""
+
+
+async def read_json(request: web.Request, limit: int) -> Any:
+    """The body as JSON.
+
+    Raises:
+        InvalidRequest: not JSON.
+        BodyTooLarge, Overloaded, RequestTooSlow: see ``read_body``.
+    """
+    return await parse_json(await read_body(request, limit))
+
+
+async def parse_json(body: bytes | str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        InvalidRequest: not JSON.
+    """
+    if len(body) > _BIG:
+        return await asyncio.to_thread(_parse, body)
+    return _parse(body)
+
+
+async def parse_urlencoded(body: bytes) -> list[tuple[str, str]]:
+    """The fields of an ``application/x-www-form-urlencoded`` form in their order.
+
+    Raises:
+        InvalidRequest: not a well-formed form.
+    """
+    if len(body) > _BIG:
+        return await asyncio.to_thread(_parse_urlencoded, body)
+    return _parse_urlencoded(body)
+
+
+async def read_form(
+    request: web.Request, limit: int, file_limit: int, field_limit: int
+) -> list[tuple[str, str | bytes]]:
+    """The parts of a multipart form in their order: files and pictures as bytes, other fields as text.
+
+    Raises:
+        InvalidRequest: not a well-formed multipart body.
+        BodyTooLarge: the form, a file or a field is too large.
+        Overloaded: see ``read_body``.
+        RequestTooSlow: the form did not arrive in time.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    parts: list[tuple[str, str | bytes]] = []
+    room = limit
+    try:
+        async with _receiving(request) as received:
+            async for part in await request.multipart():
+                if not isinstance(part, BodyPartReader) or not part.name:
+                    raise InvalidRequest(f"Part {len(parts) + 1} of the form has no name.")
+                if len(parts) >= _MAX_PARTS:
+                    raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.")
+                declared = _is_declared_file(part)
+                own_limit = file_limit if declared else field_limit
+                content = await _read_part(part, min(room, own_limit), received)
+                if content is None:
+                    if room < own_limit:
+                        raise _too_large(limit)
+                    raise _part_too_large(part.name, part.filename, len(parts) + 1, own_limit)
+                room -= len(content)
+                # Some clients send the bytes of a picture as if they were text.
+                is_file = declared or format_of(content) is not None
+                if _DIGEST in request:
+                    request[_DIGEST].update(f"{part.name}\n{is_file} {len(content)}\n".encode())
+                parts.append((part.name, content if is_file else _field_text(content.decode("utf-8"))))
+    except (ValueError, AssertionError, RuntimeError, UnicodeDecodeError, HttpProcessingError) as error:
+        # aiohttp's reader reports malformed parts with any of these.
+        raise InvalidRequest("The multipart form is malformed.") from error
+    return parts
+
+
+def most_picture_bytes(request: web.Request) -> int:
+    """Bytes of a picture in any form: base64 needs four for three; JSON may escape each "/" and wrap lines."""
+    return request.app[SETTINGS].max_image_bytes * 3 // 2
+
+
+def is_picture(body: bytes) -> bool:
+    """Whether a body looks like one picture and nothing else: like its bytes, be it of no known format, or its text."""
+    return format_of(body) is not None or _BINARY.search(body, 0, LONGEST_SIGNATURE) is not None or is_text(body)
+
+
+def read_query(request: web.Request, elsewhere: Callable[[str], bool] = lambda name: False) -> dict[str, Any]:
+    """The parameters in the address, but for those whose names are read ``elsewhere``.
+
+    Raises:
+        InvalidRequest: one is given twice.
+    """
+    members: dict[str, Any] = {}
+    for name, value in request.query.items():
+        if elsewhere(name):
+            continue
+        if name in members:
+            raise InvalidRequest(f"The parameter {name[:50]!a} is given twice.")
+        members[name] = FieldText(value)
+    return members
+
+
+def validate(adapter: TypeAdapter[T], value: Any) -> T:
+    """Validate with pydantic.
+
+    Raises:
+        InvalidRequest: with a message that names the first offending members.
+    """
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise InvalidRequest(faults_of(error)) from None
+
+
+@asynccontextmanager
+async def _receiving(request: web.Request) -> AsyncIterator[Callable[[bytes], None]]:
+    """Bounds the time that a body takes and its place in memory; what it yields is told what has come."""
+    size = 0
+    digest = None
+    if IDEMPOTENCY_KEY in request.headers:
+        digest = request[_DIGEST] = hashlib.blake2b()
+
+    def received(chunk: bytes) -> None:
+        nonlocal size
+        size += len(chunk)
+        if digest is not None:
+            digest.update(chunk)
+        arrived()
+        place.hold(max(size, place.size))
+
+    place = request[PLACE]
+    place.hold(min(request.content_length or 0, RESERVE))
+    async with arriving(request.content, request.app[SETTINGS].body_timeout) as arrived:
+        try:
+            yield received
+        except web.RequestPayloadError as error:
+            raise InvalidRequest(UNREADABLE) from error
+
+
+async def _read_part(part: BodyPartReader, limit: int, received: Callable[[bytes], None]) -> bytes | None:
+    """The content of a part; None when it has more than ``limit`` bytes."""
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await part.read_chunk(1 << 16):
+        size += len(chunk)
+        if size > limit:
+            return None
+        received(chunk)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _is_declared_file(part: BodyPartReader) -> bool:
+    kind = part.headers.get("Content-Type", "")
+    return part.filename is not None or kind.startswith(("image/", "application/octet-stream"))
+
+
+def _parse(body: bytes | str) -> Any:
+    try:
+        return exact_json.loads(body)
+    except ValueError as error:
+        hint = " A picture must be a member of JSON or of a form here." if _holds_picture(body) else ""
+        raise InvalidRequest(f"The body is not JSON: {error}.{hint}") from error
+
+
+def _holds_picture(body: bytes | str) -> bool:
+    return isinstance(body, bytes) and is_picture(body)
+
+
+def _parse_urlencoded(body: bytes) -> list[tuple[str, str]]:
+    # Bounds what splitting and unescaping can make of the body; base64 has few of either sign.
+    if max(body.count(b"&"), body.count(b"=")) > _MAX_PARTS:
+        raise InvalidRequest(f"The form has more than {_MAX_PARTS} fields.")
+    if _BROKEN_ESCAPE.search(body):
+        raise InvalidRequest("The form has an incomplete escape.")
+    try:
+        pairs = [field.partition(b"=") for field in body.split(b"&") if field]
+        return [(_unescape(name), _field_text(_unescape(value))) for name, _, value in pairs]
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("The form is not UTF-8.") from error
+
+
+def _unescape(text: bytes) -> str:
+    return percent_decoded(text.replace(b"+", b" ")).decode()
+
+
+def _field_text(text: str) -> str:
+    # A picture as text is no number, and need not be copied.
+    return FieldText(text) if len(text) <= _MOST_FIELD_TEXT else text
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request has more than {limit} bytes.")
+
+
+def _part_too_large(name: str, file: str | None, number: int, limit: int) -> BodyTooLarge:
+    which = f"Part {number} of the form" + (f", the file {shown(file)!r}," if file else "")
+    error = BodyTooLarge(f"{which} has more than {limit} bytes.")
+    error.input = shown(name)
+    return error

@@ -1,0 +1,283 @@
+"""Recognition in the browser while the network is off: the page, the runtime, and the models that it fetches once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, Field, TypeAdapter
+
+from face_detection.api.http.bodies import SETTINGS
+from face_detection.api.http.slow_clients import leaving
+from face_detection.api.operation import CALLER, DIRECTORY, RECOGNITION, Operation, dump, json_response
+from face_detection.api.own.status import WEB
+from face_detection.extraction.client import ExtractionClient, ServedModel
+from face_detection.gallery.directory import Right
+from shared.errors import NotFound, ServiceError
+from shared.models import YUNET, Metric, Normalisation
+
+TAG = "Offline"
+
+EXTRACTION: web.AppKey[ExtractionClient] = web.AppKey("extraction", ExtractionClient)
+
+PAGE = WEB / "offline"
+RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""Of onnxruntime-web; deploy/web_assets.py puts them into WEB_ASSETS."""
+
+_SHARED_FILES = ("addresses.js", "base.css", "formats.js", "icon.svg")
+"""Of the other pages, that this one looks like."""
+
+# Browsers run modules and compile WebAssembly only under the right type; the system's own table may lack them.
+_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css"}
+
+_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        # Together these isolate the page, and only then may its WebAssembly have threads.
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Embedder-Policy": "require-corp",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+        "Referrer-Policy": "no-referrer",
+    }
+)
+"""Of the page and of its scripts, since a worker has the policies that came with its own script."""
+
+_MODELS = "/offline/models"
+
+
+class ModelFile(BaseModel):
+    """A file that a client keeps for as long as its hash stays the same."""
+
+    url: str = Field(description="Relative to the address of this answer.")
+    sha256: str = Field(description="Of the file, in hexadecimal digits.")
+    bytes: int
+
+
+class Detector(BaseModel):
+    """YuNet, and the settings with which the service runs it."""
+
+    file: ModelFile
+    max_side: int = Field(description="Pixels of the longer side to which pictures are scaled down.")
+    score: float = Field(description="Least score of a face.")
+    nms: float = Field(description="Overlap (IoU) above which two detections count as one face.")
+    min_face: int = Field(description="Shorter side of the smallest face, in pixels of the picture.")
+    max_faces: int = Field(description="Most faces of one picture, best scores first.")
+
+
+class RecognitionModel(BaseModel):
+    """The model that gives embeddings, and how faces are prepared for it."""
+
+    file: ModelFile
+    name: str
+    dimensions: int
+    width: int = Field(description="Of an aligned crop, in pixels.")
+    height: int
+    template: list[tuple[float, float]] = Field(
+        description="Where right eye, left eye, nose, right and left corner of the mouth fall in the crop, in pixels."
+    )
+    normalisation: Normalisation = Field(description="What is done to the crop's pixels, see shared/models.py.")
+    unit_output: bool = Field(description="Whether embeddings are brought to unit length.")
+
+
+class Decision(BaseModel):
+    """How the caller's company decides who a face is."""
+
+    metric: Metric
+    threshold: float = Field(description="A face matches when its distance is strictly less.")
+    rule: Literal["nearest", "vote"]
+    neighbours: int = Field(description="How many samples vote.")
+
+
+class Limits(BaseModel):
+    """Of a picture."""
+
+    bytes: int
+    pixels: int
+
+
+class OfflineModels(BaseModel):
+    """All that a client needs to embed faces as this service does."""
+
+    space: str = Field(description="The embedding space; a gallery of another one is worthless.")
+    detector: Detector
+    recognition: RecognitionModel
+    decision: Decision
+    limits: Limits
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    """The page."""
+    return _file(PAGE / "index.html")
+
+
+async def page_file(request: web.Request) -> web.StreamResponse:
+    """A script or a style sheet of the page."""
+    name = request.match_info["file"]
+    if name not in await asyncio.to_thread(_page_files):
+        raise NotFound("There is nothing at this address.")
+    return _file(PAGE / name)
+
+
+async def runtime_file(request: web.Request) -> web.StreamResponse:
+    """A file of onnxruntime-web."""
+    name = request.match_info["file"]
+    if name not in RUNTIME_FILES:
+        raise NotFound("There is nothing at this address.")
+    path = request.app[SETTINGS].web_assets / name
+    if not path.is_file():
+        raise NotFound("onnxruntime-web is not installed on the server; it comes with: python -m deploy.web_assets")
+    return _file(path)
+
+
+async def service_worker(request: web.Request) -> web.Response:
+    """The script that keeps page, scripts and runtime, with their list; it changes when any of them does."""
+    body = await asyncio.to_thread(_service_worker, request.app[SETTINGS].web_assets)
+    headers = {**_HEADERS, "Service-Worker-Allowed": "../offline"}
+    return web.Response(body=body, headers=headers, content_type="text/javascript", charset="utf-8")
+
+
+async def models(request: web.Request) -> web.Response:
+    """Which models the service runs, where their files are, and how it decides."""
+    settings, extraction = request.app[SETTINGS], request.app[EXTRACTION]
+    model = await extraction.model()
+    async with extraction.model_file(model, "HEAD") as file:
+        recognition_file = ModelFile(url="models/recognition", sha256=file.sha256, bytes=file.size)
+    detector_size = await asyncio.to_thread(lambda: (settings.weights / YUNET.file).stat().st_size)
+    tenant = (await asyncio.to_thread(request.app[DIRECTORY].tenant, request[CALLER].tenant)).settings
+    identifier = request.app[RECOGNITION].identifier
+    answer = OfflineModels(
+        space=model.space,
+        detector=Detector(
+            file=ModelFile(url="models/detector", sha256=YUNET.sha256, bytes=detector_size),
+            max_side=settings.detection_max_side,
+            score=settings.detection_score,
+            nms=settings.detection_nms,
+            min_face=settings.min_face,
+            max_faces=settings.max_faces,
+        ),
+        recognition=_recognition(model, recognition_file),
+        decision=Decision(
+            metric=identifier.metric(model),
+            threshold=identifier.threshold(model, tenant),
+            rule=tenant.rule,
+            neighbours=tenant.neighbours,
+        ),
+        limits=Limits(bytes=settings.max_image_bytes, pixels=settings.max_image_pixels),
+    )
+    return json_response(dump(answer))
+
+
+async def detector(request: web.Request) -> web.Response:
+    """The detector's ONNX file."""
+    body = await asyncio.to_thread((request.app[SETTINGS].weights / YUNET.file).read_bytes)
+    return web.Response(body=body, headers={"ETag": f'"{YUNET.sha256}"'}, content_type="application/octet-stream")
+
+
+async def recognition(request: web.Request) -> web.StreamResponse:
+    """The recognition model's ONNX file, as the extraction service has it, passed on bit by bit."""
+    extraction = request.app[EXTRACTION]
+    model = await extraction.model()
+    async with extraction.model_file(model, "HEAD" if request.method == "HEAD" else "GET") as file:
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(file.size),
+                "ETag": f'"{file.sha256}"',
+                "Cache-Control": "no-store",
+                "X-Content-Type-Options": "nosniff",
+            }
+        )
+        await response.prepare(request)
+        try:
+            async for chunk in file.chunks:
+                async with leaving(request, request.app[SETTINGS].request_timeout):
+                    await response.write(chunk)
+        except (ServiceError, ConnectionError):
+            # The status has gone out already: a broken connection tells the client that the file is not complete.
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+
+def _recognition(model: ServedModel, file: ModelFile) -> RecognitionModel:
+    card = model.card
+    return RecognitionModel(
+        file=file,
+        name=card.name,
+        dimensions=card.dimensions,
+        width=card.alignment.width,
+        height=card.alignment.height,
+        template=list(card.alignment.template),
+        normalisation=card.normalisation,
+        unit_output=card.unit_output,
+    )
+
+
+def _file(path: Path) -> web.FileResponse:
+    headers = {**_HEADERS, "Content-Type": _TYPES.get(path.suffix, "text/html; charset=utf-8")}
+    return web.FileResponse(path, headers=headers)
+
+
+def _page_files() -> list[str]:
+    """Names of what the page is made of."""
+    return sorted(path.name for path in PAGE.iterdir() if path.suffix in (".js", ".css"))
+
+
+def _service_worker(assets: Path) -> bytes:
+    script = PAGE / "service-worker.js"
+    kept = {"../offline": PAGE / "index.html"}
+    kept |= {f"../static/{name}": WEB / name for name in _SHARED_FILES}
+    kept |= {f"page/{name}": PAGE / name for name in _page_files() if name != script.name}
+    kept |= {f"runtime/{name}": assets / name for name in RUNTIME_FILES if (assets / name).is_file()}
+    digests = {address: _digest(path, path.stat().st_mtime_ns) for address, path in kept.items()}
+    version = hashlib.sha256(orjson.dumps(digests)).hexdigest()[:16]
+    head = f'const VERSION = "{version}";\nconst FILES = {orjson.dumps(list(kept)).decode()};\n'
+    return head.encode() + script.read_bytes()
+
+
+@lru_cache(maxsize=128)
+def _digest(path: Path, modified: int) -> str:
+    """The sha256 of a file; ``modified`` is its time, so that a changed file is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+OPERATIONS = (
+    Operation("GET", "/offline", "Recognition in the browser without network", page, TAG, right=None, strict=False),
+    Operation(
+        "GET", "/offline/page/{file}", "A script or style of that page", page_file, TAG, right=None, errors=(404,)
+    ),
+    Operation(
+        "GET", "/offline/runtime/{file}", "The runtime of that page", runtime_file, TAG, right=None, errors=(404,)
+    ),
+    Operation("GET", "/offline/service-worker.js", "What keeps that page", service_worker, TAG, right=None),
+    Operation(
+        "GET",
+        _MODELS,
+        "The models that the service runs, for clients that run them too",
+        models,
+        TAG,
+        right=Right.ENROL,
+        answer=TypeAdapter(OfflineModels),
+        errors=(404, 502, 503, 504),
+    ),
+    Operation("GET", f"{_MODELS}/detector", "The detector's ONNX file", detector, TAG, right=Right.ENROL),
+    Operation(
+        "GET",
+        f"{_MODELS}/recognition",
+        "The recognition model's ONNX file",
+        recognition,
+        TAG,
+        right=Right.ENROL,
+        errors=(404, 502, 503, 504),
+    ),
+)

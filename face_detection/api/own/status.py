@@ -1,0 +1,143 @@
+"""How the service is, and what it offers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from face_detection.access import Caller
+from face_detection.api import schemas
+from face_detection.api.http.authentication import authenticate, key_text
+from face_detection.api.http.forwarded import public_path
+from face_detection.api.http.middleware import METRICS
+from face_detection.api.operation import ACCESS, CALLER, RECOGNITION, Operation, json_response
+from face_detection.gallery.directory import Right
+from face_detection.readiness import Readiness, Shared
+from shared.errors import ServiceError, Unauthorized
+
+TAG = "Operation"
+
+READINESS: web.AppKey[Readiness] = web.AppKey("readiness", Readiness)
+
+STRANGERS: web.AppKey[Shared[dict[str, object]]] = web.AppKey("strangers", Shared)
+"""What ``/readyz`` says to requests without a key: it is open to everybody, so each of them costs nothing."""
+
+OPENAPI: web.AppKey[dict[str, object]] = web.AppKey("openapi", dict)
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+
+# Pictures that the visitor chose are blobs.
+CONTENT_POLICY = (
+    "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+async def live(request: web.Request) -> web.Response:
+    """The process answers."""
+    return json_response({"status": "alive"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Database, index and extraction service are ready. How many samples a tenant has is told to its callers only."""
+    with suppress(Unauthorized):
+        if key_text(request) is not None:
+            caller = await authenticate(request)
+            return json_response(await _ready_answer(request.app, caller))
+    return json_response(await request.app[STRANGERS].get())
+
+
+async def answer_strangers(app: web.Application) -> dict[str, object]:
+    """The answer of ``/readyz`` to requests without a key, who may be allowed to do everything.
+
+    Raises:
+        StorageError, ExtractionError, NotReady, DeadlinePassed: see ``Readiness.check``.
+    """
+    try:
+        caller = await asyncio.to_thread(app[ACCESS].authenticate, None)
+    except Unauthorized:
+        caller = None
+    return await _ready_answer(app, caller)
+
+
+async def _ready_answer(app: web.Application, caller: Caller | None) -> dict[str, object]:
+    recognition, readiness = app[RECOGNITION], app[READINESS]
+    await readiness.check()
+    model = await recognition.model()
+    answer = schemas.ReadyAnswer(
+        status="ready",
+        model=model.card.name,
+        engine=model.engine,
+        device=model.device,
+        distance=recognition.identifier.metric(model),
+        min_distance=recognition.identifier.threshold(model),
+        samples=await readiness.size(caller.tenant) if caller else None,
+        people_of_other_models=(await readiness.unseen(caller.tenant)).get(caller.tenant, 0) if caller else None,
+    )
+    return answer.model_dump(mode="json", exclude_none=True)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus metrics."""
+    values = request.app[METRICS]
+    readiness = request.app[READINESS]
+    with suppress(ServiceError):  # the rest is wanted most while the database or the extraction service is away
+        values.search_lag.set(await readiness.lag())
+        values.index_samples.set(await readiness.size(request[CALLER].tenant))
+        values.set_unseen(await readiness.unseen())
+    return web.Response(body=values.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """The description of everything."""
+    prefix = public_path(request, "")
+    return json_response(request.app[OPENAPI] | ({"servers": [{"url": prefix}]} if prefix else {}))
+
+
+async def docs(request: web.Request) -> web.StreamResponse:
+    """The description as a page."""
+    return _page("docs.html")
+
+
+async def console(request: web.Request) -> web.StreamResponse:
+    """The web console."""
+    return _page("index.html")
+
+
+async def to_console(request: web.Request) -> web.Response:
+    """From ``/faces`` to ``/faces/``, where the relative addresses in the page lead on."""
+    return web.Response(status=308, headers={"Location": public_path(request, "/")})
+
+
+def _page(name: str) -> web.FileResponse:
+    """A page that may load nothing but the service's own files, run no script inside itself and be in no frame."""
+    page = web.FileResponse(WEB / name)
+    page.headers["Content-Security-Policy"] = CONTENT_POLICY
+    page.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
+    page.headers["Referrer-Policy"] = "no-referrer"
+    return page
+
+
+OPERATIONS = (
+    Operation(
+        "GET", "/livez", "Whether the process is up", live, TAG, right=None, answer=TypeAdapter(schemas.AliveAnswer)
+    ),
+    Operation(
+        "GET",
+        "/readyz",
+        "Whether it can recognise, and with which model and threshold",
+        ready,
+        TAG,
+        right=None,
+        answer=TypeAdapter(schemas.ReadyAnswer),
+        errors=(502, 503, 504),
+    ),
+    Operation("GET", "/metrics", "Metrics for Prometheus", metrics, TAG, right=Right.ADMIN, operator=True),
+    Operation("GET", "/openapi.json", "This description", openapi, TAG, right=None),
+    Operation("GET", "/docs", "This description as a page", docs, TAG, right=None, strict=False),
+    Operation("GET", "/", "The web console", console, TAG, right=None, strict=False),
+)

@@ -1,0 +1,1 @@
+"""The installation that a command works on, over HTTP or in this process."""

@@ -1,0 +1,234 @@
+"""The gallery of the settings in this process, without a running service or beside one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from face_detection.app import build_core
+from face_detection.cli.service.process import ExtractionProcess, fetch_weights
+from face_detection.cli.service.protocol import (
+    DISTANCE_DIGITS,
+    Comparison,
+    Enrolled,
+    Faces,
+    Outcome,
+    Photo,
+    Record,
+    Seen,
+    StoredPhoto,
+)
+from face_detection.cli.service.remote import extraction_status
+from face_detection.gallery.events import Event, EventFilter
+from face_detection.gallery.metadata import Condition
+from face_detection.gallery.store import Description, NewSample, Person
+from face_detection.naming import composed
+from face_detection.recognition.choice import Choose, clear_face, main_face, parse_choice
+from face_detection.recognition.enrolment import Enrolment
+from face_detection.recognition.identification import Recognised
+from shared.errors import NotFound, ServiceError, SettingsError
+from shared.models import YUNET
+from shared.settings import FrontSettings
+
+T = TypeVar("T")
+
+_PAGE = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class LocalService:
+    """See ``Service``.
+
+    The extraction service of the settings is used when it answers; otherwise ``prepare`` starts one for as long as this
+    lives.
+
+    Args:
+        settings: of the front.
+        company: whose gallery.
+
+    Raises:
+        StartupError: the database or the detector cannot be used.
+        NotFound: there is no such company.
+    """
+
+    def __init__(self, settings: FrontSettings, company: str) -> None:
+        if settings.database == ":memory:":
+            raise SettingsError("DATABASE=:memory: ends with the process: name the service's file.")
+        self._tenant = company
+        self._own: ExtractionProcess | None = None
+        if all(extraction_status(url) is None for url in settings.extraction_urls):
+            self._own = ExtractionProcess(os.environ)
+            settings = settings.model_copy(update={"extraction_url": self._own.url})
+        if not (settings.weights / YUNET.file).is_file():
+            fetch_weights(os.environ, YUNET.name)
+        self._core = build_core(settings)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="core", daemon=True)
+        self._thread.start()
+        self._core.journal.start()
+        try:
+            self._core.gallery.directory.tenant(company)
+        except ServiceError:
+            self.close()
+            raise
+
+    def prepare(self) -> None:
+        """See ``Service.prepare``."""
+        if self._own is not None:
+            self._own.ensure_ready()
+        self._run(self._core.readiness.check())
+
+    def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
+        """See ``Service.enrol``."""
+        enrolments = [Enrolment(photo.id, photo.name, photo.picture, face=_choice(photo.face)) for photo in photos]
+        outcomes = self._run(self._core.recognition.enrol(self._tenant, enrolments))
+        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
+
+    def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
+        """See ``Service.add``."""
+        enrolments = [Enrolment(id, name, picture, face=_choice(face)) for picture in pictures]
+        outcomes = self._run(self._core.recognition.add(self._tenant, enrolments))
+        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
+
+    def recognise(self, picture: bytes, min_distance: float | None) -> Sequence[Seen]:
+        """See ``Service.recognise``."""
+        found = self._run(self._core.recognition.identify(self._tenant, picture, min_distance))
+        return [_seen(one) for one in found]
+
+    def verify(
+        self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
+    ) -> Comparison:
+        """See ``Service.verify``."""
+        one, other = (_choice(face, main_face) for face in faces)
+        found = self._run(self._core.recognition.verify(first, second, min_distance, (one, other)))
+        boxes = found.faces[0].box, found.faces[1].box
+        return Comparison(found.same, round(found.distance, DISTANCE_DIGITS), found.threshold, boxes)
+
+    def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
+        """See ``Service.events``."""
+        before: int | None = None
+        while page := self._run(self._core.people.events(self._tenant, min(limit, _PAGE), before, which)):
+            yield from page
+            before = page[-1].number
+
+    def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
+        """See ``Service.people``."""
+        after: str | None = None
+        while True:
+            page = self._run(self._core.people.page(self._tenant, _PAGE, after, text, metadata))
+            yield from page.people
+            if page.next is None:
+                return
+            after = page.next
+
+    def person(self, id: str) -> Person:
+        """See ``Service.person``."""
+        return self._run(self._core.people.get(self._tenant, id))
+
+    def rename(self, id: str, name: str) -> None:
+        """See ``Service.rename``."""
+        self._run(self._core.people.describe(self._tenant, id, Description(name)))
+
+    def delete(self, id: str) -> None:
+        """See ``Service.delete``."""
+        self._run(self._core.people.delete(self._tenant, id))
+
+    def clear(self) -> None:
+        """See ``Service.clear``."""
+        self._run(self._core.people.clear(self._tenant))
+
+    def photos(self, id: str) -> Sequence[StoredPhoto]:
+        """See ``Service.photos``."""
+        samples = self._run(self._core.people.samples(self._tenant, id))
+        if not samples:
+            raise NotFound("There is nobody with this id.")
+        return [StoredPhoto(one.number, one.space, _EPOCH + timedelta(microseconds=one.revision)) for one in samples]
+
+    def delete_photo(self, id: str, number: int) -> None:
+        """See ``Service.delete_photo``."""
+        if self._run(self._core.people.sample(self._tenant, number)).person.id not in (id, composed(id)):
+            raise NotFound("The person has no such photo.")
+        self._run(self._core.people.delete_sample(self._tenant, number))
+
+    def export(self) -> Iterator[Record]:
+        """See ``Service.export``. Has the samples of all models."""
+        for person in self.people(None):
+            samples = self._run(self._core.people.samples(self._tenant, person.id))
+            vectors = [(sample.space, sample.vector) for sample in samples]
+            yield Record(
+                person.id,
+                person.name,
+                person.metadata,
+                person.action,
+                vectors,
+                created_at=person.created_at,
+                updated_at=person.updated_at,
+            )
+
+    def space(self) -> str:
+        """The embedding space of the model in use."""
+        return self._run(self._core.recognition.model()).space
+
+    def store(self, records: Sequence[Record]) -> None:
+        """Store people as they are in ``records``, in place of all that they had.
+
+        Samples of embedding spaces that the records do not have stay. Whoever is new is stored in one transaction with
+        everybody else who is. Of others the first sample of each space takes the place of all, and the further ones
+        follow in a second transaction.
+
+        Raises:
+            InvalidRequest, SpaceMismatch, StorageError: see ``gallery.store.Store``.
+        """
+        samples = {
+            one.id: [
+                NewSample(one.id, one.name, one.metadata, space, vector, one.action, one.created_at, one.updated_at)
+                for space, vector in one.samples
+            ]
+            for one in records
+        }
+        store = self._core.gallery.store
+
+        def write() -> None:
+            first: list[NewSample] = []
+            further: list[NewSample] = []
+            for id, own in samples.items():
+                replaced = {sample.space for sample in own} if store.samples(self._tenant, id) else set()
+                for sample in own:
+                    (first if sample.space in replaced else further).append(sample)
+                    replaced.discard(sample.space)
+            store.upsert(self._tenant, first)
+            store.add(self._tenant, further)
+
+        # Not given up half-way by Ctrl-C: the pool finishes what has begun.
+        self._run(self._core.pool.write(write))
+
+    def close(self) -> None:
+        """See ``Service.close``."""
+        asyncio.run_coroutine_threadsafe(self._core.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        if self._own is not None:
+            self._own.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+def _choice(face: str | None, default: Choose = clear_face) -> Choose:
+    return default if face is None else parse_choice(face)
+
+
+def _seen(one: Recognised) -> Seen:
+    person = one.person
+    distance = None if one.distance is None else round(one.distance, DISTANCE_DIGITS)
+    return Seen(one.face.box, person.id if person else None, person.name if person else None, distance)

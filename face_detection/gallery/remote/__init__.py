@@ -1,0 +1,1 @@
+"""Search elsewhere: in an index that follows the database."""

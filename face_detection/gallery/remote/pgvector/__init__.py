@@ -1,0 +1,1 @@
+"""An index in PostgreSQL, by the extension pgvector. Imported only when it is asked for."""

@@ -1,0 +1,1 @@
+"""Live recognition: the frames of a video one after the other."""

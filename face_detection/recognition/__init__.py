@@ -1,0 +1,1 @@
+"""Recognition: from a picture to names. No HTTP and no SQL here."""

@@ -1,0 +1,142 @@
+"""From an encoded picture to aligned crops, in a pool of threads sized to the cores."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+
+from face_detection.metrics import Metrics
+from face_detection.recognition.alignment import cut_out, shrinks
+from face_detection.recognition.choice import all_faces
+from face_detection.recognition.detection import Detector
+from shared.geometry import Face, in_reading_order
+from shared.images import ImageDecoder, Pixels, Preview
+from shared.models import Alignment
+
+Encoded = str | bytes
+"""A picture from outside, as a client sent it; see ``ImageDecoder.bytes_of``."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a picture before any embedding.
+
+    Attributes:
+        faces: in reading order.
+        crops: (n, height, width, 3) uint8 BGR, one for each chosen face.
+        chosen: the faces that were cut out.
+    """
+
+    faces: Sequence[Face]
+    chosen: Sequence[Face]
+    crops: Pixels
+
+
+class Preparation:
+    """Decodes, detects and aligns; at most ``threads`` pictures at once, so memory stays bounded.
+
+    Args:
+        decoder: decodes within limits.
+        detector: finds faces.
+        preview_side: longer side that is enough for the detector, in pixels; a larger JPEG is decoded at reduced scale.
+        threads: number of pictures worked on at once.
+        metrics: told how long each stage took.
+    """
+
+    def __init__(
+        self, decoder: ImageDecoder, detector: Detector, preview_side: int, threads: int, metrics: Metrics
+    ) -> None:
+        # Parallelism comes from pictures; OpenCV's own threads would only compete with it.
+        cv2.setNumThreads(1)
+        self._decoder = decoder
+        self._detector = detector
+        self._preview_side = preview_side
+        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
+
+    async def detect(self, picture: Encoded) -> list[Face]:
+        """The faces of a picture, in reading order.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        return await self._run(lambda: self._detect(self._decode(picture)[1]))
+
+    async def prepare(
+        self,
+        picture: Encoded,
+        alignment: Alignment,
+        choose: Callable[[Sequence[Face], Preview], Sequence[Face]] = all_faces,
+    ) -> Prepared:
+        """Find the faces of a picture and cut out those that ``choose`` picks, in a thread of the pool.
+
+        ``choose`` may look at the picture too, which may be reduced.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            ServiceError: whatever ``choose`` raises.
+        """
+
+        def work() -> Prepared:
+            data, preview = self._decode(picture)
+            faces = self._detect(preview)
+            chosen = choose(faces, preview)
+            if preview.reduced and not shrinks(preview, chosen, alignment):
+                with self._metrics.stage("decode"):
+                    preview = self._decoder.preview(data)
+            with self._metrics.stage("align"):
+                return Prepared(faces, chosen, cut_out(preview, chosen, alignment))
+
+        return await self._run(work)
+
+    async def render(self, picture: Encoded, draw: Callable[[Pixels], T]) -> T:
+        """Let ``draw`` work on a picture, upright and at full scale, which is its to change.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            ServiceError: whatever ``draw`` raises.
+        """
+
+        def work() -> T:
+            with self._metrics.stage("decode"):
+                data = self._decoder.bytes_of(picture)
+                pixels = self._decoder.decode(data)
+            return draw(pixels)
+
+        return await self._run(work)
+
+    def close(self) -> None:
+        """Stop the threads; work that has not begun is dropped."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _decode(self, picture: Encoded) -> tuple[bytes, Preview]:
+        with self._metrics.stage("decode"):
+            data = self._decoder.bytes_of(picture)
+            return data, self._decoder.preview(data, self._preview_side)
+
+    def _detect(self, preview: Preview) -> list[Face]:
+        with self._metrics.stage("detect"):
+            faces = in_reading_order(self._detector.detect(preview))
+        self._metrics.faces.inc(len(faces))
+        return faces
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
+
+
+def jpeg(crop: Pixels) -> bytes:
+    """A crop as a JPEG file.
+
+    Args:
+        crop: (height, width, 3) uint8 BGR.
+    """
+    _, encoded = cv2.imencode(".jpg", crop)
+    return encoded.tobytes()

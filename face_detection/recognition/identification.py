@@ -1,0 +1,319 @@
+"""Names for faces: from embeddings to the people whose samples are nearest. No HTTP and no SQL here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face_detection.extraction.client import ServedModel
+from face_detection.gallery.directory import Directory, TenantSettings
+from face_detection.gallery.events import EventKind, Occasion
+from face_detection.gallery.search.distances import distances, prepare
+from face_detection.gallery.search.recall import RecallCheck
+from face_detection.gallery.search.searcher import Nearest, Neighbour, OpenSearcher, Searcher
+from face_detection.gallery.store import Person, Sample, Store
+from face_detection.journal import Journal
+from face_detection.metrics import Metrics
+from face_detection.recognition.crops import Prepared, jpeg
+from face_detection.recognition.decision import Candidate, Rule, decide, trust
+from shared.geometry import Face
+from shared.images import Pixels
+from shared.models import Metric
+from shared.settings import FrontSettings
+
+_SAMPLES_OF_CLOSEST = 5
+"""Samples looked at for each of the closest people, who may have several."""
+
+_MOST_SEARCHES = 5
+"""Searches for the same faces while what they find is changed by others at the same time."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A face and who it is.
+
+    Attributes:
+        face: where it is in the picture.
+        sample: the nearest of the person who was recognised, None when nobody is near enough.
+        distance: to that sample, or else to the nearest of all; None when the gallery is empty.
+        trust: 0 to 100, see ``decision.trust``; 0 when the gallery is empty.
+        threshold: below which a distance counted as a match.
+        closest: the nearest sample of each of the closest people, whether near enough or not, if that was asked for.
+        exact: whether all samples were considered, see ``gallery.search.Nearest``.
+    """
+
+    face: Face
+    sample: Sample | None
+    distance: float | None
+    trust: float
+    threshold: float
+    closest: Sequence[Candidate]
+    exact: bool
+
+    @property
+    def person(self) -> Person | None:
+        """Who it is."""
+        return self.sample.person if self.sample else None
+
+
+@dataclass
+class _Opened:
+    """The searcher of an embedding space, which is closed when it is not the current one and nobody uses it."""
+
+    space: str
+    searcher: Searcher
+    recall: RecallCheck
+    users: int = 0
+    current: bool = True
+
+    def close(self) -> None:
+        self.recall.close()
+        self.searcher.close()
+
+
+class Identifier:
+    """Compares faces with the samples of a tenant. Blocks; safe to use from several threads.
+
+    Args:
+        store: where samples are kept.
+        directory: knows the tenants' settings.
+        journal: told who was seen.
+        open_searcher: makes a searcher over the store.
+        settings: thresholds.
+        metrics: told about matches.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        journal: Journal,
+        open_searcher: OpenSearcher,
+        settings: FrontSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._journal = journal
+        self._open_searcher = open_searcher
+        self._settings = settings
+        self._metrics = metrics
+        self._opened: _Opened | None = None
+        self._opening = threading.Lock()
+
+    def name(
+        self,
+        tenant: str,
+        prepared: Prepared,
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        min_distance: float | None,
+        rule: Rule | None,
+        occasion: Occasion,
+        closest: int,
+    ) -> list[Recognised]:
+        """Who each chosen face is, in order, noted in the event log; see ``Recognition.identify``.
+
+        Args:
+            prepared: faces and their crops.
+            occasion: for the event log.
+            tenant, model, embeddings, min_distance, rule, closest: see ``find``.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        found = self.find(tenant, prepared.chosen, model, embeddings, min_distance, rule, closest)
+        self.note(tenant, found, prepared.crops, occasion)
+        return found
+
+    def find(
+        self,
+        tenant: str,
+        faces: Sequence[Face],
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        min_distance: float | None = None,
+        rule: Rule | None = None,
+        closest: int = 0,
+    ) -> list[Recognised]:
+        """Who each face is, in order. Nothing is noted.
+
+        Args:
+            tenant: whose gallery.
+            faces: where they are.
+            model: what made the embeddings.
+            embeddings: (n, dimensions) float32, one for each face.
+            min_distance: threshold; the tenant's when None.
+            rule: how to decide; the tenant's when None.
+            closest: how many people to name as the closest.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        settings = self._directory.tenant(tenant).settings
+        rule = rule or settings.rule
+        threshold = self.threshold(model, settings) if min_distance is None else min_distance
+        k = max(1 if rule == "nearest" else settings.neighbours, closest * _SAMPLES_OF_CLOSEST)
+        found, samples = self._search(tenant, model, embeddings, k, lambda one: closest > 0 or one.distance < threshold)
+        recognised = []
+        for face, probe, neighbours in zip(faces, embeddings, found, strict=True):
+            candidates = self._measure(samples, neighbours, probe, model)
+            winner = decide(candidates[: settings.neighbours], threshold, rule)
+            nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
+            sure = 0.0 if nearest is None else trust(nearest, threshold)
+            sample = winner.sample if winner else None
+            others = _of_different_people(candidates, closest)
+            recognised.append(Recognised(face, sample, nearest, sure, threshold, others, found.exact))
+        self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
+        return recognised
+
+    def _search(
+        self,
+        tenant: str,
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        k: int,
+        counts: Callable[[Neighbour], bool],
+    ) -> tuple[Nearest, dict[int, Sample]]:
+        """The neighbours of each embedding, and the samples of those that count.
+
+        A sample that was deleted or changed between the search and the look-up may have kept another from being found:
+        then more are searched for again.
+        """
+        with self._using(model) as opened:
+            for _ in range(_MOST_SEARCHES):
+                applied = opened.searcher.applied
+                found = opened.searcher.nearest(tenant, embeddings, k)
+                keys = {one.key for neighbours in found for one in neighbours if counts(one)}
+                samples = self._store.by_keys(tenant, keys) if keys else {}
+                if all(key in samples and samples[key].change <= applied for key in keys):
+                    break
+                k *= 2
+            if not found.exact:
+                opened.recall.note(tenant, embeddings, found, applied)
+            self._metrics.searches.labels(opened.searcher.name, "exact" if found.exact else "approximate").inc()
+        return found, samples
+
+    def note(self, tenant: str, found: Sequence[Recognised], crops: Pixels, occasion: Occasion) -> None:
+        """Tell the journal who was seen, and who was not recognised.
+
+        Args:
+            tenant: whose gallery.
+            found: what ``find`` gave.
+            crops: (n, height, width, 3) uint8 BGR, one for each, kept if the tenant wants that.
+            occasion: for the event log.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        keeps = self._directory.tenant(tenant).settings.keep_crops
+        for one, crop in zip(found, crops, strict=True):
+            kind = EventKind.RECOGNISED if one.person else EventKind.UNKNOWN
+            picture = jpeg(crop) if keeps else None
+            self._journal.note(tenant, kind, one.person.id if one.person else None, one.distance, occasion, picture)
+
+    def current(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
+        """The samples with these keys as they are now; those that were deleted are left out.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        return self._store.by_keys(tenant, keys)
+
+    def _measure(
+        self,
+        samples: dict[int, Sample],
+        neighbours: Sequence[Neighbour],
+        probe: NDArray[np.float32],
+        model: ServedModel,
+    ) -> list[Candidate]:
+        """Distances to the samples as they are now: one may have been replaced since it was found."""
+        near = [samples[one.key] for one in neighbours if one.key in samples]
+        near = [sample for sample in near if sample.space == model.space]
+        if not near:
+            return []
+        metric = self.metric(model)
+        rows = prepare(np.stack([sample.vector for sample in near]), metric)
+        measured = distances(rows, prepare(probe[np.newaxis], metric)[0], metric)
+        return sorted(map(Candidate, near, measured.tolist()), key=lambda one: (one.distance, one.sample.key))
+
+    def metric(self, model: ServedModel) -> Metric:
+        """The distance in use."""
+        return self._settings.distance or model.card.metric
+
+    def threshold(self, model: ServedModel, tenant: TenantSettings | None = None) -> float:
+        """The ``min_distance`` of requests that name none: the tenant's, the installation's, or the model's."""
+        if tenant is not None and tenant.min_distance is not None:
+            return tenant.min_distance
+        if self._settings.min_distance is not None:
+            return self._settings.min_distance
+        return model.card.threshold(self.metric(model)).distance
+
+    def refresh(self, model: ServedModel) -> None:
+        """Bring the index for a model up to date."""
+        with self._using(model) as opened:
+            opened.searcher.refresh()
+
+    def size(self, tenant: str) -> int:
+        """Samples of a tenant that searches see, 0 before the first.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        opened = self._opened
+        return opened.searcher.size(tenant) if opened else 0
+
+    def lag(self) -> int:
+        """Changes that the search index does not have yet, see ``Searcher``; 0 before the first search.
+
+        Raises:
+            StorageError: the database failed.
+        """
+        opened = self._opened
+        return opened.searcher.lag if opened else 0
+
+    def close(self) -> None:
+        """Stop what the searcher does in the background, as soon as nobody searches any more."""
+        with self._opening:
+            self._retire()
+
+    def _retire(self) -> None:
+        """Part with the current searcher. Called with the lock."""
+        if self._opened is not None:
+            self._opened.current = False
+            if not self._opened.users:
+                self._opened.close()
+            self._opened = None
+
+    @contextmanager
+    def _using(self, model: ServedModel) -> Iterator[_Opened]:
+        """The searcher for the embeddings of a model, which stays open meanwhile."""
+        with self._opening:
+            if self._opened is None or self._opened.space != model.space:
+                self._retire()
+                metric = self.metric(model)
+                searcher = self._open_searcher(model.space, model.card.dimensions, metric)
+                recall = RecallCheck(self._store, model.space, metric, self._metrics.note_recall)
+                self._opened = _Opened(model.space, searcher, recall)
+            opened = self._opened
+            opened.users += 1
+        try:
+            yield opened
+        finally:
+            with self._opening:
+                opened.users -= 1
+                unused = not (opened.users or opened.current)
+            if unused:
+                opened.close()
+
+
+def _of_different_people(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    nearest: dict[str, Candidate] = {}
+    for candidate in candidates:
+        nearest.setdefault(candidate.sample.person.id, candidate)
+    return list(nearest.values())[:count]

@@ -1,0 +1,396 @@
+"""What the service does: enrol, identify, verify, detect. No HTTP and no SQL here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from face_detection.extraction.client import ExtractionClient, ServedModel
+from face_detection.gallery.directory import Directory
+from face_detection.gallery.events import EventKind, Occasion
+from face_detection.gallery.sql.answers import Once
+from face_detection.gallery.store import Description, Sample, Store, Vector, known_id
+from face_detection.journal import Journal
+from face_detection.metrics import Metrics
+from face_detection.pool import GalleryPool
+from face_detection.recognition.choice import Choose, all_faces, clear_face, main_face
+from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
+from face_detection.recognition.decision import Rule
+from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome
+from face_detection.recognition.identification import Identifier, Recognised
+from face_detection.recognition.verification import Verification, compare
+from shared.errors import DeadlinePassed, NoPhotoOfModel, NotFound, ServiceError, about
+from shared.geometry import Face
+from shared.images import Pixels
+from shared.settings import FrontSettings
+
+T = TypeVar("T")
+
+ANONYMOUS = Occasion()
+
+COMPARED = ("image1", "image2")
+"""What the pictures of a verification are called in errors."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """A sample that was stored, the face it was made of, and how many faces the picture shows."""
+
+    sample: Sample
+    face: Face
+    faces: int
+
+
+@dataclass(frozen=True)
+class EmbeddedFaces:
+    """The faces of a picture in reading order, their (n, dimensions) float32 embeddings, and what made these."""
+
+    model: ServedModel
+    faces: Sequence[Face]
+    vectors: NDArray[np.float32]
+
+
+class Recognition:
+    """The core of the front. Lives in one event loop.
+
+    Args:
+        preparation: pictures to crops.
+        extraction: crops to embeddings.
+        store: where samples are kept.
+        directory: knows the tenants' settings.
+        identifier: embeddings to people.
+        journal: told what happened.
+        pool: where searches run and the database is asked.
+        settings: thresholds and time limits.
+        metrics: told about stages and matches.
+    """
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        extraction: ExtractionClient,
+        store: Store,
+        directory: Directory,
+        identifier: Identifier,
+        journal: Journal,
+        pool: GalleryPool,
+        settings: FrontSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._preparation = preparation
+        self._enroller = Enroller(preparation, self._embed)
+        self._extraction = extraction
+        self._store = store
+        self._directory = directory
+        self.identifier = identifier
+        self._journal = journal
+        self._pool = pool
+        self._settings = settings
+        self._metrics = metrics
+        self._writing: set[asyncio.Task[Any]] = set()
+
+    async def enrol(
+        self,
+        tenant: str,
+        enrolments: Sequence[Enrolment],
+        occasion: Occasion = ANONYMOUS,
+        quota: int | None = None,
+        once: Once[Sequence[Outcome]] | None = None,
+    ) -> list[Outcome]:
+        """Enrol people with one photo each; ids must differ.
+
+        Whoever is known gets the new photo instead of all former ones. Stored in one transaction. One bad picture
+        fails alone. When the extraction service fails for all, the request fails.
+
+        Args:
+            tenant: whose gallery.
+            enrolments: who, and the pictures.
+            occasion: for the event log.
+            quota: most samples that the tenant may have afterwards.
+            once: the request, if it is one that may be sent again; see ``gallery.sql.answers``.
+
+        Returns:
+            What became of each enrolment, in order.
+
+        Raises:
+            NotFound: there is no such tenant, or it was deleted meanwhile.
+            Answered, KeyReused, AnswerDeleted: see ``once``; nothing was stored.
+            ExtractionError, Overloaded, StorageError, QuotaExceeded, DeadlinePassed: nothing was stored.
+        """
+        async with self._deadline(self._settings.batch_timeout):
+            outcomes = await self._embed_photos(tenant, enrolments)
+        embedded = [one for one in outcomes if isinstance(one, Embedded)]
+        new = [one.sample for one in embedded]
+        kept: Once[Sequence[Sample]] | None = once.after(lambda samples: outcomes) if once else None
+        await self._write(tenant, embedded, occasion, lambda: self._store.upsert(tenant, new, quota, kept))
+        return outcomes
+
+    async def add(
+        self,
+        tenant: str,
+        enrolments: Sequence[Enrolment],
+        occasion: Occasion = ANONYMOUS,
+        quota: int | None = None,
+        seconds: float | None = None,
+        once: Once[Sequence[Added | ServiceError]] | None = None,
+    ) -> list[Added | ServiceError]:
+        """Give people further photos; several may be of one person.
+
+        Whoever is not known is created; whoever is keeps name, metadata and action. Otherwise as ``enrol``;
+        ``seconds`` limits the time until the photos are written, None as for a batch.
+        """
+        async with self._deadline(self._settings.batch_timeout if seconds is None else seconds):
+            outcomes = await self._embed_photos(tenant, enrolments)
+        embedded = [one for one in outcomes if isinstance(one, Embedded)]
+        new = [one.sample for one in embedded]
+
+        def added(samples: Sequence[Sample]) -> list[Added | ServiceError]:
+            rest = iter(samples)
+            return [Added(next(rest), one.face, one.faces) if isinstance(one, Embedded) else one for one in outcomes]
+
+        kept: Once[Sequence[Sample]] | None = once.after(added) if once else None
+        return added(await self._write(tenant, embedded, occasion, lambda: self._store.add(tenant, new, quota, kept)))
+
+    async def replace(
+        self,
+        tenant: str,
+        number: int,
+        picture: Encoded,
+        occasion: Occasion = ANONYMOUS,
+        description: Description | None = None,
+        once: Once[Added] | None = None,
+        face: Choose = clear_face,
+    ) -> Added:
+        """Take the embedding of a sample from another picture, and say something else of its person if there is one.
+
+        Returns:
+            The sample as it is then, and the face that was taken.
+
+        Raises:
+            Answered, KeyReused, AnswerDeleted: see ``enrol``.
+            NotFound: there is no sample with this number.
+            FaceNotFound, AmbiguousFace: the picture shows no face, or several that ``face`` cannot tell apart.
+            ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
+        """
+        sample = await self._pool.run(lambda: self._store.sample(tenant, number))
+        enrolment = Enrolment(sample.person.id, sample.person.name, picture, face=face)
+        async with self._deadline(self._settings.request_timeout):
+            (outcome,) = await self._embed_photos(tenant, [enrolment])
+        if isinstance(outcome, ServiceError):
+            raise outcome
+        new, face_taken, faces = outcome.sample, outcome.face, outcome.faces
+        kept: Once[Sequence[Sample]] | None = (
+            once.after(lambda samples: Added(samples[0], face_taken, faces)) if once else None
+        )
+        replaced = await self._write(
+            tenant,
+            [outcome],
+            occasion,
+            lambda: self._store.replace(tenant, number, new.space, new.vector, description, kept),
+        )
+        return Added(replaced, face_taken, faces)
+
+    async def identify(
+        self,
+        tenant: str,
+        picture: Encoded,
+        min_distance: float | None = None,
+        occasion: Occasion = ANONYMOUS,
+        choose: Choose = all_faces,
+        rule: Rule | None = None,
+        closest: int = 0,
+    ) -> list[Recognised]:
+        """Say of each face of a picture, in reading order, who it is.
+
+        Args:
+            tenant: whose gallery.
+            picture: encoded.
+            min_distance: threshold; the tenant's when None.
+            occasion: for the event log.
+            choose: which faces.
+            rule: how to decide; the tenant's when None.
+            closest: how many people to name as the closest to each face.
+
+        Raises:
+            FaceNotFound: the face that was to be chosen is not there.
+            ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
+        """
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            prepared = await self._preparation.prepare(picture, model.card.alignment, choose)
+            if not prepared.chosen:
+                return []
+            embeddings = await self._embed(prepared.crops, model)
+            with self._metrics.stage("search"):
+                return await self._pool.run(
+                    lambda: self.identifier.name(
+                        tenant, prepared, model, embeddings, min_distance, rule, occasion, closest
+                    )
+                )
+
+    async def verify(
+        self,
+        first: Encoded,
+        second: Encoded,
+        min_distance: float | None = None,
+        faces: tuple[Choose, Choose] = (main_face, main_face),
+    ) -> Verification:
+        """Compare two faces: one of each picture.
+
+        Raises:
+            FaceNotFound, ImageError: a picture, which is the error's ``input`` (``COMPARED``), shows no such face or
+                cannot be used.
+            ExtractionError, Overloaded, DeadlinePassed: see ``shared.errors``.
+        """
+
+        async def prepared(input: str, picture: Encoded, face: Choose) -> Prepared:
+            with about(input):
+                return await self._preparation.prepare(picture, model.card.alignment, face)
+
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            # Waits for both, so that of two bad pictures the first one is told.
+            outcomes = await asyncio.gather(*map(prepared, COMPARED, (first, second), faces), return_exceptions=True)
+            one, other = map(_result, outcomes)
+            embeddings = await self._embed(np.concatenate([one.crops, other.crops]), model)
+        return self._compare(model, embeddings, min_distance, [*one.chosen, *other.chosen])
+
+    async def verify_person(
+        self,
+        tenant: str,
+        id: str,
+        picture: Encoded,
+        min_distance: float | None = None,
+        occasion: Occasion = ANONYMOUS,
+        face: Choose = main_face,
+    ) -> Verification:
+        """Compare a face of a picture with the samples of a person, of which the nearest counts.
+
+        Raises:
+            NotFound: there is nobody with this id.
+            NoPhotoOfModel: nobody with photos of the model in use.
+            FaceNotFound: the picture shows no such face.
+            ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
+        """
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            await self._pool.run(lambda: self._vectors(tenant, id, model))
+            prepared = await self._preparation.prepare(picture, model.card.alignment, face)
+            embedding = await self._embed(prepared.crops, model)
+            vectors = await self._pool.run(lambda: self._vectors(tenant, id, model))  # as they are by now
+            settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+        own = settings.min_distance if min_distance is None else min_distance
+        result = self._compare(model, np.concatenate([embedding, vectors]), own, prepared.chosen)
+        if result.same:
+            self._metrics.matches.inc()
+            crop = jpeg(prepared.crops[0]) if settings.keep_crops else None
+            self._journal.note(tenant, EventKind.RECOGNISED, id, result.distance, occasion, crop)
+        return result
+
+    def _vectors(self, tenant: str, id: str, model: ServedModel) -> list[Vector]:
+        samples = self._store.samples(tenant, known_id(self._store, tenant, id))
+        if not samples:
+            raise NotFound("There is nobody with this id.")
+        vectors = [sample.vector for sample in samples if sample.space == model.space]
+        if not vectors:
+            raise NoPhotoOfModel("The person has no photo of the model in use: add one, or use the former model.")
+        return vectors
+
+    async def detect(self, picture: Encoded) -> list[Face]:
+        """The faces of a picture, in reading order. Needs no extraction service.
+
+        Raises:
+            ImageError, DeadlinePassed: see ``shared.errors``.
+        """
+        async with self._deadline(self._settings.request_timeout):
+            return await self._preparation.detect(picture)
+
+    async def render(self, picture: Encoded, draw: Callable[[Pixels], T]) -> T:
+        """Let ``draw`` work on a picture, see ``Preparation.render``; DeadlinePassed as for the others."""
+        async with self._deadline(self._settings.request_timeout):
+            return await self._preparation.render(picture, draw)
+
+    async def embed_faces(self, picture: Encoded) -> EmbeddedFaces:
+        """The faces of a picture with their embeddings. Nothing is searched, stored or logged.
+
+        Raises:
+            ImageError, ExtractionError, Overloaded, DeadlinePassed: see ``shared.errors``.
+        """
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            prepared = await self._preparation.prepare(picture, model.card.alignment)
+            return EmbeddedFaces(model, prepared.chosen, await self._embed(prepared.crops, model))
+
+    async def model(self) -> ServedModel:
+        """The model that gives the embeddings.
+
+        Raises:
+            ExtractionError, DeadlinePassed: it cannot be told now.
+        """
+        return await self._extraction.model()
+
+    async def close(self, seconds: float) -> None:
+        """Finish what is being written, for so many seconds; store, journal and pool belong to whoever made them."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=seconds)
+        self._preparation.close()
+        await self._extraction.close()
+
+    async def _embed_photos(self, tenant: str, enrolments: Sequence[Enrolment]) -> list[Outcome]:
+        model = await self._extraction.model()
+        settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+        return await self._enroller.embed(enrolments, model, settings.keep_crops)
+
+    async def _write(self, tenant: str, embedded: Sequence[Embedded], occasion: Occasion, write: Callable[[], T]) -> T:
+        """Store what was embedded, and say so: nothing ends this half-way.
+
+        A thread cannot be stopped, so it would store what the answer to a deadline says was not stored. Therefore no
+        deadline is set for it (the database's own limits are its end), and whoever cancels the caller waits for it.
+        """
+
+        async def run() -> T:
+            with self._metrics.stage("store"):
+                stored = await self._pool.write(write)
+            self._metrics.enrolled.inc(len(embedded))
+            for one in embedded:
+                self._journal.note(tenant, EventKind.ENROLLED, one.sample.id, None, occasion, one.crop)
+            return stored
+
+        writing = asyncio.create_task(run())
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
+
+    async def _embed(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
+        with self._metrics.stage("embed"):
+            return await self._extraction.embed(crops, model)
+
+    def _compare(
+        self, model: ServedModel, embeddings: NDArray[np.float32], min_distance: float | None, faces: Sequence[Face]
+    ) -> Verification:
+        threshold = self.identifier.threshold(model) if min_distance is None else min_distance
+        return compare(embeddings, self.identifier.metric(model), threshold, faces)
+
+    @asynccontextmanager
+    async def _deadline(self, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise DeadlinePassed(f"The request was not done within {seconds:g} seconds.") from error
+
+
+def _result(outcome: T | BaseException) -> T:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
