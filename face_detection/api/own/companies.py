@@ -1,4 +1,4 @@
-"""Companies, their settings, sectors and capture devices.
+"""Companies: their settings, sectors, capture devices and API keys.
 
 The operator administers all companies. An ADMIN key of a company administers that company alone; to it, any other
 looks like one that does not exist.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from face_detection.api.http.bodies import read_json, read_query, validate
 from face_detection.api.operation import (
+    ACCESS,
     CALLER,
     DIRECTORY,
     POOL,
@@ -35,15 +37,16 @@ _SECTOR = TypeAdapter(schemas.SectorRequest)
 _DEVICE = TypeAdapter(schemas.DeviceRequest)
 _COMPANIES = TypeAdapter(schemas.CompaniesRequest)
 _PLACES = TypeAdapter(schemas.PlacesRequest)
+_KEY = TypeAdapter(schemas.KeyRequest)
 
 T = TypeVar("T")
 
-MAX_BODY = 1 << 16
+_MAX_BODY = 1 << 16
 
-TAG = "Companies"
+_TAG = "Companies"
 
 
-def company_of(request: web.Request) -> str:
+def _company_of(request: web.Request) -> str:
     """The company in the address, which the caller administers; whether it exists is found out later.
 
     Raises:
@@ -70,7 +73,7 @@ async def list_companies(request: web.Request) -> web.Response:
 
 async def create_company(request: web.Request) -> web.Response:
     """Create a company."""
-    wanted = validate(_COMPANY, await read_json(request, MAX_BODY))
+    wanted = validate(_COMPANY, await read_json(request, _MAX_BODY))
     settings = TenantSettings(**wanted.settings.changes())
     directory = request.app[DIRECTORY]
     tenant = await request.app[POOL].write(lambda: directory.create_tenant(wanted.company, wanted.name, settings))
@@ -79,14 +82,14 @@ async def create_company(request: web.Request) -> web.Response:
 
 async def get_company(request: web.Request) -> web.Response:
     """One company."""
-    tenant = await asyncio.to_thread(request.app[DIRECTORY].tenant, company_of(request))
+    tenant = await asyncio.to_thread(request.app[DIRECTORY].tenant, _company_of(request))
     return json_response(dump(schemas.CompanyAnswer.of(tenant)))
 
 
 async def change_company(request: web.Request) -> web.Response:
     """Rename a company, or change some of its settings."""
-    company = company_of(request)
-    wanted = validate(_CHANGE, await read_json(request, MAX_BODY))
+    company = _company_of(request)
+    wanted = validate(_CHANGE, await read_json(request, _MAX_BODY))
     directory = request.app[DIRECTORY]
     tenant = await request.app[POOL].write(
         lambda: directory.update_tenant(company, wanted.name, wanted.settings.changes())
@@ -96,28 +99,28 @@ async def change_company(request: web.Request) -> web.Response:
 
 async def delete_company(request: web.Request) -> web.Response:
     """Delete a company without people."""
-    await request.app[POOL].write(lambda: request.app[DIRECTORY].delete_tenant(company_of(request)))
+    await request.app[POOL].write(lambda: request.app[DIRECTORY].delete_tenant(_company_of(request)))
     return json_response({"success": "The company has been removed."})
 
 
 async def list_sectors(request: web.Request) -> web.Response:
     """A company's sectors."""
     wanted = validate(_PLACES, read_query(request))
-    sectors = await asyncio.to_thread(request.app[DIRECTORY].sectors, company_of(request))
+    sectors = await asyncio.to_thread(request.app[DIRECTORY].sectors, _company_of(request))
     left = [sector for sector in sectors if sector.code > wanted.after]
     return await _part("sectors", left, wanted.limit, schemas.SectorAnswer.of, lambda sector: sector.code)
 
 
 async def get_sector(request: web.Request) -> web.Response:
     """One sector."""
-    sector = await asyncio.to_thread(request.app[DIRECTORY].sector, company_of(request), _code(request))
+    sector = await asyncio.to_thread(request.app[DIRECTORY].sector, _company_of(request), _code(request))
     return json_response(dump(schemas.SectorAnswer.of(sector)))
 
 
 async def put_sector(request: web.Request) -> web.Response:
     """Create or rename a sector."""
-    company, code = company_of(request), _code(request)
-    wanted = validate(_SECTOR, await read_json(request, MAX_BODY))
+    company, code = _company_of(request), _code(request)
+    wanted = validate(_SECTOR, await read_json(request, _MAX_BODY))
     sector = Sector(company, code, wanted.name)
     await request.app[POOL].write(lambda: request.app[DIRECTORY].put_sector(sector))
     return json_response(dump(schemas.SectorAnswer.of(sector)))
@@ -125,28 +128,28 @@ async def put_sector(request: web.Request) -> web.Response:
 
 async def delete_sector(request: web.Request) -> web.Response:
     """Delete a sector without devices."""
-    await request.app[POOL].write(lambda: request.app[DIRECTORY].delete_sector(company_of(request), _code(request)))
+    await request.app[POOL].write(lambda: request.app[DIRECTORY].delete_sector(_company_of(request), _code(request)))
     return json_response({"success": "The sector has been removed."})
 
 
 async def list_devices(request: web.Request) -> web.Response:
     """A company's devices."""
     wanted = validate(_PLACES, read_query(request))
-    devices = await asyncio.to_thread(request.app[DIRECTORY].devices, company_of(request))
+    devices = await asyncio.to_thread(request.app[DIRECTORY].devices, _company_of(request))
     left = [device for device in devices if device.code > wanted.after]
     return await _part("devices", left, wanted.limit, schemas.DeviceAnswer.of, lambda device: device.code)
 
 
 async def get_device(request: web.Request) -> web.Response:
     """One device."""
-    device = await asyncio.to_thread(request.app[DIRECTORY].device, company_of(request), _code(request))
+    device = await asyncio.to_thread(request.app[DIRECTORY].device, _company_of(request), _code(request))
     return json_response(dump(schemas.DeviceAnswer.of(device)))
 
 
 async def put_device(request: web.Request) -> web.Response:
     """Create, rename or move a device."""
-    company, code = company_of(request), _code(request)
-    wanted = validate(_DEVICE, await read_json(request, MAX_BODY))
+    company, code = _company_of(request), _code(request)
+    wanted = validate(_DEVICE, await read_json(request, _MAX_BODY))
     device = Device(company, code, wanted.name, wanted.sector)
     await request.app[POOL].write(lambda: request.app[DIRECTORY].put_device(device))
     return json_response(dump(schemas.DeviceAnswer.of(device)))
@@ -154,8 +157,47 @@ async def put_device(request: web.Request) -> web.Response:
 
 async def delete_device(request: web.Request) -> web.Response:
     """Delete a device."""
-    await request.app[POOL].write(lambda: request.app[DIRECTORY].delete_device(company_of(request), _code(request)))
+    await request.app[POOL].write(lambda: request.app[DIRECTORY].delete_device(_company_of(request), _code(request)))
     return json_response({"success": "The device has been removed."})
+
+
+async def list_keys(request: web.Request) -> web.Response:
+    """A company's keys, without their secrets."""
+    keys = await asyncio.to_thread(request.app[DIRECTORY].keys, _company_of(request))
+    return await large_json_response(lambda: {"keys": [dump(schemas.KeyAnswer.of(key)) for key in keys]})
+
+
+async def create_key(request: web.Request) -> web.Response:
+    """Make a key."""
+    company = _company_of(request)
+    wanted = validate(_KEY, await read_json(request, _MAX_BODY))
+    create = partial(
+        request.app[ACCESS].create_key,
+        company,
+        wanted.name,
+        wanted.rights,
+        requests_per_minute=wanted.requests_per_minute,
+        max_samples=wanted.max_samples,
+        expires_at=wanted.expires_at,
+    )
+    key, text = await request.app[POOL].write(create)
+    return json_response(dump(schemas.NewKeyAnswer.with_text(key, text)))
+
+
+async def rotate_key(request: web.Request) -> web.Response:
+    """Give a key a new secret."""
+    key, text = await request.app[POOL].write(
+        lambda: request.app[ACCESS].rotate_key(_company_of(request), request.match_info["id"])
+    )
+    return json_response(dump(schemas.NewKeyAnswer.with_text(key, text)))
+
+
+async def revoke_key(request: web.Request) -> web.Response:
+    """Revoke a key."""
+    key = await request.app[POOL].write(
+        lambda: request.app[DIRECTORY].revoke_key(_company_of(request), request.match_info["id"])
+    )
+    return json_response(dump(schemas.KeyAnswer.of(key)))
 
 
 async def _part(
@@ -171,7 +213,7 @@ def _code(request: web.Request) -> int:
     return parse_number(request.match_info["code"])
 
 
-def operation(
+def _operation(
     method: str,
     path: str,
     summary: str,
@@ -188,7 +230,7 @@ def operation(
         path,
         summary,
         handler,
-        TAG,
+        _TAG,
         right=Right.ADMIN,
         operator=operator,
         answer=TypeAdapter(answer),
@@ -199,9 +241,10 @@ def operation(
 
 
 _ONE = "/companies/{company}"
+_KEYS = "/companies/{company}/keys"
 
 OPERATIONS = (
-    operation(
+    _operation(
         "GET",
         "/companies",
         "List the companies that the caller administers",
@@ -209,19 +252,23 @@ OPERATIONS = (
         schemas.CompaniesAnswer,
         query=schemas.CompaniesRequest,
     ),
-    operation("POST", "/companies", "Create a company", create_company, schemas.CompanyAnswer, _COMPANY, operator=True),
-    operation("GET", _ONE, "One company", get_company, schemas.CompanyAnswer),
-    operation("PATCH", _ONE, "Rename a company or change its settings", change_company, schemas.CompanyAnswer, _CHANGE),
-    operation("DELETE", _ONE, "Delete a company that has no people", delete_company, SuccessAnswer, operator=True),
-    operation(
+    _operation(
+        "POST", "/companies", "Create a company", create_company, schemas.CompanyAnswer, _COMPANY, operator=True
+    ),
+    _operation("GET", _ONE, "One company", get_company, schemas.CompanyAnswer),
+    _operation(
+        "PATCH", _ONE, "Rename a company or change its settings", change_company, schemas.CompanyAnswer, _CHANGE
+    ),
+    _operation("DELETE", _ONE, "Delete a company that has no people", delete_company, SuccessAnswer, operator=True),
+    _operation(
         "GET", f"{_ONE}/sectors", "List sectors", list_sectors, schemas.SectorsAnswer, query=schemas.PlacesRequest
     ),
-    operation("GET", f"{_ONE}/sectors/{{code}}", "One sector", get_sector, schemas.SectorAnswer),
-    operation(
+    _operation("GET", f"{_ONE}/sectors/{{code}}", "One sector", get_sector, schemas.SectorAnswer),
+    _operation(
         "PUT", f"{_ONE}/sectors/{{code}}", "Create or rename a sector", put_sector, schemas.SectorAnswer, _SECTOR
     ),
-    operation("DELETE", f"{_ONE}/sectors/{{code}}", "Delete a sector without devices", delete_sector, SuccessAnswer),
-    operation(
+    _operation("DELETE", f"{_ONE}/sectors/{{code}}", "Delete a sector without devices", delete_sector, SuccessAnswer),
+    _operation(
         "GET",
         f"{_ONE}/devices",
         "List capture devices",
@@ -229,8 +276,8 @@ OPERATIONS = (
         schemas.DevicesAnswer,
         query=schemas.PlacesRequest,
     ),
-    operation("GET", f"{_ONE}/devices/{{code}}", "One capture device", get_device, schemas.DeviceAnswer),
-    operation(
+    _operation("GET", f"{_ONE}/devices/{{code}}", "One capture device", get_device, schemas.DeviceAnswer),
+    _operation(
         "PUT",
         f"{_ONE}/devices/{{code}}",
         "Create or change a capture device",
@@ -238,5 +285,9 @@ OPERATIONS = (
         schemas.DeviceAnswer,
         _DEVICE,
     ),
-    operation("DELETE", f"{_ONE}/devices/{{code}}", "Delete a capture device", delete_device, SuccessAnswer),
+    _operation("DELETE", f"{_ONE}/devices/{{code}}", "Delete a capture device", delete_device, SuccessAnswer),
+    _operation("GET", _KEYS, "List API keys", list_keys, schemas.KeysAnswer),
+    _operation("POST", _KEYS, "Make an API key; its text is shown once", create_key, schemas.NewKeyAnswer, _KEY),
+    _operation("POST", f"{_KEYS}/{{id}}/rotate", "Give an API key a new secret", rotate_key, schemas.NewKeyAnswer),
+    _operation("DELETE", f"{_KEYS}/{{id}}", "Revoke an API key for good", revoke_key, schemas.KeyAnswer),
 )
