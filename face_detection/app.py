@@ -14,12 +14,11 @@ from functools import partial
 from aiohttp import web
 
 from face_detection.access import Access
-from face_detection.api.doors import dataset, keyed, original, training
-from face_detection.api.doors import totem as company
+from face_detection.api.doors import dataset, keyed, original, totem, training
 from face_detection.api.http.authentication import guarded
 from face_detection.api.http.bodies import SETTINGS
 from face_detection.api.http.idempotency import ANSWERS
-from face_detection.api.http.load import GATE, Gate
+from face_detection.api.http.load import LOAD, Load
 from face_detection.api.http.malformed import speak_plainly
 from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.http.sites import CHANGING, let_apps_read
@@ -56,7 +55,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *people.OPERATIONS,
     *events.OPERATIONS,
     *companies.OPERATIONS,
-    *lenient(company.OPERATIONS),
+    *lenient(totem.OPERATIONS),
     *lenient(training.OPERATIONS),
     *lenient(dataset.OPERATIONS),
     *lenient(keyed.OPERATIONS),
@@ -136,7 +135,7 @@ def build_core(settings: FrontSettings) -> Core:
     )
     readiness = Readiness(gallery.store, extraction, identifier, pool)
     people = People(gallery.store, gallery.events, pool)
-    upkeep = Upkeep(gallery.store, gallery.tombstones, gallery.turns, settings.sync_days, identifier.lag)
+    upkeep = Upkeep(gallery.store, gallery.tombstones, gallery.locks, settings.sync_days, identifier.lag)
     return Core(
         gallery, metrics, pool, journal, upkeep, preparation, extraction, identifier, recognition, readiness, people
     )
@@ -175,7 +174,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     app[DIRECTORY] = core.gallery.directory
     app[POOL] = core.pool
     app[ANSWERS] = core.gallery.answers
-    app[GATE] = Gate(settings.max_pending_requests, settings.max_pending_bytes)
+    app[LOAD] = Load(settings.max_pending_requests, settings.max_pending_bytes)
     app[FAILURES] = {operation.path: operation.failure for operation in OPERATIONS if operation.failure}
     app[status.OPENAPI] = describe(OPERATIONS, VERSION)
     app[CHANGING] = frozenset(operation.path for operation in OPERATIONS if operation.changes)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from face_detection.gallery.locks import Turns
+from face_detection.gallery.locks import Locks
 from face_detection.gallery.sql.tombstones import BATCH, Tombstones
 from face_detection.gallery.store import Store
 from shared.background import start_thread
@@ -39,15 +39,15 @@ class Upkeep:
     """Removes old tombstones, in a thread of its own; of all processes one at a time.
 
     Args:
-        store, tombstones, turns: of the gallery.
+        store, tombstones, locks: of the gallery.
         days: for which tombstones are kept.
         lag: how many of the last changes the search index does not have yet, whose tombstones stay.
     """
 
-    def __init__(self, store: Store, tombstones: Tombstones, turns: Turns, days: int, lag: Callable[[], int]) -> None:
+    def __init__(self, store: Store, tombstones: Tombstones, locks: Locks, days: int, lag: Callable[[], int]) -> None:
         self._store = store
         self._tombstones = tombstones
-        self._turns = turns
+        self._locks = locks
         self._days = days
         self._lag = lag
         self._closed = threading.Event()
@@ -70,7 +70,7 @@ class Upkeep:
             StorageError: the database failed.
         """
         before, known = removable(self._days), self._store.last_change() - self._lag()
-        with self._turns.take(TURN) as taken:
+        with self._locks.take(TURN) as taken:
             while taken and self._tombstones.remove(before, known) == BATCH and not self._closed.wait(_REST):
                 pass
 

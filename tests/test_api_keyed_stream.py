@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from face_detection.api.doors.keyed_schemas import StreamedPhoto, StreamSummary
-from face_detection.api.http.load import GATE
+from face_detection.api.http.load import LOAD
 from face_detection.api.http.multipart import read_parts
 from face_detection.api.operation import ACCESS
 from face_detection.app import create_app
@@ -314,7 +314,7 @@ async def test_a_client_that_goes_away(
 
 async def idle(front: TestClient) -> None:
     """Return when no request is being worked on."""
-    gate = front.app[GATE]
+    gate = front.app[LOAD]
     for _ in range(200):
         if not gate.pending:
             assert gate.bytes == 0
@@ -344,7 +344,7 @@ async def test_a_client_that_never_reads_is_cut_off(front_settings: FrontSetting
             )
             await loop.sock_sendall(silent, head + b"Content-Length: 9000\r\n\r\n" + b"nonsense\n" * 1000)
             await asyncio.sleep(0.5)
-            assert front.app[GATE].pending == 1
+            assert front.app[LOAD].pending == 1
             await idle(front)
 
 

@@ -17,7 +17,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient
 from PIL import Image
 
-from face_detection.api.http.load import GATE
+from face_detection.api.http.load import LOAD
 from face_detection.api.operation import ACCESS, DIRECTORY
 from face_detection.api.own import live, live_conversation
 from face_detection.api.own.live_messages import LIVE_ANSWER
@@ -354,7 +354,7 @@ async def test_limits(start_front: Front, walker: Callable[[int], bytes], monkey
         with pytest.raises(WSServerHandshakeError) as refused:
             await front.ws_connect("/live")
         assert (refused.value.status, refused.value.headers and refused.value.headers["Retry-After"]) == (429, "1")
-        assert front.app[GATE].pending == 0
+        assert front.app[LOAD].pending == 0
         await one.send_bytes(bytes(100_005))
         assert await closed(one) == 1009
         for _ in range(21):
@@ -368,7 +368,7 @@ async def test_limits(start_front: Front, walker: Callable[[int], bytes], monkey
         assert (await ask(socket, walker(0)))["frame"] == 0
         monkeypatch.setattr(live_conversation, "IDLE_SECONDS", 0.3)
         assert await closed(socket) == 4408
-    assert front.app[GATE].pending == 0
+    assert front.app[LOAD].pending == 0
 
 
 async def test_shutting_down_says_goodbye(start_front: Front, walker: Callable[[int], bytes]) -> None:

@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Identifier
 from deploy.services import free_port
 from face_detection.cli import main
 from face_detection.gallery import open_gallery
-from face_detection.gallery.remote.index import turn_to_apply
+from face_detection.gallery.remote.index import lock_to_apply
 from face_detection.gallery.searchers import open_index
 from face_detection.gallery.store import Change, NewSample
 from feature_extraction.embedder import Embedder
@@ -56,7 +56,7 @@ def test_the_indexes_of_former_models_are_dropped(
     def drop() -> Result:
         return CliRunner().invoke(main, ["rebuild-search", "--drop-former"], env=environment)
 
-    with gallery.turns.take(turn_to_apply(names[0])) as taken:
+    with gallery.locks.take(lock_to_apply(names[0])) as taken:
         assert taken
         result = drop()
     assert result.exit_code == 1

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from face_detection.cli import archive, main
-from face_detection.cli.service import remote as client
+from face_detection.cli.service import remote
 from face_detection.cli.service.protocol import Record
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.store import Description, NewSample
@@ -79,9 +79,9 @@ def test_an_export_during_which_deletions_are_forgotten_starts_over(
 ) -> None:
     own = [NewSample(id, id, None, SPACE, vector) for id, vector in zip("abcd", vectors(4, 128), strict=True)]
     gallery.store.upsert("default", own)
-    monkeypatch.setattr(client, "_PAGE", 1)
+    monkeypatch.setattr(remote, "_PAGE", 1)
     with running_front(front_settings) as url:
-        service = client.RemoteService(url, None)
+        service = remote.RemoteService(url, None)
         call, waiting = service._call, ["a", "b"]
 
         def call_and_delete(method: str, path: str, **request: Any) -> Any:

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from numpy.typing import NDArray
 
-from face_detection.extraction import http as worker_calls
+from face_detection.extraction import http
 from face_detection.extraction.client import ExtractionClient
 from face_detection.extraction.workers import State, Worker
 from shared import wire
@@ -228,7 +228,7 @@ def black_hole() -> Iterator[str]:
 async def test_a_machine_that_is_gone_is_not_waited_for(
     start: Start, crops: NDArray[np.uint8], black_hole: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_calls, "_CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(http, "_CONNECT_SECONDS", 0.3)
     client, (fake,) = await start("abc", others=(black_hole,))
     assert np.array_equal(await client.embed(crops, SERVED), rows(crops))  # nobody was asked before
     started = time.monotonic()

@@ -9,7 +9,7 @@ from deploy.services import free_port
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.remote.index import GALLERY_DIGITS
 from face_detection.gallery.search.memory import MemoryIndex
-from face_detection.gallery.searchers import searchers, turn_of
+from face_detection.gallery.searchers import lock_of, searchers
 from shared.errors import SearchUnavailable, SettingsError
 from shared.models import Metric
 from shared.settings import FrontSettings
@@ -65,13 +65,13 @@ def test_the_setting_that_was_used_is_named(gallery: Gallery, setting: str, capl
 
 def test_spaces_galleries_and_kinds_of_vectors_are_kept_apart(gallery: Gallery) -> None:
     other = open_gallery(":memory:")
-    turns = {
-        turn_of(where, space, metric)
+    locks = {
+        lock_of(where, space, metric)
         for where in (gallery, other)
         for space in (SPACE, OTHER_SPACE)
         for metric in (Metric.COSINE, Metric.EUCLIDEAN)
     }
-    assert len(turns) == 8 and all(turn.startswith("search-") for turn in turns)
-    assert len({turn[: len("search-") + GALLERY_DIGITS] for turn in turns}) == 2
-    assert turn_of(gallery, SPACE, Metric.COSINE) == turn_of(gallery, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
+    assert len(locks) == 8 and all(lock.startswith("search-") for lock in locks)
+    assert len({lock[: len("search-") + GALLERY_DIGITS] for lock in locks}) == 2
+    assert lock_of(gallery, SPACE, Metric.COSINE) == lock_of(gallery, SPACE, Metric.TENFOLD_UNIT_EUCLIDEAN)
     other.close()

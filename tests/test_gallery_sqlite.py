@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from face_detection.gallery.sqlite import statements as sqlite_statements
+from face_detection.gallery.sqlite import statements
 from tests.galleries import open_store
 from tests.gallery_samples import sample
 
@@ -48,7 +48,7 @@ def test_vectors_are_little_endian_float32_and_names_are_plain_text(tmp_path: Pa
 def test_every_query_uses_an_index(tmp_path: Path, statement: str, plan: str) -> None:
     path = tmp_path / "gallery.db"
     open_store(str(path)).close()
-    sql: str = getattr(sqlite_statements, statement)
+    sql: str = getattr(statements, statement)
     names = re.findall(r":(\w+)", sql)
     values = dict.fromkeys(names, "x") if names else ("[]",) * sql.count("?")
     with closing(sqlite3.connect(path)) as connection:

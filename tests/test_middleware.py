@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from face_detection.api.http.bodies import SETTINGS, read_body, read_form
 from face_detection.api.http.failures import ORIGINAL
-from face_detection.api.http.load import GATE, RESERVE, Gate
+from face_detection.api.http.load import LOAD, RESERVE, Load
 from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.http.sites import CHANGING
 from face_detection.metrics import Metrics
@@ -66,7 +66,7 @@ async def client() -> AsyncIterator[TestClient]:
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=0)
     app[SETTINGS] = FrontSettings(trusted_proxies="127.0.0.1")
     app[METRICS] = Metrics()
-    app[GATE] = Gate(4, 100)
+    app[LOAD] = Load(4, 100)
     app[CHANGING] = frozenset()
     app[FAILURES] = {"/plain": ORIGINAL}
     app[RELEASE] = asyncio.Event()
@@ -88,13 +88,13 @@ async def client() -> AsyncIterator[TestClient]:
 
 async def pending(client: TestClient, count: int) -> None:
     async with asyncio.timeout(5):
-        while client.app[GATE].pending != count:
+        while client.app[LOAD].pending != count:
             await asyncio.sleep(0.001)
 
 
 async def bytes_held(client: TestClient, count: int) -> None:
     async with asyncio.timeout(5):
-        while client.app[GATE].bytes != count:
+        while client.app[LOAD].bytes != count:
             await asyncio.sleep(0.001)
 
 
@@ -130,20 +130,20 @@ async def test_too_many_bytes_are_refused_at_once(client: TestClient) -> None:
         assert (await client.post("/read", data=b"x" * size, headers=peer(number) if number else {})).status == status
     client.app[RELEASE].set()
     assert (await held).status == 200
-    assert client.app[GATE].bytes == 0
+    assert client.app[LOAD].bytes == 0
 
 
 async def test_what_is_announced_does_not_count_but_what_has_come(client: TestClient) -> None:
-    client.app[GATE].all.most.bytes = 1 << 20
+    client.app[LOAD].all.most.bytes = 1 << 20
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(b"POST /large HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000\r\n\r\n0123456789")
     await bytes_held(client, RESERVE)
     writer.write(b"x" * 100_000)
     await bytes_held(client, 100_010)
-    assert client.app[GATE].pending == 1
+    assert client.app[LOAD].pending == 1
     writer.close()
     await pending(client, 0)
-    assert client.app[GATE].bytes == 0
+    assert client.app[LOAD].bytes == 0
 
 
 async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
@@ -163,11 +163,11 @@ async def test_bodies_count_as_they_turn_out(client: TestClient) -> None:
             ("/form", in_chunks(BEGIN + data + END), {"Content-Type": FORM}),
         ):
             assert (await client.post(path, data=body, headers=headers | peer(1))).status == status
-            assert client.app[GATE].bytes == 40
+            assert client.app[LOAD].bytes == 40
     client.app[RELEASE].set()
     await held
     assert await (await client.post("/read", data=in_chunks(b"x" * 90))).text() == "90"
-    assert client.app[GATE].bytes == 0
+    assert client.app[LOAD].bytes == 0
 
 
 async def test_a_single_large_request_is_let_in(client: TestClient) -> None:
@@ -179,13 +179,13 @@ async def test_a_large_request_leaves_others_their_room(client: TestClient) -> N
     large = asyncio.create_task(client.post("/hold", data=b"x" * 90))
     await pending(client, 1)
     async with asyncio.timeout(5):
-        while client.app[GATE].large is None:
+        while client.app[LOAD].large is None:
             await asyncio.sleep(0.001)
     assert (await client.post("/read", data=b"x" * 50, headers=peer(1))).status == 200
     assert (await client.post("/read", data=b"x" * 60, headers=peer(1))).status == 429
     client.app[RELEASE].set()
     assert (await large).status == 200
-    assert (client.app[GATE].large, client.app[GATE].bytes) == (None, 0)
+    assert (client.app[LOAD].large, client.app[LOAD].bytes) == (None, 0)
 
 
 @pytest.mark.parametrize("path", ["/fail", "/plain", "/livez"])
@@ -195,7 +195,7 @@ async def test_no_traceback_reaches_a_client(client: TestClient, path: str) -> N
     assert response.status == 500
     assert "internal" in text and "Internal error." in text
     assert "secret" not in text and "Traceback" not in text
-    assert client.app[GATE].pending == 0
+    assert client.app[LOAD].pending == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestClient
 
 from face_detection.api.operation import ACCESS, DIRECTORY, RECOGNITION
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.sqlite import writing as sqlite_writing
+from face_detection.gallery.sqlite import writing
 from face_detection.gallery.store import PAGE_BYTES, Description, NewSample, Sample, Store
 from shared.errors import NotFound
 from shared.times import time_text
@@ -90,7 +90,7 @@ def test_a_follower_of_the_feed_holds_the_gallery(
     tmp_path: Path, seed: int, jumping: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if jumping:
-        monkeypatch.setattr(sqlite_writing, "datetime", JumpingClock)
+        monkeypatch.setattr(writing, "datetime", JumpingClock)
     stores = [open_store(str(tmp_path / "gallery.db")) for _ in range(3)]
     writers = in_threads(
         lambda store=store, tenant=tenant, own=own: write_at_random(store, tenant, 10 * seed + own, 60)

@@ -42,7 +42,7 @@ def gallery(database: str) -> Iterator[Gallery]:
 
 
 def of(gallery: Gallery, days: int = 0, lag: int = 0) -> Upkeep:
-    return Upkeep(gallery.store, gallery.tombstones, gallery.turns, days, lambda: lag)
+    return Upkeep(gallery.store, gallery.tombstones, gallery.locks, days, lambda: lag)
 
 
 def age(gallery: Gallery, days: int) -> None:
@@ -70,7 +70,7 @@ def test_what_the_search_index_has_yet_to_see_stays(gallery: Gallery) -> None:
 
 def test_one_process_at_a_time(gallery: Gallery, database: str) -> None:
     with closing(open_gallery(database)) as other:
-        with other.turns.take(upkeep.TURN) as taken:
+        with other.locks.take(upkeep.TURN) as taken:
             assert taken
             of(gallery).remove()
             assert gallery.store.horizon() == 0

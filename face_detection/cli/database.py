@@ -16,7 +16,7 @@ from face_detection.gallery import Gallery, is_postgres, open_gallery
 from face_detection.gallery.remote.follower import rebuild
 from face_detection.gallery.remote.index import VectorIndex
 from face_detection.gallery.remote.other_spaces import drop_former
-from face_detection.gallery.searchers import check_address, open_index, turn_of
+from face_detection.gallery.searchers import check_address, lock_of, open_index
 from face_detection.gallery.sql.tables import TABLES, Table, copy
 from face_detection.gallery.sql.tombstones import BATCH
 from face_detection.gallery.sqlite import backup as copies
@@ -185,12 +185,12 @@ def _rebuild(gallery: Gallery, index: VectorIndex, space: str, metric: Metric) -
             bar.total = last
             bar.update(applied - bar.n)
 
-        position = rebuild(gallery.store, gallery.turns, turn_of(gallery, space, metric), index, progress)
+        position = rebuild(gallery.store, gallery.locks, lock_of(gallery, space, metric), index, progress)
     click.echo(f"The search index of {space} has all changes up to {position}.")
 
 
 def _drop_former(gallery: Gallery, index: VectorIndex, space: str) -> None:
-    outcomes = list(drop_former(gallery.turns, index))
+    outcomes = list(drop_former(gallery.locks, index))
     for name, reason in outcomes:
         if reason:
             click.echo(f"Kept the search index {name}: {reason}", err=True)

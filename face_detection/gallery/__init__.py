@@ -9,7 +9,7 @@ from pathlib import Path
 
 from face_detection.gallery.directory import Directory
 from face_detection.gallery.events import EventLog
-from face_detection.gallery.locks import FileTurns, Turns
+from face_detection.gallery.locks import FileLocks, Locks
 from face_detection.gallery.rates import ProcessRateLimits, RateLimits
 from face_detection.gallery.sql.answers import Answers
 from face_detection.gallery.sql.directory import SQLDirectory
@@ -31,7 +31,7 @@ class Gallery:
     directory: Directory
     events: EventLog
     tables: Tables
-    turns: Turns
+    locks: Locks
     rates: RateLimits
     answers: Answers
     tombstones: Tombstones
@@ -63,7 +63,7 @@ def open_gallery(database: str) -> Gallery:
         SQLDirectory(connections),
         SQLEventLog(connections),
         SQLiteTables(connections),
-        FileTurns(None if database == ":memory:" else Path(database)),
+        FileLocks(None if database == ":memory:" else Path(database)),
         ProcessRateLimits(),
         Answers(connections),
         Tombstones(connections),
@@ -83,7 +83,7 @@ def _open_postgres(url: str) -> Gallery:
             "DATABASE names a PostgreSQL database, whose driver is missing: pip install -r requirements-postgres.txt"
         ) from error
     from face_detection.gallery.postgres.connections import Connections
-    from face_detection.gallery.postgres.locks import PostgresTurns
+    from face_detection.gallery.postgres.locks import PostgresLocks
     from face_detection.gallery.postgres.named import NamedConnections
     from face_detection.gallery.postgres.rates import PostgresRateLimits
     from face_detection.gallery.postgres.store import PostgresStore
@@ -95,7 +95,7 @@ def _open_postgres(url: str) -> Gallery:
         SQLDirectory(NamedConnections(connections)),
         SQLEventLog(NamedConnections(connections)),
         PostgresTables(connections),
-        PostgresTurns(connections),
+        PostgresLocks(connections),
         PostgresRateLimits(connections),
         Answers(NamedConnections(connections)),
         Tombstones(NamedConnections(connections)),

@@ -1,4 +1,4 @@
-"""Turns: of all processes that work on one database, one at a time does a certain piece of work."""
+"""Locks: of all processes that work on one database, one at a time does a certain piece of work."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Protocol
 
 
-class Turns(Protocol):
-    """Whose turn it is. A turn ends at the latest with the process, or with its connection to the database."""
+class Locks(Protocol):
+    """Locks by name. One ends at the latest with the process, or with its connection to the database."""
 
     def take(self, name: str) -> AbstractContextManager[bool]:
-        """Take the turn called ``name`` if nobody else has it, for as long as the context is open; whether it was.
+        """Take the lock called ``name`` if nobody else has it, for as long as the context is open; whether it was.
 
         Raises:
             StorageError: the database failed.
         """
 
 
-class FileTurns:
-    """Turns by locks of files beside a database file; without one, within this process."""
+class FileLocks:
+    """Locks of files beside a database file; without one, within this process."""
 
     def __init__(self, database: Path | None) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class FileTurns:
 
     @contextmanager
     def take(self, name: str) -> Iterator[bool]:
-        """See ``Turns``."""
+        """See ``Locks``."""
         if not self._locks[name].acquire(blocking=False):
             yield False
             return

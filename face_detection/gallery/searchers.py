@@ -7,8 +7,8 @@ import logging
 from urllib.parse import urlsplit
 
 from face_detection.gallery import Gallery, is_postgres
-from face_detection.gallery.remote.index import GALLERY_DIGITS, VectorIndex, turn_to_apply
-from face_detection.gallery.remote.searcher import ProjectedIndex
+from face_detection.gallery.remote.index import GALLERY_DIGITS, VectorIndex, lock_to_apply
+from face_detection.gallery.remote.searcher import RemoteSearcher
 from face_detection.gallery.search.distances import compares_directions
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.search.searcher import OpenSearcher, Searcher
@@ -35,9 +35,9 @@ def searchers(settings: FrontSettings, gallery: Gallery) -> OpenSearcher:
         except StartupError as error:
             log.critical("the search index cannot be used: %s", error.message)
             raise SearchUnavailable("The search index cannot be used.") from error
-        turn = turn_of(gallery, space, metric)
-        overlaid = settings.search_overlay
-        return ProjectedIndex(gallery.store, gallery.turns, turn, index, space, dimensions, metric, overlaid)
+        lock = lock_of(gallery, space, metric)
+        pending = settings.search_overlay
+        return RemoteSearcher(gallery.store, gallery.locks, lock, index, space, dimensions, metric, pending)
 
     return open_searcher
 
@@ -94,9 +94,9 @@ def open_index(settings: FrontSettings, gallery: Gallery, space: str, dimensions
     )
 
 
-def turn_of(gallery: Gallery, space: str, metric: Metric) -> str:
-    """Name of the turn to bring the index for an embedding space up to date."""
-    return turn_to_apply(_name(gallery, space, metric))
+def lock_of(gallery: Gallery, space: str, metric: Metric) -> str:
+    """Name of the lock to bring the index for an embedding space up to date."""
+    return lock_to_apply(_name(gallery, space, metric))
 
 
 def _name(gallery: Gallery, space: str, metric: Metric) -> str:

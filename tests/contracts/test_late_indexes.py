@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from face_detection.gallery import Gallery
-from face_detection.gallery.remote import follower as projector
-from face_detection.gallery.remote import other_spaces as former
+from face_detection.gallery.remote import follower, other_spaces
 from face_detection.gallery.remote.follower import rebuild
-from face_detection.gallery.remote.index import turn_to_apply, turn_to_rebuild
-from face_detection.gallery.remote.other_spaces import FormerIndexes
-from face_detection.gallery.remote.searcher import ProjectedIndex
+from face_detection.gallery.remote.index import lock_to_apply, lock_to_rebuild
+from face_detection.gallery.remote.other_spaces import OtherSpaces
+from face_detection.gallery.remote.searcher import RemoteSearcher
 from face_detection.gallery.store import Store
 from shared.errors import CursorExpired
 from shared.models import Metric
@@ -32,9 +31,9 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def gallery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gallery]:
-    monkeypatch.setattr(projector, "_PAUSE", 0.01)
-    monkeypatch.setattr(former, "_PAUSE", 0.0)
-    monkeypatch.setattr(former, "_REST", 0.0)
+    monkeypatch.setattr(follower, "_PAUSE", 0.01)
+    monkeypatch.setattr(other_spaces, "_PAUSE", 0.0)
+    monkeypatch.setattr(other_spaces, "_REST", 0.0)
     gallery = open_gallery(":memory:")
     gallery.store.upsert("t", samples(IDS))
     yield gallery
@@ -46,17 +45,17 @@ def store(gallery: Gallery) -> Store:
     return gallery.store
 
 
-Open = Callable[[], ProjectedIndex]
+Open = Callable[[], RemoteSearcher]
 
 
 @pytest.fixture
 def searcher(gallery: Gallery, place: Place) -> Iterator[Open]:
     """Opens searchers, each as another process would."""
-    opened: list[ProjectedIndex] = []
+    opened: list[RemoteSearcher] = []
 
-    def open_one() -> ProjectedIndex:
-        turn = turn_to_apply(NAME)
-        opened.append(ProjectedIndex(gallery.store, gallery.turns, turn, place.open(), SPACE, 8, METRIC, 1_000_000))
+    def open_one() -> RemoteSearcher:
+        lock = lock_to_apply(NAME)
+        opened.append(RemoteSearcher(gallery.store, gallery.locks, lock, place.open(), SPACE, 8, METRIC, 1_000_000))
         return opened[-1]
 
     yield open_one
@@ -77,7 +76,7 @@ def forget(gallery: Gallery, *ids: str) -> None:
     remove_tombstones(gallery)
 
 
-def follows(place: Place, store: Store, searcher: ProjectedIndex) -> bool:
+def follows(place: Place, store: Store, searcher: RemoteSearcher) -> bool:
     wait_until(lambda: searcher.lag == 0)
     return place.keys(NAME) == keys(store) | {store.samples("t", "later")[0].key}
 
@@ -139,7 +138,7 @@ def test_a_rebuild_leaves_out_what_is_deleted(gallery: Gallery, store: Store, pl
     store.delete("t", "06")
     index = place.open()
     index.apply([], 0, 0)
-    assert rebuild(store, gallery.turns, turn_to_apply(NAME), index) == store.last_change()
+    assert rebuild(store, gallery.locks, lock_to_apply(NAME), index) == store.last_change()
     assert place.keys(NAME) == keys(store) | {store.samples("t", "later")[0].key}
 
 
@@ -149,7 +148,7 @@ def test_what_is_being_rebuilt_is_not_dropped_as_well(
     index = place.open()
     index.apply(store.changes(0, 100), 0, store.last_change())
     forget(gallery, *IDS[:5])
-    with gallery.turns.take(turn_to_rebuild(turn_to_apply(NAME))) as taken:
+    with gallery.locks.take(lock_to_rebuild(lock_to_apply(NAME))) as taken:
         assert taken
         late = searcher()
         fresh = index.fresh()
@@ -164,7 +163,7 @@ def test_a_former_one_that_comes_too_late_is_dropped(
 ) -> None:
     index = place.open(FORMER)
     index.apply(store.changes(0, 100), 0, store.last_change())
-    upkeep = FormerIndexes(store, gallery.turns, place.open(NAME, 4, OTHER_SPACE))
+    upkeep = OtherSpaces(store, gallery.locks, place.open(NAME, 4, OTHER_SPACE))
     forget(gallery, *IDS[:5])
     with pytest.raises(CursorExpired):
         store.changes(index.position(), 10)
@@ -181,7 +180,7 @@ def test_a_former_one_that_is_free_of_what_was_deleted_goes_on(
     first.close()
     for id in IDS[:5]:
         store.delete("t", id)
-    FormerIndexes(store, gallery.turns, place.open(FORMER, 4, OTHER_SPACE)).look()
+    OtherSpaces(store, gallery.locks, place.open(FORMER, 4, OTHER_SPACE)).look()
     assert place.keys(NAME) == keys(store)
     forget(gallery)
     assert place.open().position() < store.horizon()

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from face_detection.extraction.client import ServedModel
 from face_detection.gallery import Gallery
-from face_detection.gallery.remote import follower as projector
-from face_detection.gallery.remote import other_spaces as former
-from face_detection.gallery.remote.index import turn_to_apply
-from face_detection.gallery.remote.searcher import ProjectedIndex
+from face_detection.gallery.remote import follower, other_spaces
+from face_detection.gallery.remote.index import lock_to_apply
+from face_detection.gallery.remote.searcher import RemoteSearcher
 from face_detection.gallery.search import memory
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.search.searcher import Nearest, Neighbour, Searcher
@@ -54,13 +53,13 @@ class ApproximateIndex(MemoryIndex):
         return super().nearest(tenant, probes, k)
 
 
-class CaughtUpIndex(ProjectedIndex):
+class CaughtUpIndex(RemoteSearcher):
     """Searches when the index has everything, so that nothing is overlaid unless it is changed meanwhile."""
 
     def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
         last = self._store.last_change()
         deadline = time.monotonic() + 60
-        while self._projector.overlay().base < last:
+        while self._follower.pending().base < last:
             assert time.monotonic() < deadline
             time.sleep(0.002)
         return super().nearest(tenant, probes, k)
@@ -75,7 +74,7 @@ def in_memory(index: Callable[[Store, str, Metric], Searcher]) -> Callable[[pyte
     return lambda request: lambda gallery, space, metric, dimensions=8: index(gallery.store, space, metric)
 
 
-def elsewhere(kind: str, searcher: type[ProjectedIndex]) -> Callable[[pytest.FixtureRequest], OpenSearcher]:
+def elsewhere(kind: str, searcher: type[RemoteSearcher]) -> Callable[[pytest.FixtureRequest], OpenSearcher]:
     """A searcher over an index of the kind."""
 
     def make(request: pytest.FixtureRequest) -> OpenSearcher:
@@ -84,7 +83,7 @@ def elsewhere(kind: str, searcher: type[ProjectedIndex]) -> Callable[[pytest.Fix
         def open_one(gallery: Gallery, space: str, metric: Metric, dimensions: int = 8) -> Searcher:
             name = name_of(space, metric)
             index = place.open(name, dimensions, space, metric)
-            return searcher(gallery.store, gallery.turns, f"search-{name}", index, space, dimensions, metric, 1_000_000)
+            return searcher(gallery.store, gallery.locks, f"search-{name}", index, space, dimensions, metric, 1_000_000)
 
         return open_one
 
@@ -95,7 +94,7 @@ SEARCHERS = {
     "memory": in_memory(MemoryIndex),
     "memory, in small blocks": in_memory(MemoryIndex),
     "memory, approximate": in_memory(ApproximateIndex),
-    **{kind: elsewhere(kind, ProjectedIndex) for kind in VECTOR_INDEXES},
+    **{kind: elsewhere(kind, RemoteSearcher) for kind in VECTOR_INDEXES},
     **{f"{kind}, caught up": elsewhere(kind, CaughtUpIndex) for kind in VECTOR_INDEXES},
 }
 
@@ -121,7 +120,7 @@ def store(gallery: Gallery) -> Store:
 def open_searcher(
     request: pytest.FixtureRequest, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OpenSearcher]:
-    monkeypatch.setattr(projector, "_PAUSE", 0.01)
+    monkeypatch.setattr(follower, "_PAUSE", 0.01)
     if request.param.startswith("memory, "):
         monkeypatch.setattr(memory, "BLOCK", 16)
     open_one = SEARCHERS[request.param](request)
@@ -254,17 +253,17 @@ def test_a_database_that_an_older_copy_has_replaced(
 def test_who_is_deleted_leaves_the_index_of_a_former_model(
     kind: str, gallery: Gallery, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projector, "_PAUSE", 0.01)
-    monkeypatch.setattr(former, "_PAUSE", 0.01)
-    monkeypatch.setattr(former, "_REST", 0.05)
+    monkeypatch.setattr(follower, "_PAUSE", 0.01)
+    monkeypatch.setattr(other_spaces, "_PAUSE", 0.01)
+    monkeypatch.setattr(other_spaces, "_REST", 0.05)
     place = VECTOR_INDEXES[kind](request)
     names = {space: name_of(space, Metric.COSINE) for space in (SPACE, OTHER_SPACE)}
 
-    def opened(space: str, dimensions: int) -> closing[ProjectedIndex]:
+    def opened(space: str, dimensions: int) -> closing[RemoteSearcher]:
         index = place.open(names[space], dimensions, space, Metric.COSINE)
-        turn = turn_to_apply(names[space])
+        lock = lock_to_apply(names[space])
         return closing(
-            ProjectedIndex(gallery.store, gallery.turns, turn, index, space, dimensions, Metric.COSINE, 1_000_000)
+            RemoteSearcher(gallery.store, gallery.locks, lock, index, space, dimensions, Metric.COSINE, 1_000_000)
         )
 
     store = gallery.store

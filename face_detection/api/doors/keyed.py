@@ -15,7 +15,7 @@ from face_detection.api.doors.keyed_stream import STREAM_TYPES, train_stream
 from face_detection.api.http.authentication import KEY_HEADER, key_text
 from face_detection.api.http.bodies import SETTINGS, most_picture_bytes, parse_json, validate
 from face_detection.api.http.idempotency import first_attempt
-from face_detection.api.http.load import GATE, PLACE
+from face_detection.api.http.load import LOAD, PLACE
 from face_detection.api.operation import ACCESS, CALLER, RECOGNITION, Operation, dump, json_response, occasion_of
 from face_detection.api.parameters import MAX_OTHER, URLENCODED, once_each, read_members, take_pictures
 from face_detection.api.schemas import FaceBox
@@ -157,7 +157,7 @@ async def _authenticate(request: web.Request, text: str | None, right: Right) ->
 async def _read_as_stranger(request: web.Request, limit: int) -> dict[str, object]:
     """The members of a request whose key has to be among them."""
     request[PLACE].be_stranger()
-    most = request.app[GATE].largest_of_strangers
+    most = request.app[LOAD].largest_of_strangers
     if (request.content_length or 0) > most:
         raise BodyTooLarge(
             f"A request that has its API key inside may have {most} bytes. Send the key in the header {KEY_HEADER}."

@@ -78,7 +78,7 @@ class Account:
             del self._of[peer]
 
 
-class Gate:
+class Load:
     """What this process works on.
 
     Args:
@@ -116,19 +116,19 @@ class Place:
     """A request's place among those that are worked on, with room for its body.
 
     Args:
-        gate: where it counts until ``leave``.
+        load: where it counts until ``leave``.
         peer: whom it is from.
 
     Raises:
         Overloaded: there is no room for it.
     """
 
-    def __init__(self, gate: Gate, peer: str) -> None:
-        self._gate = gate
+    def __init__(self, load: Load, peer: str) -> None:
+        self._load = load
         self._peer = peer
         self._size = 0
-        self._accounts = [gate.all]
-        gate.all.enter(peer)
+        self._accounts = [load.all]
+        load.all.enter(peer)
 
     def be_stranger(self) -> None:
         """Count among those of which it is not known whom they are from.
@@ -136,14 +136,14 @@ class Place:
         Raises:
             Overloaded: there are too many of these.
         """
-        self._gate.strangers.enter(self._peer)
-        self._accounts.append(self._gate.strangers)
+        self._load.strangers.enter(self._peer)
+        self._accounts.append(self._load.strangers)
 
     def be_known(self) -> None:
         """Count among them no longer."""
-        if self._gate.strangers in self._accounts:
-            self._accounts.remove(self._gate.strangers)
-            self._gate.strangers.leave(self._peer, self._size)
+        if self._load.strangers in self._accounts:
+            self._accounts.remove(self._load.strangers)
+            self._load.strangers.leave(self._peer, self._size)
 
     def hold(self, size: int) -> None:
         """Have room for so many bytes.
@@ -153,14 +153,14 @@ class Place:
         Raises:
             Overloaded: the bodies of others leave no room.
         """
-        if self._gate.large is self:
+        if self._load.large is self:
             return
         more = size - self._size
         if more > 0 and not all(account.has_room(self._peer, more) for account in self._accounts):
-            alone = self._gate.bytes == self._size and self._gate.large is None
-            if not alone or self._gate.strangers in self._accounts:
+            alone = self._load.bytes == self._size and self._load.large is None
+            if not alone or self._load.strangers in self._accounts:
                 raise Overloaded(TOO_MANY)
-            self._gate.large, more = self, -self._size
+            self._load.large, more = self, -self._size
         self._size += more
         for account in self._accounts:
             account.add(self._peer, more)
@@ -175,9 +175,9 @@ class Place:
         for account in self._accounts:
             account.leave(self._peer, self._size)
         self._accounts, self._size = [], 0
-        if self._gate.large is self:
-            self._gate.large = None
+        if self._load.large is self:
+            self._load.large = None
 
 
-GATE: web.AppKey[Gate] = web.AppKey("gate", Gate)
+LOAD: web.AppKey[Load] = web.AppKey("load", Load)
 PLACE: web.RequestKey[Place] = web.RequestKey("place", Place)

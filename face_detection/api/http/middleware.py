@@ -12,7 +12,7 @@ from face_detection.api.http.bodies import SETTINGS
 from face_detection.api.http.failures import failure_response
 from face_detection.api.http.forwarded import sent
 from face_detection.api.http.idempotency import replay
-from face_detection.api.http.load import GATE, PLACE, Place
+from face_detection.api.http.load import LOAD, PLACE, Place
 from face_detection.api.http.sites import refuse_strangers_pages, route_of
 from face_detection.api.operation import FailureForm
 from face_detection.gallery.sql.answers import Answered
@@ -115,14 +115,14 @@ async def bound_load(request: web.Request, handler: Handler) -> web.StreamRespon
     """Refuse at once what would only wait, or would not fit into memory. Probes are always let through."""
     if route_of(request) in _PROBES:
         return await handler(request)
-    gate = request.app[GATE]
-    place = request[PLACE] = Place(gate, sent(request).peer)  # its body counts where it is read
-    request.app[METRICS].pending.set(gate.pending)
+    load = request.app[LOAD]
+    place = request[PLACE] = Place(load, sent(request).peer)  # its body counts where it is read
+    request.app[METRICS].pending.set(load.pending)
     try:
         return await handler(request)
     finally:
         place.leave()
-        request.app[METRICS].pending.set(gate.pending)
+        request.app[METRICS].pending.set(load.pending)
 
 
 MIDDLEWARES = (observe, answer_errors, refuse_strangers_pages, bound_load)

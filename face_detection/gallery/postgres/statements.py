@@ -249,6 +249,6 @@ ADD_SPACE = """
     INSERT INTO spaces (name, dimensions) VALUES (%(name)s, %(dimensions)s) RETURNING number, dimensions
 """
 
-TAKE_TURN = "SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0))"
+TAKE_LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0))"
 
-END_TURN = "SELECT pg_advisory_unlock(hashtextextended(%(name)s, 0))"
+RELEASE_LOCK = "SELECT pg_advisory_unlock(hashtextextended(%(name)s, 0))"

@@ -1,6 +1,6 @@
 """Keeps an index outside of the process up to date with the database, and knows what it lacks.
 
-Every process follows the index; whichever has the turn also applies changes to it. Applying is idempotent, so that
+Every process follows the index; whichever has the lock also applies changes to it. Applying is idempotent, so that
 neither a process that dies in the middle nor one that was halted for a while does harm.
 """
 
@@ -12,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from face_detection.gallery.locks import Turns
-from face_detection.gallery.remote.index import VectorIndex, turn_to_rebuild
-from face_detection.gallery.remote.other_spaces import FormerIndexes
-from face_detection.gallery.remote.pending import Overlay
+from face_detection.gallery.locks import Locks
+from face_detection.gallery.remote.index import VectorIndex, lock_to_rebuild
+from face_detection.gallery.remote.other_spaces import OtherSpaces
+from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.store import Store, follow
 from shared.background import start_thread
@@ -33,43 +33,43 @@ _FIRST_LOOK = 15.0
 """Seconds within which a process must have looked at the index for the first time."""
 
 
-class Projector:
+class Follower:
     """Follows one index. Safe between threads.
 
     Args:
         store: whose changes.
-        turns: whose turn it is to apply them.
-        turn: name of the turn.
+        locks: who applies the changes.
+        lock: its name.
         index: what is kept up to date; whoever made it closes it, after this.
-        open_overlay: makes an overlay of all changes after a number, to which the index has come; the other is how far
-            it is free of what was deleted.
-        most_overlaid: most changes in an overlay.
+        open_pending: makes those of all changes after a number, to which the index has come; the other is how
+            far it is free of what was deleted.
+        most_pending: most changes that are kept in memory.
     """
 
     def __init__(
         self,
         store: Store,
-        turns: Turns,
-        turn: str,
+        locks: Locks,
+        lock: str,
         index: VectorIndex,
-        open_overlay: Callable[[int, int], Overlay],
-        most_overlaid: int,
+        open_pending: Callable[[int, int], PendingChanges],
+        most_pending: int,
     ) -> None:
         self._store = store
-        self._turns = turns
-        self._turn = turn
+        self._locks = locks
+        self._lock = lock
         self._index = index
-        self._open_overlay = open_overlay
-        self._most_overlaid = most_overlaid
-        self._former = FormerIndexes(store, turns, index)
-        self._overlay: Overlay | None = None
+        self._open_pending = open_pending
+        self._most_pending = most_pending
+        self._former = OtherSpaces(store, locks, index)
+        self._pending: PendingChanges | None = None
         self._seen: deque[tuple[float, int]] = deque()  # positions of the index, and when each was seen first
         self._settled = 0
         self._followed: Position | None = None  # of the database, when it was looked at last
         self._trouble = ""
         self._looked = threading.Event()
         self._closed = threading.Event()
-        self._thread = start_thread("projector", self._run, self._closed)
+        self._thread = start_thread("follower", self._run, self._closed)
 
     @property
     def lag(self) -> int:
@@ -80,17 +80,17 @@ class Projector:
         """
         return max(0, self._store.last_change() - self._settled)
 
-    def overlay(self) -> Overlay:
-        """What the index lacks; it has all changes up to the overlay's base.
+    def pending(self) -> PendingChanges:
+        """What the index lacks; it has all changes up to their base.
 
         Raises:
             SearchUnavailable: the index has not been seen yet, or lacks more than is kept in memory.
         """
         self._looked.wait(_FIRST_LOOK)
-        overlay = self._overlay
-        if overlay is None:
+        pending = self._pending
+        if pending is None:
             raise SearchUnavailable(self._trouble or "The search index has yet to catch up with the database.")
-        return overlay
+        return pending
 
     def close(self) -> None:
         """Stop; a batch that is being applied is finished first."""
@@ -112,7 +112,7 @@ class Projector:
                 self._trouble = error.message
                 pause = min(_LONGEST_PAUSE, 2 * (pause or _PAUSE))
             except Exception:
-                # Whatever it is, searches go on with an overlay that grows, and the next look may go well.
+                # Whatever it is, searches go on with ever more pending changes, and the next look may go well.
                 log.exception("the search index does not follow the database")
                 pause = _LONGEST_PAUSE
             self._looked.set()
@@ -132,19 +132,19 @@ class Projector:
         self._followed = current
         last = current.change
         if position > last:
-            self._overlay = None
+            self._pending = None
             raise SearchUnavailable("The search index is ahead of the database and must be rebuilt.")
         if self._seen and position < self._seen[-1][1]:
             log.warning("the search index was lost and is made again", extra={"position": position})
             self._seen.clear()
             self._settled = 0
-            self._overlay = None
+            self._pending = None
         if not self._seen or position > self._seen[-1][1]:
             self._seen.append((now, position))
         horizon = self._store.horizon()
         begun = self._begun(position, horizon)
         if begun < horizon:
-            self._overlay = None  # what it has missed is no longer known
+            self._pending = None  # what it has missed is no longer known
             return True
         while self._seen and now - self._seen[0][0] >= self._index.settling:
             self._settled = self._seen[0][1]
@@ -156,8 +156,8 @@ class Projector:
 
     def _begin_anew(self) -> None:
         """Drop all indexes of the gallery, if it is this process's turn; whoever follows them finds them lost."""
-        self._overlay = None
-        with self._turns.take(self._turn) as taken:
+        self._pending = None
+        with self._locks.take(self._lock) as taken:
             if taken:
                 log.error("the database was replaced while in use; the search index is made anew")
                 for state in self._index.indexes.states():
@@ -173,19 +173,19 @@ class Projector:
 
     def _renew(self, last: int, begun: int) -> None:
         """Let go of what the index has by now."""
-        overlay = self._overlay
-        if last - self._settled > self._most_overlaid:
-            self._overlay = None
-        elif overlay is None:
-            self._overlay = self._open_overlay(self._settled, begun)
-        elif self._settled > overlay.base and 2 * (self._settled - overlay.base) >= overlay.applied - overlay.base:
-            renewed = self._open_overlay(self._settled, begun)
+        pending = self._pending
+        if last - self._settled > self._most_pending:
+            self._pending = None
+        elif pending is None:
+            self._pending = self._open_pending(self._settled, begun)
+        elif self._settled > pending.base and 2 * (self._settled - pending.base) >= pending.applied - pending.base:
+            renewed = self._open_pending(self._settled, begun)
             renewed.refresh()
-            self._overlay = renewed
+            self._pending = renewed
 
     def _apply(self) -> None:
         """Apply what the index lacks, if it is this process's turn."""
-        with self._turns.take(self._turn) as taken:
+        with self._locks.take(self._lock) as taken:
             if not taken:
                 return
             position = self._index.position()
@@ -205,19 +205,19 @@ class Projector:
 
     def _start_over(self) -> None:
         """Drop the index, which the next look makes anew, unless somebody is making it anew already."""
-        with self._turns.take(turn_to_rebuild(self._turn)) as taken:
+        with self._locks.take(lock_to_rebuild(self._lock)) as taken:
             if taken:
                 log.warning("the search index has missed deletions and is made anew")
                 self._index.indexes.drop(self._index.indexes.own)
 
 
 def rebuild(
-    store: Store, turns: Turns, turn: str, index: VectorIndex, progress: Callable[[int, int], None] = lambda *_: None
+    store: Store, locks: Locks, lock: str, index: VectorIndex, progress: Callable[[int, int], None] = lambda *_: None
 ) -> int:
     """Make an index again from the database, while the present one goes on serving, then put it in its place.
 
     Args:
-        store, turns, turn, index: see ``Projector``.
+        store, locks, lock, index: see ``Follower``.
         progress: told the number of the change that was applied last, and of the last one there is.
 
     Returns:
@@ -228,24 +228,24 @@ def rebuild(
             present index stays.
         CursorExpired: the same, because it took longer than deletions are known.
     """
-    with turns.take(turn_to_rebuild(turn)) as taken:
+    with locks.take(lock_to_rebuild(lock)) as taken:
         if not taken:
             raise SearchUnavailable("Another process is making the search index again.")
-        return _rebuild(store, turns, turn, index, progress)
+        return _rebuild(store, locks, lock, index, progress)
 
 
-def _rebuild(store: Store, turns: Turns, turn: str, index: VectorIndex, progress: Callable[[int, int], None]) -> int:
+def _rebuild(store: Store, locks: Locks, lock: str, index: VectorIndex, progress: Callable[[int, int], None]) -> int:
     fresh = index.fresh()
     try:
         position = _load(store, fresh, 0, store.last_change(), progress)
         fresh.complete()
         position = _load(store, fresh, position, position, progress)
         while True:
-            with turns.take(turn) as taken:
+            with locks.take(lock) as taken:
                 if not taken:
                     time.sleep(_PAUSE)
                     continue
-                # From here on nobody brings the present index any further, so no overlay begins where the fresh one
+                # From here on nobody brings the present index any further, so none are pending from where the fresh one
                 # does not reach.
                 position = _load(store, fresh, position, position, progress)
                 time.sleep(fresh.settling)

@@ -23,14 +23,14 @@ GALLERY_DIGITS = 10
 """Digits of an index's name that are the same in all indexes of a gallery."""
 
 
-def turn_to_apply(name: str) -> str:
-    """Name of the turn to bring an index up to date."""
+def lock_to_apply(name: str) -> str:
+    """Name of the lock of whoever brings an index up to date."""
     return f"search-{name}"
 
 
-def turn_to_rebuild(turn: str) -> str:
-    """Name of the turn to make an index again, by that of the turn to bring it up to date."""
-    return f"{turn}-rebuild"
+def lock_to_rebuild(lock: str) -> str:
+    """Name of the lock of whoever makes an index again, by that of the one to bring it up to date."""
+    return f"{lock}-rebuild"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class GalleryIndexes(Protocol):
         """Remove the former vectors of all samples that were deleted or replaced, then record the position.
 
         How far the index is for those who search it stays as it is: they apply the same changes in their turn. The
-        caller has the turn to apply changes to the index (``turn_to_apply``), in which it read them: who has it
+        caller has the lock of the index (``lock_to_apply``), in which it read them: who has it
         writes nothing that was removed meanwhile.
 
         Args:
@@ -93,7 +93,7 @@ class GalleryIndexes(Protocol):
         """
 
     def drop_leftovers(self, name: str) -> None:
-        """Remove what is not published of an index; the caller has the turn to rebuild it (``turn_to_rebuild``)."""
+        """Remove what is not published of an index; the caller has the lock to rebuild it (``lock_to_rebuild``)."""
 
     def drop(self, name: str) -> None:
         """Remove an index; nothing happens when there is none. Who still uses it finds it lost."""
@@ -120,7 +120,7 @@ class VectorIndex(Protocol):
     def begin(self, change: int) -> int:
         """Note of a new index that it has nothing that was deleted up to a change, the last one there is by now.
 
-        The caller has the turn to apply changes to it.
+        The caller has its lock.
 
         Returns:
             Up to which change that is so; another when it is not new, or this was noted before.

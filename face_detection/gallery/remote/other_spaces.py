@@ -11,8 +11,8 @@ import logging
 import time
 from collections.abc import Iterator
 
-from face_detection.gallery.locks import Turns
-from face_detection.gallery.remote.index import IndexState, VectorIndex, turn_to_apply, turn_to_rebuild
+from face_detection.gallery.locks import Locks
+from face_detection.gallery.remote.index import IndexState, VectorIndex, lock_to_apply, lock_to_rebuild
 from face_detection.gallery.store import Store
 from shared.errors import CursorExpired, SearchUnavailable, ServiceError
 
@@ -28,16 +28,16 @@ _REST = 10.0
 """Seconds between two looks while there is nothing to do."""
 
 
-class FormerIndexes:
+class OtherSpaces:
     """Frees the other indexes of a gallery of what was removed, and all of what killed rebuilds have left.
 
     For one thread. Another that does the same, in this or another process, does no harm.
     """
 
-    def __init__(self, store: Store, turns: Turns, index: VectorIndex) -> None:
-        """See ``Projector``; the index is the one that this process searches."""
+    def __init__(self, store: Store, locks: Locks, index: VectorIndex) -> None:
+        """See ``Follower``; the index is the one that this process searches."""
         self._store = store
-        self._turns = turns
+        self._locks = locks
         self._indexes = index.indexes
         self._next = 0.0
         self._failed = False
@@ -61,9 +61,9 @@ class FormerIndexes:
         self._next = time.monotonic() + pause
 
     def _drop_leftovers(self, state: IndexState) -> None:
-        turn = turn_to_apply(state.name)
-        # Both turns: who applies changes to an index that is not there begins with one that is not published yet.
-        with self._turns.take(turn) as applying, self._turns.take(turn_to_rebuild(turn)) as rebuilding:
+        lock = lock_to_apply(state.name)
+        # Both locks: who applies changes to an index that is not there begins with one that is not published yet.
+        with self._locks.take(lock) as applying, self._locks.take(lock_to_rebuild(lock)) as rebuilding:
             if applying and rebuilding:
                 self._indexes.drop_leftovers(state.name)
 
@@ -71,7 +71,7 @@ class FormerIndexes:
         """Whether there was something to remove, so that there may be more."""
         if state.reached is None or state.reached >= self._store.last_change():
             return False
-        with self._turns.take(turn_to_apply(state.name)) as taken:
+        with self._locks.take(lock_to_apply(state.name)) as taken:
             if not taken:
                 return False
             try:
@@ -85,14 +85,14 @@ class FormerIndexes:
 
     def _give_up(self, state: IndexState) -> bool:
         """Drop an index of which nobody knows any more what is to be removed, unless it is just being made anew."""
-        with self._turns.take(turn_to_rebuild(turn_to_apply(state.name))) as taken:
+        with self._locks.take(lock_to_rebuild(lock_to_apply(state.name))) as taken:
             if taken:
                 log.warning("a former search index has missed deletions and is dropped", extra={"index": state.name})
                 self._indexes.drop(state.name)
             return taken
 
 
-def drop_former(turns: Turns, index: VectorIndex) -> Iterator[tuple[str, str]]:
+def drop_former(locks: Locks, index: VectorIndex) -> Iterator[tuple[str, str]]:
     """Drop the indexes of all other spaces of the gallery.
 
     Yields:
@@ -103,7 +103,7 @@ def drop_former(turns: Turns, index: VectorIndex) -> Iterator[tuple[str, str]]:
     """
     for state in index.indexes.states():
         if state.name != index.indexes.own:
-            with turns.take(turn_to_apply(state.name)) as taken:
+            with locks.take(lock_to_apply(state.name)) as taken:
                 yield state.name, _dropped(index, state.name) if taken else "A service is bringing it up to date."
 
 

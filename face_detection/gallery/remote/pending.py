@@ -11,11 +11,11 @@ from shared.errors import SearchUnavailable
 from shared.models import Metric
 
 
-class Overlay(MemoryIndex):
+class PendingChanges(MemoryIndex):
     """The state of all samples that were changed after one change; whatever an index says of these is outdated."""
 
     def __init__(self, store: Store, space: str, metric: Metric, base: int, begun: int) -> None:
-        """An empty overlay; ``refresh`` or the first search fills it.
+        """No pending changes yet; ``refresh`` or the first search finds them.
 
         Args:
             store, space, metric: see ``MemoryIndex``.

@@ -1,12 +1,12 @@
 """Search in an index outside of the process, with answers as fresh and as exact as the database.
 
-The index has the changes up to some number, and a projector brings it further in the background. What it lacks is
-overlaid from the change feed, so that a search sees everything that was committed before it, and nothing that was
+The index has the changes up to some number, and a follower brings it further in the background. What it lacks is
+added from the change feed, so that a search sees everything that was committed before it, and nothing that was
 deleted. Whatever the index names is measured again with the vectors in the database: an index decides which samples
 are looked at, never how near they are.
 
-The order within a search matters. The overlay is taken first: the index has everything before its base. The index is
-asked next, then the overlay is brought up to date: whatever the index had by then, the overlay has too.
+The order within a search matters. What is pending is taken first: the index has everything before its base. The index
+is asked next, then what is pending is brought up to date: whatever the index had by then, it has too.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.gallery.locks import Turns
-from face_detection.gallery.remote.follower import Projector
+from face_detection.gallery.locks import Locks
+from face_detection.gallery.remote.follower import Follower
 from face_detection.gallery.remote.index import VectorIndex
-from face_detection.gallery.remote.pending import Overlay
+from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.search.distances import compares_directions, distances, prepare
 from face_detection.gallery.search.searcher import Nearest, Neighbour, check_probes
 from face_detection.gallery.store import Sample, Store
@@ -40,31 +40,31 @@ _LONG = 0.05
 _PATIENCE = 100
 
 
-class ProjectedIndex:
+class RemoteSearcher:
     """A ``Searcher`` over a ``VectorIndex``."""
 
     def __init__(
         self,
         store: Store,
-        turns: Turns,
-        turn: str,
+        locks: Locks,
+        lock: str,
         index: VectorIndex,
         space: str,
         dimensions: int,
         metric: Metric,
-        most_overlaid: int,
+        most_pending: int,
     ) -> None:
         """A searcher whose index is brought up to date from now on.
 
         Args:
             store: the truth.
-            turns: of all processes one brings the index up to date.
-            turn: name of that turn.
+            locks: of all processes one brings the index up to date.
+            lock: its name.
             index: closed with the searcher.
             space: samples of other embedding spaces are ignored.
             dimensions: of the space.
             metric: how embeddings are compared.
-            most_overlaid: changes up to which what the index lacks is kept in memory.
+            most_pending: changes up to which what the index lacks is kept in memory.
         """
         self.name = index.name
         self._store = store
@@ -74,37 +74,37 @@ class ProjectedIndex:
         self._metric = metric
         self._sizes: dict[str, tuple[int, float]] = {}  # with the time until when each is good
         self._counting = threading.Lock()
-        self._projector = Projector(
-            store, turns, turn, index, lambda *so_far: Overlay(store, space, metric, *so_far), most_overlaid
+        self._follower = Follower(
+            store, locks, lock, index, lambda *so_far: PendingChanges(store, space, metric, *so_far), most_pending
         )
 
     @property
     def applied(self) -> int:
         """See ``Searcher``."""
-        return self._projector.overlay().applied
+        return self._follower.pending().applied
 
     @property
     def lag(self) -> int:
         """See ``Searcher``."""
-        return self._projector.lag
+        return self._follower.lag
 
     def refresh(self) -> None:
         """See ``Searcher``."""
-        self._projector.overlay().refresh()
+        self._follower.pending().refresh()
 
     def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
         """See ``Searcher``."""
         check_probes(probes, self._dimensions)
         if not len(probes):
             return Nearest([], exact=True)
-        overlay = self._projector.overlay()
+        pending = self._follower.pending()
         prepared = prepare(probes, self._metric)
         wanted = max(2 * k, _LEAST_CANDIDATES)
         enough = wanted // 2
         for _ in range(_MOST_ATTEMPTS):
             found = self._index.nearest(tenant, prepared, wanted)
-            overlay.refresh()
-            touched = overlay.touched(tenant)
+            pending.refresh()
+            touched = pending.touched(tenant)
             untouched = [[key for key in keys if key not in touched] for keys in found.keys]
             if not all(len(keys) >= enough or done for keys, done in zip(untouched, found.exhausted, strict=True)):
                 wanted *= 4  # too much of what is near has changed
@@ -112,14 +112,14 @@ class ProjectedIndex:
             named = {key for keys in untouched for key in keys}
             samples = self._store.by_keys(tenant, named)
             if gone := named - samples.keys():
-                overlay.refresh()
-                if gone & overlay.touched(tenant):
-                    continue  # deleted after the overlay was looked at; others may be near
+                pending.refresh()
+                if gone & pending.touched(tenant):
+                    continue  # deleted after what is pending was looked at; others may be near
             measured = self._measure(samples, untouched, prepared)
             if not all(len(own) >= enough or done for own, done in zip(measured, found.exhausted, strict=True)):
                 wanted *= 4  # the index has yet to let go of too much
                 continue
-            recent = overlay.search(tenant, probes, k)
+            recent = pending.search(tenant, probes, k)
             return Nearest((_merge(own, others, k) for own, others in zip(measured, recent, strict=True)), found.exact)
         raise SearchUnavailable("Too much has changed for the index; it has yet to catch up.")
 
@@ -136,7 +136,7 @@ class ProjectedIndex:
 
     def close(self) -> None:
         """See ``Searcher``."""
-        self._projector.close()
+        self._follower.close()
         self._index.close()
 
     def _measure(

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from face_detection.access import Access
 from face_detection.api.http.authentication import caller_for_company, guarded
 from face_detection.api.http.bodies import SETTINGS
-from face_detection.api.http.load import GATE, Gate
+from face_detection.api.http.load import LOAD, Load
 from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.http.sites import CHANGING
 from face_detection.api.operation import ACCESS, CALLER, Operation
@@ -58,7 +58,7 @@ async def client() -> AsyncIterator[TestClient]:
     app[GALLERY] = gallery
     app[SETTINGS] = FrontSettings()
     app[METRICS] = Metrics()
-    app[GATE] = Gate(256, 1 << 30)
+    app[LOAD] = Load(256, 1 << 30)
     app[CHANGING] = frozenset()
     app[FAILURES] = {}
     app[ACCESS] = Access(gallery.directory, allow_anonymous=False)

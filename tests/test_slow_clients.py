@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from face_detection.api.http.load import GATE
+from face_detection.api.http.load import LOAD
 from face_detection.api.openapi import describe
 from face_detection.app import OPERATIONS, create_app
 from shared.settings import FrontSettings
@@ -111,7 +111,7 @@ def code(body: Any) -> object:
 
 async def pending(front: TestClient, count: int) -> None:
     async with asyncio.timeout(10):
-        while front.app[GATE].pending != count:
+        while front.app[LOAD].pending != count:
             await asyncio.sleep(0.01)
 
 
@@ -229,7 +229,7 @@ async def test_a_head_that_does_not_end_takes_no_place_and_is_not_waited_for(fro
                 sending = asyncio.create_task(sender.send(bytewise(b"POST /recognize HTTP/1.1\r\nHost:")))
                 async with asyncio.timeout(10):
                     assert await sender.reader.read() == b""
-                assert front.app[GATE].pending == 0
+                assert front.app[LOAD].pending == 0
                 await stop(sending)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from face_detection.gallery import Gallery
-from face_detection.gallery.remote import other_spaces as former
-from face_detection.gallery.remote.index import VectorIndex, turn_to_apply, turn_to_rebuild
-from face_detection.gallery.remote.other_spaces import FormerIndexes, drop_former
+from face_detection.gallery.remote import other_spaces
+from face_detection.gallery.remote.index import VectorIndex, lock_to_apply, lock_to_rebuild
+from face_detection.gallery.remote.other_spaces import OtherSpaces, drop_former
 from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place
 from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, key_of, samples
@@ -24,8 +24,8 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def gallery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gallery]:
-    monkeypatch.setattr(former, "_PAUSE", 0.0)
-    monkeypatch.setattr(former, "_REST", 0.0)
+    monkeypatch.setattr(other_spaces, "_PAUSE", 0.0)
+    monkeypatch.setattr(other_spaces, "_REST", 0.0)
     gallery = open_gallery(":memory:")
     gallery.store.upsert("t", samples(IDS))
     yield gallery
@@ -41,9 +41,9 @@ def index(place: Place, gallery: Gallery) -> VectorIndex:
 
 
 @pytest.fixture
-def upkeep(place: Place, gallery: Gallery, index: VectorIndex) -> FormerIndexes:
+def upkeep(place: Place, gallery: Gallery, index: VectorIndex) -> OtherSpaces:
     """Of a process that works with another model."""
-    return FormerIndexes(gallery.store, gallery.turns, place.open(NAME, 4, OTHER_SPACE))
+    return OtherSpaces(gallery.store, gallery.locks, place.open(NAME, 4, OTHER_SPACE))
 
 
 def delete(gallery: Gallery, ids: list[str]) -> set[int]:
@@ -54,9 +54,9 @@ def delete(gallery: Gallery, ids: list[str]) -> set[int]:
 
 
 def test_a_little_at_a_time(
-    place: Place, gallery: Gallery, upkeep: FormerIndexes, monkeypatch: pytest.MonkeyPatch
+    place: Place, gallery: Gallery, upkeep: OtherSpaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(former, "CHUNK", 2)
+    monkeypatch.setattr(other_spaces, "CHUNK", 2)
     left = delete(gallery, IDS[:5])
     counts = []
     for _ in range(4):
@@ -67,9 +67,9 @@ def test_a_little_at_a_time(
 
 
 def test_it_waits_between_two_looks(
-    place: Place, gallery: Gallery, upkeep: FormerIndexes, monkeypatch: pytest.MonkeyPatch
+    place: Place, gallery: Gallery, upkeep: OtherSpaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(former, "_REST", 3600.0)
+    monkeypatch.setattr(other_spaces, "_REST", 3600.0)
     upkeep.look()
     delete(gallery, IDS[:5])
     upkeep.look()
@@ -77,11 +77,11 @@ def test_it_waits_between_two_looks(
 
 
 def test_what_was_written_meanwhile_by_a_process_that_died_is_removed(
-    place: Place, gallery: Gallery, index: VectorIndex, upkeep: FormerIndexes
+    place: Place, gallery: Gallery, index: VectorIndex, upkeep: OtherSpaces
 ) -> None:
     """It read its changes before somebody was deleted, and wrote them after others had removed what was deleted."""
     gallery.store.upsert("t", samples(["late"]))
-    with gallery.turns.take(turn_to_apply(FORMER)) as taken:
+    with gallery.locks.take(lock_to_apply(FORMER)) as taken:
         assert taken
         position = index.position()
         changes = gallery.store.changes(position, 100)
@@ -96,11 +96,11 @@ def test_what_was_written_meanwhile_by_a_process_that_died_is_removed(
 
 
 def test_a_rebuild_keeps_what_it_makes_and_a_killed_one_does_not(
-    place: Place, gallery: Gallery, index: VectorIndex, upkeep: FormerIndexes
+    place: Place, gallery: Gallery, index: VectorIndex, upkeep: OtherSpaces
 ) -> None:
     changes = gallery.store.changes(0, 1000)
     left = delete(gallery, IDS[:5])
-    with gallery.turns.take(turn_to_rebuild(turn_to_apply(FORMER))) as taken:
+    with gallery.locks.take(lock_to_rebuild(lock_to_apply(FORMER))) as taken:
         assert taken
         fresh = index.fresh()
         fresh.apply(changes, 0, 20)
@@ -114,7 +114,7 @@ def test_a_rebuild_keeps_what_it_makes_and_a_killed_one_does_not(
 
 
 def test_a_server_that_is_away(
-    place: Place, gallery: Gallery, upkeep: FormerIndexes, caplog: pytest.LogCaptureFixture
+    place: Place, gallery: Gallery, upkeep: OtherSpaces, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert place.killed is not None
     upkeep.look()
@@ -131,10 +131,10 @@ def test_one_that_is_being_brought_up_to_date_is_not_dropped(
     place: Place, gallery: Gallery, index: VectorIndex
 ) -> None:
     present = place.open(NAME, 4, OTHER_SPACE)
-    with gallery.turns.take(turn_to_apply(FORMER)) as taken:
+    with gallery.locks.take(lock_to_apply(FORMER)) as taken:
         assert taken
-        assert list(drop_former(gallery.turns, present)) == [(FORMER, "A service is bringing it up to date.")]
+        assert list(drop_former(gallery.locks, present)) == [(FORMER, "A service is bringing it up to date.")]
     assert len(place.keys(FORMER)) == 20
-    assert list(drop_former(gallery.turns, present)) == [(FORMER, "")]
-    assert list(drop_former(gallery.turns, present)) == []
+    assert list(drop_former(gallery.locks, present)) == [(FORMER, "")]
+    assert list(drop_former(gallery.locks, present)) == []
     assert place.keys(FORMER) == set()

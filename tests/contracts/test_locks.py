@@ -1,4 +1,4 @@
-"""What turns must be, whatever database they belong to."""
+"""What locks must be, whatever database they belong to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_another(database: str) -> Iterator[Callable[[], Gallery]]:
 
 
 def test_a_turn_is_given_to_one_at_a_time(open_another: Callable[[], Gallery]) -> None:
-    one, other = open_another().turns, open_another().turns
+    one, other = open_another().locks, open_another().locks
     for _ in range(2):
         with one.take("a") as first, other.take("a") as second, one.take("a") as third, other.take("b") as apart:
             assert (first, second, third, apart) == (True, False, False, True)
@@ -44,11 +44,11 @@ def test_a_turn_is_given_to_one_at_a_time(open_another: Callable[[], Gallery]) -
 
 
 def test_a_turn_ends_with_an_error(open_another: Callable[[], Gallery]) -> None:
-    turns = open_another().turns
-    with pytest.raises(RuntimeError, match="over"), turns.take("a") as taken:
+    locks = open_another().locks
+    with pytest.raises(RuntimeError, match="over"), locks.take("a") as taken:
         assert taken
         raise RuntimeError("over")
-    with turns.take("a") as again:
+    with locks.take("a") as again:
         assert again
 
 
@@ -62,7 +62,7 @@ def test_threads_take_turns(open_another: Callable[[], Gallery]) -> None:
     def work(gallery: Gallery) -> None:
         nonlocal inside, most, turns_had
         for _ in range(50):
-            with gallery.turns.take("a") as taken:
+            with gallery.locks.take("a") as taken:
                 if not taken:
                     continue
                 with lock:
@@ -83,17 +83,17 @@ def test_threads_take_turns(open_another: Callable[[], Gallery]) -> None:
 def test_a_process_that_is_killed_gives_its_turn_back(database: str, open_another: Callable[[], Gallery]) -> None:
     if database == ":memory:":
         pytest.skip("a database in memory has one process")
-    turns = open_another().turns
+    locks = open_another().locks
     program = (
         "import sys; from face_detection.gallery import open_gallery\n"
-        "with open_gallery(sys.argv[1]).turns.take('a') as taken: print(taken, flush=True); sys.stdin.read()"
+        "with open_gallery(sys.argv[1]).locks.take('a') as taken: print(taken, flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, database], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdin is not None
     assert process.stdout.readline() == "True\n"
-    with turns.take("a") as taken:
+    with locks.take("a") as taken:
         assert not taken
     process.kill()
     process.wait(30)
@@ -101,7 +101,7 @@ def test_a_process_that_is_killed_gives_its_turn_back(database: str, open_anothe
     process.stdin.close()
     returned = threading.Event()
     for _ in range(100):  # PostgreSQL notices within milliseconds
-        with turns.take("a") as taken:
+        with locks.take("a") as taken:
             if taken:
                 returned.set()
                 break

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from face_detection.gallery import Gallery
-from face_detection.gallery.remote import follower as projector
+from face_detection.gallery.remote import follower
 from face_detection.gallery.remote.follower import rebuild
 from face_detection.gallery.remote.index import Candidates, GalleryIndexes, IndexState
-from face_detection.gallery.remote.searcher import ProjectedIndex
+from face_detection.gallery.remote.searcher import RemoteSearcher
 from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.search.searcher import Neighbour
 from face_detection.gallery.store import Change
@@ -144,8 +144,8 @@ class ScannedIndex:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projector, "_PAUSE", 0.01)
-    monkeypatch.setattr(projector, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(follower, "_PAUSE", 0.01)
+    monkeypatch.setattr(follower, "_LONGEST_PAUSE", 0.05)
 
 
 @pytest.fixture
@@ -160,17 +160,17 @@ def server() -> Server:
     return Server()
 
 
-Open = Callable[..., ProjectedIndex]
+Open = Callable[..., RemoteSearcher]
 
 
 @pytest.fixture
 def searcher(gallery: Gallery, server: Server) -> Iterator[Open]:
     """Opens searchers, each as another process would."""
-    opened: list[ProjectedIndex] = []
+    opened: list[RemoteSearcher] = []
 
-    def open_one(settling: float = 0.0, limit: int = 10_000, most: int = 1_000_000) -> ProjectedIndex:
+    def open_one(settling: float = 0.0, limit: int = 10_000, most: int = 1_000_000) -> RemoteSearcher:
         index = ScannedIndex(server, settling, limit)
-        opened.append(ProjectedIndex(gallery.store, gallery.turns, TURN, index, SPACE, 8, METRIC, most))
+        opened.append(RemoteSearcher(gallery.store, gallery.locks, TURN, index, SPACE, 8, METRIC, most))
         return opened[-1]
 
     yield open_one
@@ -182,7 +182,7 @@ def searcher(gallery: Gallery, server: Server) -> Iterator[Open]:
 def turn_held(gallery: Gallery) -> Iterator[None]:
     """Nobody applies changes meanwhile."""
     with ExitStack() as held:
-        wait_until(lambda: held.enter_context(gallery.turns.take(TURN)))
+        wait_until(lambda: held.enter_context(gallery.locks.take(TURN)))
         yield
 
 
@@ -201,8 +201,8 @@ def test_changes_reach_the_index_and_leave_the_overlay(gallery: Gallery, server:
     assert one.nearest("t", vectors(3), 5) == other.nearest("t", vectors(3), 5) == expected(gallery, vectors(3), 5)
     wait_until(lambda: one.lag == other.lag == 0)
     assert server.published.position == 3 and len(server.published.rows) == 3
-    wait_until(lambda: one._projector.overlay().base == other._projector.overlay().base == 3)
-    assert not one._projector.overlay().touched("t") and one._projector.overlay().size("t") == 0
+    wait_until(lambda: one._follower.pending().base == other._follower.pending().base == 3)
+    assert not one._follower.pending().touched("t") and one._follower.pending().size("t") == 0
     assert one.nearest("t", vectors(3), 5) == expected(gallery, vectors(3), 5)
     gallery.store.delete("t", "b")
     assert one.nearest("t", vectors(3), 5) == expected(gallery, vectors(3), 5)
@@ -244,7 +244,7 @@ def test_an_overlay_covers_what_the_index_does_not_show_yet(gallery: Gallery, se
 def test_a_lost_index_is_made_again_while_searches_go_on(gallery: Gallery, server: Server, searcher: Open) -> None:
     gallery.store.upsert("t", samples(map(str, range(50))))
     one = searcher()
-    wait_until(lambda: one._projector.overlay().base == 50)
+    wait_until(lambda: one._follower.pending().base == 50)
     server.published = Contents()
     wait_until(lambda: server.published.position == 50)
     assert one.nearest("t", vectors(3), 5) == expected(gallery, vectors(3), 5)
@@ -268,7 +268,7 @@ def test_an_index_that_is_lost_while_changes_are_applied(gallery: Gallery, serve
     server.published = Losing()
     for number in range(100):
         gallery.store.upsert("t", samples([str(number)], seed=number))
-    wait_until(lambda: len(server.published.rows) == 100 and one._projector.overlay().base == 100)
+    wait_until(lambda: len(server.published.rows) == 100 and one._follower.pending().base == 100)
     assert one.nearest("t", vectors(9), 3) == expected(gallery, vectors(9), 3)
 
 
@@ -279,7 +279,7 @@ def test_an_index_that_is_away(gallery: Gallery, server: Server, searcher: Open)
     with pytest.raises(SearchUnavailable, match="away"):
         one.nearest("t", vectors(1))
     server.is_away = False
-    wait_until(lambda: one._projector._overlay is not None)
+    wait_until(lambda: one._follower._pending is not None)
     assert one.nearest("t", vectors(1)) == expected(gallery, vectors(1), 1)
     server.is_away = True
     with pytest.raises(SearchUnavailable):
@@ -303,7 +303,7 @@ def test_an_index_that_is_too_far_behind_is_waited_for(gallery: Gallery, server:
         one = searcher(most=50)
         with pytest.raises(SearchUnavailable, match="catch up"):
             one.nearest("t", vectors(1))
-    wait_until(lambda: one._projector._overlay is not None)
+    wait_until(lambda: one._follower._pending is not None)
     assert one.nearest("t", vectors(1)) == expected(gallery, vectors(1), 1)
 
 
@@ -313,7 +313,7 @@ def test_near_samples_that_have_all_changed_hide_no_others(gallery: Gallery, ser
     gallery.store.upsert("t", [sample(str(number), probe[0]) for number in range(300)])
     gallery.store.upsert("t", [sample("apart", -probe[0] + vectors(1, seed=2)[0])])
     one, limited = searcher(), searcher(limit=100)
-    wait_until(lambda: one.lag == 0 and limited._projector.overlay().base == 301)
+    wait_until(lambda: one.lag == 0 and limited._follower.pending().base == 301)
     with turn_held(gallery):
         gallery.store.upsert("t", [sample(str(number), -probe[0]) for number in range(300)])
         found = one.nearest("t", probe, 3)
@@ -355,7 +355,7 @@ def test_rebuilding_while_serving(gallery: Gallery, server: Server, searcher: Op
     with ThreadPoolExecutor() as pool:
         enrolling = pool.submit(enrol)
         index = ScannedIndex(server)
-        position = rebuild(gallery.store, gallery.turns, TURN, index, lambda *so_far: seen.append(so_far))
+        position = rebuild(gallery.store, gallery.locks, TURN, index, lambda *so_far: seen.append(so_far))
         finished.set()
         total = enrolling.result()
     assert 300 <= position <= total and seen[-1][0] == position and all(done <= last for done, last in seen)
@@ -374,7 +374,7 @@ def test_a_rebuild_that_fails_leaves_everything_as_it_was(gallery: Gallery, serv
         raise SearchUnavailable("The index has gone.")
 
     with pytest.raises(SearchUnavailable):
-        rebuild(gallery.store, gallery.turns, TURN, ScannedIndex(server), fail)
+        rebuild(gallery.store, gallery.locks, TURN, ScannedIndex(server), fail)
     assert server.published is before
     assert one.nearest("t", vectors(2), 2) == expected(gallery, vectors(2), 2)
 
@@ -384,10 +384,10 @@ def test_one_process_rebuilds_at_a_time(gallery: Gallery, server: Server) -> Non
 
     def again(applied: int, last: int) -> None:
         with pytest.raises(SearchUnavailable, match="Another process"):
-            rebuild(gallery.store, gallery.turns, TURN, ScannedIndex(server))
+            rebuild(gallery.store, gallery.locks, TURN, ScannedIndex(server))
 
     for _ in range(2):
-        assert rebuild(gallery.store, gallery.turns, TURN, ScannedIndex(server), again) == 2
+        assert rebuild(gallery.store, gallery.locks, TURN, ScannedIndex(server), again) == 2
     assert len(server.published.rows) == 2
 
 
@@ -398,7 +398,7 @@ def test_random_changes_from_many_threads(gallery: Gallery, server: Server, sear
 
     def make_again() -> None:
         while not stop.wait(0.1):
-            rebuild(gallery.store, gallery.turns, TURN, ScannedIndex(server))
+            rebuild(gallery.store, gallery.locks, TURN, ScannedIndex(server))
 
     def work(thread: int) -> None:
         rng = np.random.default_rng(thread)

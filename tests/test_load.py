@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_detection.api.http.load import GATE, Account, Gate, Place
+from face_detection.api.http.load import LOAD, Account, Load, Place
 from face_detection.api.operation import ACCESS
 from face_detection.app import OPERATIONS
 from face_detection.gallery.directory import Right
@@ -56,11 +56,11 @@ Steps = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 200), st.boole
 
 @given(steps=Steps)
 def test_what_is_held_is_given_back(steps: list[tuple[str, int, bool]]) -> None:
-    gate = Gate(8, 400)
+    load = Load(8, 400)
     places: list[Place] = []
     for peer, size, stranger in steps:
         try:
-            place = Place(gate, peer)
+            place = Place(load, peer)
         except Overloaded:
             continue
         places.append(place)
@@ -73,13 +73,13 @@ def test_what_is_held_is_given_back(steps: list[tuple[str, int, bool]]) -> None:
             pass
         if size % 2:
             place.be_known()
-        assert gate.bytes <= 400 and gate.pending <= 8
-        assert gate.strangers.held.bytes <= 50 and gate.strangers.held.requests <= 1
+        assert load.bytes <= 400 and load.pending <= 8
+        assert load.strangers.held.bytes <= 50 and load.strangers.held.requests <= 1
     for place in places:
         place.leave()
         place.leave()
-    assert (gate.pending, gate.bytes, gate.large) == (0, 0, None)
-    assert (gate.strangers.held.requests, gate.strangers.held.bytes) == (0, 0)
+    assert (load.pending, load.bytes, load.large) == (0, 0, None)
+    assert (load.strangers.held.requests, load.strangers.held.bytes) == (0, 0)
 
 
 @asynccontextmanager
@@ -134,7 +134,7 @@ async def test_two_strangers_who_announce_much_keep_nobody_out(
             for peer in ("127.0.0.1", "127.0.0.2"):
                 await stack.enter_async_context(sending(front, peer, path))
         assert front.app is not None
-        assert front.app[GATE].bytes < 1 << 20
+        assert front.app[LOAD].bytes < 1 << 20
         await assert_works(front, photos / "obama.jpg", headers)
 
 
@@ -142,12 +142,12 @@ async def test_strangers_have_a_small_part(start_front: Front, operator: Operato
     front = await start_front(max_pending_requests=32)
     headers = operator(front)
     assert front.app is not None
-    gate = front.app[GATE]
+    load = front.app[LOAD]
     async with AsyncExitStack() as stack:
         for number in range(2, 60):
             await stack.enter_async_context(sending(front, f"127.0.0.{number}", "/train", length=60 << 20))
         async with asyncio.timeout(10):
-            while (gate.pending, gate.strangers.held.requests) != (4, 4):
+            while (load.pending, load.strangers.held.requests) != (4, 4):
                 await asyncio.sleep(0.01)
         await assert_works(front, photos / "obama.jpg", headers)
         inside = {"API_KEY": headers["X-API-Key"], "userName": "a", "picture": "x"}
@@ -201,10 +201,10 @@ async def test_without_keys_one_address_leaves_others_their_room(start_front: Fr
             for _ in range(20):
                 await stack.enter_async_context(sending(front, peer, "/update-samples"))
         async with asyncio.timeout(10):
-            while front.app[GATE].pending < 10:
+            while front.app[LOAD].pending < 10:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
-        assert front.app[GATE].pending <= 12
+        assert front.app[LOAD].pending <= 12
         await assert_works(front, photos / "obama.jpg", {})
 
 
