@@ -42,12 +42,11 @@ from face_detection.recognition.detection import YuNet
 from face_detection.recognition.identification import Identifier
 from face_detection.recognition.service import Recognition
 from face_detection.upkeep import Upkeep
+from shared import __version__
 from shared.background import until_done
 from shared.errors import ServiceError, SettingsError, StartupError
 from shared.images import ImageDecoder
 from shared.settings import FrontSettings, is_loopback
-
-VERSION = "0.1.0"
 
 OPERATIONS: tuple[Operation, ...] = (
     *original.OPERATIONS,
@@ -176,7 +175,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     app[ANSWERS] = core.gallery.answers
     app[LOAD] = Load(settings.max_pending_requests, settings.max_pending_bytes)
     app[FAILURES] = {operation.path: operation.failure for operation in OPERATIONS if operation.failure}
-    app[status.OPENAPI] = describe(OPERATIONS, VERSION)
+    app[status.OPENAPI] = describe(OPERATIONS, __version__)
     app[CHANGING] = frozenset(operation.path for operation in OPERATIONS if operation.changes)
     _add_routes(app, settings.base_path)
     app.on_response_prepare.append(let_apps_read)

@@ -23,6 +23,7 @@ from face_detection.app import OPERATIONS
 from face_detection.gallery.directory import Right
 from face_detection.readiness import SHARED_SECONDS
 from feature_extraction.embedder import Embedder
+from shared import __version__
 from shared.errors import StorageUnavailable
 from shared.settings import ExtractionSettings
 from tests.conftest import Front, ServeExtraction
@@ -41,6 +42,7 @@ async def test_ready_says_with_what(front: TestClient) -> None:
     assert response.status == 200
     assert await response.json() == {
         "status": "ready",
+        "version": __version__,
         "model": "facenet",
         "engine": "onnx",
         "device": "cpu",
@@ -192,6 +194,10 @@ async def test_the_description_covers_every_route(front: TestClient, description
         if route.resource and route.method != "HEAD" and not route.resource.canonical.startswith("/static")
     }
     assert described == served == {(operation.method, operation.path) for operation in OPERATIONS}
+
+
+async def test_the_description_has_the_version(description: Callable[[], Any]) -> None:
+    assert (await description())["info"]["version"] == __version__
 
 
 async def test_the_description_has_no_loose_ends(description: Callable[[], Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from face_detection.cli import main
+from shared import __version__
 from shared.settings import FrontSettings
 from tests.running_front import running_front
 
@@ -31,3 +32,8 @@ def test_a_picture_that_is_written_as_text_is_marked(
         result = CliRunner().invoke(main, ["recognise", str(text), "--draw", str(out), "--url", url])
     assert result.exit_code == 0, result.output
     assert cv2.imread(str(out)).shape == cv2.imread(str(photos / "obama.jpg")).shape
+
+
+def test_the_version_is_told() -> None:
+    result = CliRunner().invoke(main, ["--version"], prog_name="python -m face_detection")
+    assert (result.exit_code, result.output) == (0, f"python -m face_detection, version {__version__}\n")

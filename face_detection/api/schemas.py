@@ -371,6 +371,7 @@ class ReadyAnswer(BaseModel):
     """The service is ready, and with what."""
 
     status: str
+    version: str = Field(description="The version of the service.")
     model: str
     engine: str
     device: str

@@ -21,6 +21,7 @@ from face_detection.cli.recognise import recognise
 from face_detection.cli.transfer import export_people, import_people
 from face_detection.cli.verify import verify
 from face_detection.cli.watch import watch
+from shared import __version__
 
 _EXAMPLES = """\b
 Examples:
@@ -41,6 +42,7 @@ The others work on the database that the environment variable DATABASE names, as
 
 
 @click.group(epilog=_EXAMPLES)
+@click.version_option(__version__)
 def main() -> None:
     """Enrol and recognise people; administer API keys, companies, sectors, capture devices and the database."""
 

@@ -56,7 +56,7 @@ const badge = (text, kind) => element("span", { className: `badge ${kind}`, text
 async function facts() {
   const ready = await json("/readyz");
   const device = /cuda|gpu|tensorrt/i.test(ready.device) ? `GPU (${ready.device})` : ready.device.toUpperCase();
-  showFacts([["Front", badge("answers", "good")], ["Extraction", badge("ready", "good")], ["Model", ready.model], ["Engine", ready.engine], ["Device", device],
+  showFacts([["Front", badge("answers", "good")], ["Extraction", badge("ready", "good")], ["Version", ready.version], ["Model", ready.model], ["Engine", ready.engine], ["Device", device],
     ["Distance", ready.distance], ["Default threshold", String(ready.min_distance)], ["Samples in the gallery", ready.samples === undefined ? "needs a key" : ready.samples.toLocaleString("en")],
     ...(ready.people_of_other_models ? [["Not found by this model", element("span", {}, badge(ready.people_of_other_models.toLocaleString("en"), "warn"), " people have photos of other models only")]] : [])]);
 }

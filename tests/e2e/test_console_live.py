@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from deploy.services import Services
+from shared import __version__
 from tests.e2e.browser import Browser
 from tests.e2e.films import copy_clip
 from tests.e2e.people import enrol
@@ -153,6 +154,7 @@ def test_status_shows_what_runs_and_how_fast(url: str, photos: Path, open_browse
     browser = open_browser()
     browser.open(f"{url}/#status")
     facts = browser.one("#facts", "facenet").text
+    assert f"Version\n{__version__}" in facts
     assert "CPU" in facts and "Default threshold\n9" in facts and "Samples in the gallery\n1" in facts
     picture = (photos / "obama.jpg").read_bytes()
     for _ in range(5):

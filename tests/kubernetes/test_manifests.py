@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from face_detection.app import VERSION
+from shared import __version__
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import ROOT
 from tests.kubernetes.objects import (
@@ -126,7 +126,7 @@ def test_images_are_those_of_compose_in_the_version_of_the_code(kind: str, objec
     for container in ours(objects):
         name, _, tag = container["image"].partition(":")
         assert name in {service["image"] for service in compose.values()}
-        assert tag == ("" if kind == "as written" else VERSION)
+        assert tag == ("" if kind == "as written" else __version__)
     (haproxy,) = containers(of_kind(objects, "Deployment")["balancer"])
     assert haproxy["image"] == compose["balancer"]["image"]
 

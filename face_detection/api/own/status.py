@@ -17,6 +17,7 @@ from face_detection.api.http.middleware import METRICS
 from face_detection.api.operation import ACCESS, CALLER, RECOGNITION, Operation, json_response
 from face_detection.gallery.directory import Right
 from face_detection.readiness import Readiness, Shared
+from shared import __version__
 from shared.errors import ServiceError, Unauthorized
 
 TAG = "Operation"
@@ -70,6 +71,7 @@ async def _ready_answer(app: web.Application, caller: Caller | None) -> dict[str
     model = await recognition.model()
     answer = schemas.ReadyAnswer(
         status="ready",
+        version=__version__,
         model=model.card.name,
         engine=model.engine,
         device=model.device,
