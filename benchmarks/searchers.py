@@ -1,7 +1,7 @@
 """The searchers of SEARCH beside one another: filling the database, catching up from nothing, searching, room.
 
 All search one PostgreSQL gallery of FaceNet's embeddings (``benchmarks.scale_faces``) for one face at a time, as a
-front does, through the projection with its check of the latest change and its exact measuring of the candidates.
+front does, through the follower with its check of the latest change and its exact measuring of the candidates.
 Recall is how often the nearest sample of all is found. Each searcher has a process of its own, the front's, while
 PostgreSQL and Milvus have theirs on the same machine. Unless --postgres and --milvus name others, these are a
 PostgreSQL with the settings it comes with, and Milvus Lite: one process in Python, not the Milvus of a cluster.
@@ -115,7 +115,7 @@ def catch_up(settings: FrontSettings, gallery: Gallery, minutes: float) -> tuple
 
 
 def wait_for(searcher: Searcher) -> None:
-    """Wait until a searcher needs no overlay; a new one cannot know how long the index has been where it is."""
+    """Wait until a searcher has nothing pending; a new one cannot know how long the index has been where it is."""
     while searcher.lag:
         time.sleep(0.1)
 
