@@ -27,6 +27,7 @@ from feature_extraction.embedder import open_embedder
 from shared.errors import InvalidRequest
 from shared.settings import ExtractionSettings
 from tests.conftest import Front, ServeExtraction
+from tests.fake_workers import FakeWorker
 
 Request = Callable[..., dict[str, Any]]
 Ask = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
@@ -111,6 +112,23 @@ async def test_the_three_requests(ask: Ask, wanted: Request, company: TestClient
     people = (await company.app[PEOPLE].page("1042", 10, None)).people
     assert {(one.id, one.name, one.samples) for one in people} == {("4711", "4711", 2), ("12", "12", 1)}
     assert await company.app[PEOPLE].count("default") == await company.app[PEOPLE].count("7") == 0
+
+
+async def test_every_request_looks_at_its_picture_once(start_front: Front, wanted: Request) -> None:
+    worker = FakeWorker()
+    await worker.server.start_server()
+    try:
+        front = await start_front(extraction_url=worker.url)
+        equip(front)
+        ask = asker(front)
+        for number, (app_code, status) in enumerate(((2, Status.REGISTERED), (2, Status.FOUND), (1, Status.FOUND)), 1):
+            assert await ask(wanted(app_code)) == answer(status, 4711)
+            metrics = (await (await front.get("/metrics")).text()).splitlines()
+            looked = [f'front_stage_seconds_count{{stage="{stage}"}} {number}.0' for stage in ("decode", "detect")]
+            assert {*looked} <= {*metrics}
+            assert worker.calls.count("/embeddings") == number
+    finally:
+        await worker.server.close()
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -30,11 +30,14 @@ class Prepared:
     """What is known of a picture before any embedding.
 
     Attributes:
+        width, height: of the picture, upright and at full scale, in pixels.
         faces: in reading order.
-        crops: (n, height, width, 3) uint8 BGR, one for each chosen face.
         chosen: the faces that were cut out.
+        crops: (n, height, width, 3) uint8 BGR, one for each chosen face.
     """
 
+    width: int
+    height: int
     faces: Sequence[Face]
     chosen: Sequence[Face]
     crops: Pixels
@@ -93,7 +96,8 @@ class Preparation:
                 with self._metrics.stage("decode"):
                     preview = self._decoder.preview(data)
             with self._metrics.stage("align"):
-                return Prepared(faces, chosen, cut_out(preview, chosen, alignment))
+                crops = cut_out(preview, chosen, alignment)
+            return Prepared(preview.width, preview.height, faces, chosen, crops)
 
         return await self._run(work)
 

@@ -121,7 +121,7 @@ class Enroller:
         return [
             outcome
             if isinstance(outcome, ServiceError)
-            else failure or _embedded(item, outcome, model, next(rows), keep_crops)
+            else failure or to_sample(item, outcome, model, next(rows), keep_crops)
             for item, outcome in zip(enrolments, prepared, strict=True)
         ]
 
@@ -141,9 +141,18 @@ class Enroller:
             return error
 
 
-def _embedded(
+def to_sample(
     item: Enrolment, prepared: Prepared, model: ServedModel, vector: NDArray[np.float32], keep_crop: bool
 ) -> Outcome:
+    """The sample that an enrolment comes to.
+
+    Args:
+        item: whose.
+        prepared: its picture, and the one face that was chosen.
+        model: what made the embedding.
+        vector: (dimensions,) float32, the embedding.
+        keep_crop: whether the aligned face is wanted.
+    """
     try:
         sample = NewSample(item.id, item.name, item.metadata, model.space, vector, item.action)
     except InvalidRequest as error:

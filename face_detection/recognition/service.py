@@ -22,7 +22,7 @@ from face_detection.pool import GalleryPool
 from face_detection.recognition.choice import Choose, all_faces, clear_face, main_face
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
 from face_detection.recognition.decision import Rule
-from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome
+from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome, to_sample
 from face_detection.recognition.identification import Identifier, Recognised
 from face_detection.recognition.verification import Verification, compare
 from shared.errors import DeadlinePassed, NoPhotoOfModel, NotFound, ServiceError, about
@@ -147,15 +147,37 @@ class Recognition:
         """
         async with self._deadline(self._settings.batch_timeout if seconds is None else seconds):
             outcomes = await self._embed_photos(tenant, enrolments)
-        embedded = [one for one in outcomes if isinstance(one, Embedded)]
-        new = [one.sample for one in embedded]
+        return await self._add(tenant, outcomes, occasion, quota, once)
 
-        def added(samples: Sequence[Sample]) -> list[Added | ServiceError]:
-            rest = iter(samples)
-            return [Added(next(rest), one.face, one.faces) if isinstance(one, Embedded) else one for one in outcomes]
+    async def identify_or_add(
+        self,
+        tenant: str,
+        enrolment: Enrolment,
+        min_distance: float | None = None,
+        occasion: Occasion = ANONYMOUS,
+        quota: int | None = None,
+        once: Once[Sequence[Added | ServiceError]] | None = None,
+    ) -> Recognised | list[Added | ServiceError]:
+        """Say who the main face of a picture is, as ``identify`` does, and if that is nobody, add it, as ``add`` does.
 
-        kept: Once[Sequence[Sample]] | None = once.after(added) if once else None
-        return added(await self._write(tenant, embedded, occasion, lambda: self._store.add(tenant, new, quota, kept)))
+        Whether another face may be meant as well matters only for who is added, for whom ``face`` is not asked.
+
+        Raises:
+            FaceNotFound, ImageError: the picture shows no face, or cannot be used.
+            AmbiguousFace: nobody is recognised, and another face may be meant as well.
+            Others: see ``identify`` and ``enrol``.
+        """
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            prepared = await self._preparation.prepare(enrolment.picture, model.card.alignment, main_face)
+            embeddings = await self._embed(prepared.crops, model)
+            (found,) = await self._search(tenant, prepared, model, embeddings, min_distance, None, occasion, 0)
+            if found.person:
+                return found
+            clear_face(prepared.faces, prepared)
+            settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+            outcome = to_sample(enrolment, prepared, model, embeddings[0], settings.keep_crops)
+        return await self._add(tenant, [outcome], occasion, quota, once)
 
     async def replace(
         self,
@@ -227,12 +249,7 @@ class Recognition:
             if not prepared.chosen:
                 return []
             embeddings = await self._embed(prepared.crops, model)
-            with self._metrics.stage("search"):
-                return await self._pool.run(
-                    lambda: self.identifier.name(
-                        tenant, prepared, model, embeddings, min_distance, rule, occasion, closest
-                    )
-                )
+            return await self._search(tenant, prepared, model, embeddings, min_distance, rule, occasion, closest)
 
     async def verify(
         self,
@@ -346,6 +363,40 @@ class Recognition:
         model = await self._extraction.model()
         settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
         return await self._enroller.embed(enrolments, model, settings.keep_crops)
+
+    async def _search(
+        self,
+        tenant: str,
+        prepared: Prepared,
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        min_distance: float | None,
+        rule: Rule | None,
+        occasion: Occasion,
+        closest: int,
+    ) -> list[Recognised]:
+        with self._metrics.stage("search"):
+            return await self._pool.run(
+                lambda: self.identifier.name(tenant, prepared, model, embeddings, min_distance, rule, occasion, closest)
+            )
+
+    async def _add(
+        self,
+        tenant: str,
+        outcomes: Sequence[Outcome],
+        occasion: Occasion,
+        quota: int | None,
+        once: Once[Sequence[Added | ServiceError]] | None,
+    ) -> list[Added | ServiceError]:
+        embedded = [one for one in outcomes if isinstance(one, Embedded)]
+        new = [one.sample for one in embedded]
+
+        def added(samples: Sequence[Sample]) -> list[Added | ServiceError]:
+            rest = iter(samples)
+            return [Added(next(rest), one.face, one.faces) if isinstance(one, Embedded) else one for one in outcomes]
+
+        kept: Once[Sequence[Sample]] | None = once.after(added) if once else None
+        return added(await self._write(tenant, embedded, occasion, lambda: self._store.add(tenant, new, quota, kept)))
 
     async def _write(self, tenant: str, embedded: Sequence[Embedded], occasion: Occasion, write: Callable[[], T]) -> T:
         """Store what was embedded, and say so: nothing ends this half-way.

@@ -35,6 +35,7 @@ from face_detection.gallery.directory import MAX_INTEGER, Right
 from face_detection.gallery.events import Occasion
 from face_detection.recognition.choice import main_face
 from face_detection.recognition.enrolment import Enrolment
+from face_detection.recognition.identification import Recognised
 from face_detection.recognition.service import Added
 from shared import wire
 from shared.errors import AmbiguousFace, FaceNotFound, ImageError, InvalidRequest, NotFound, ServiceError
@@ -114,24 +115,23 @@ async def _work(
         return json_response(_answer(Status.REGISTERED, _key(id)))
 
     attempt = await first_attempt(request, caller.tenant, respond)
-    if wanted.app_code is not AppCode.REGISTER:
-        threshold = await _threshold(request, caller.tenant)
-        (found,) = await recognition.identify(
-            caller.tenant, wanted.image_validate, threshold, occasion, choose=main_face
+    photo = Enrolment(id, id, wanted.image_validate)
+    if wanted.app_code is AppCode.REGISTER:
+        added = await recognition.add(caller.tenant, [photo], occasion, caller.max_samples, once=attempt.once)
+        return attempt.response(added)
+    threshold = await _threshold(request, caller.tenant)
+    found: Recognised | list[Added | ServiceError]
+    if wanted.app_code is AppCode.IDENTIFY:
+        (found,) = await recognition.identify(caller.tenant, photo.picture, threshold, occasion, choose=main_face)
+    else:
+        found = await recognition.identify_or_add(
+            caller.tenant, photo, threshold, occasion, caller.max_samples, attempt.once
         )
-        if found.person:
-            return json_response(_answer(Status.FOUND, _key(found.person.id)))
-        if wanted.app_code is AppCode.IDENTIFY:
-            return json_response(_answer(Status.NOT_FOUND))
-    return attempt.response(
-        await recognition.add(
-            caller.tenant,
-            [Enrolment(id, id, wanted.image_validate)],
-            occasion,
-            caller.max_samples,
-            once=attempt.once,
-        )
-    )
+    if isinstance(found, list):
+        return attempt.response(found)
+    if found.person is None:
+        return json_response(_answer(Status.NOT_FOUND))
+    return json_response(_answer(Status.FOUND, _key(found.person.id)))
 
 
 async def _read(request: web.Request) -> Mapping[str, Any]:
@@ -184,10 +184,11 @@ async def _threshold(request: web.Request, tenant: str) -> float | None:
     """The company's, else the installation's, else for dlib ``DLIB_DISTANCE``; None leaves it to the model."""
     recognition = request.app[RECOGNITION]
     model = await recognition.model()
+    if model.card.name != "dlib" or recognition.identifier.metric(model) is not Metric.EUCLIDEAN:
+        return None
     settings = (await asyncio.to_thread(request.app[DIRECTORY].tenant, tenant)).settings
     chosen = settings.min_distance is not None or request.app[SETTINGS].min_distance is not None
-    euclidean = recognition.identifier.metric(model) is Metric.EUCLIDEAN
-    return DLIB_DISTANCE if model.card.name == "dlib" and euclidean and not chosen else None
+    return None if chosen else DLIB_DISTANCE
 
 
 def _key(id: str) -> int | str:
