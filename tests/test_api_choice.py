@@ -82,6 +82,15 @@ async def test_two_who_are_equally_good_enrol_nobody(front: TestClient, pair: by
     assert await front.app[PEOPLE].count(COMPANY) == 0
 
 
+async def test_of_two_who_are_equally_good_neither_is_registered(front: TestClient, pair: bytes) -> None:
+    place_device(front.app[DIRECTORY])
+    request = DOORS["company"](pair)
+    assert isinstance(request.json, dict)
+    status, answer = await post(front, request.path, json=request.json | {"appCode": 2})
+    assert (status, json.loads(answer)["status"]) == (200, 5009)
+    assert await front.app[PEOPLE].count(COMPANY) == 0
+
+
 @pytest.mark.parametrize("door", [door for door in DOORS if door != "company"])
 async def test_a_request_says_who_is_meant(front: TestClient, pair: bytes, photos: Path, door: str) -> None:
     for face, photo, other in ((LEFT, "obama2.jpg", "biden.jpg"), (RIGHT, "biden.jpg", "obama2.jpg")):

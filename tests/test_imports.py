@@ -94,7 +94,6 @@ DEPENDENCIES = {
         "live.visits",
         "metrics",
         "pool",
-        "recognition.alignment",
         "recognition.crops",
         "recognition.identification",
     },

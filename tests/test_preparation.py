@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,8 +14,9 @@ from face_detection.recognition.choice import largest_face
 from face_detection.recognition.crops import Preparation
 from face_detection.recognition.detection import YuNet
 from shared.errors import FaceNotFound, UndecodableImage
+from shared.geometry import Face
 from shared.images import ImageDecoder, Pixels, Preview
-from shared.models import find_card
+from shared.models import Alignment, find_card
 from shared.settings import FrontSettings
 
 ALIGNMENT = find_card("facenet").alignment
@@ -82,6 +83,42 @@ async def test_choosing(preparation: Preparation, astronaut: Pixels) -> None:
     assert prepared.chosen[0].box.x > small.shape[1]
     with pytest.raises(FaceNotFound):
         await preparation.prepare(jpeg(np.zeros((64, 64, 3), np.uint8)), ALIGNMENT, largest_face)
+
+
+async def test_a_frame_is_aligned_once(
+    preparation: Preparation, astronaut: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aligned: list[int] = []
+
+    def counting(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> Pixels:
+        aligned.append(len(faces))
+        return cut_out(picture, faces, alignment)
+
+    monkeypatch.setattr("face_detection.recognition.crops.cut_out", counting)
+    pair = np.hstack([astronaut, astronaut[:, ::-1]])
+    seen: list[Pixels] = []
+
+    def second(faces: Sequence[Face], crops: Pixels) -> Sequence[int]:
+        seen.append(crops)
+        return [1]
+
+    prepared = await preparation.prepare_frame(jpeg(pair), ALIGNMENT, second)
+    assert (prepared.width, prepared.height, len(prepared.faces)) == (1024, 512, 2)
+    assert prepared.chosen == [prepared.faces[1]] and np.array_equal(prepared.crops, seen[0][1:])
+    assert aligned == [2]
+    whole = await preparation.prepare(jpeg(pair), ALIGNMENT)
+    assert np.array_equal(prepared.crops, whole.crops[1:])
+
+
+async def test_of_a_reduced_frame_a_small_face_comes_from_the_whole(
+    preparation: Preparation, astronaut: Pixels
+) -> None:
+    canvas = np.full((3000, 4000, 3), 128, np.uint8)
+    canvas[1500:2012, 2000:2512] = astronaut
+    prepared = await preparation.prepare_frame(jpeg(canvas), ALIGNMENT, lambda faces, crops: [0])
+    assert CountingDecoder.full == 1
+    whole = await preparation.prepare(jpeg(canvas), ALIGNMENT)
+    assert np.array_equal(prepared.crops, whole.crops)
 
 
 async def test_errors_of_the_threads_arrive(preparation: Preparation) -> None:

@@ -20,12 +20,11 @@ from face_detection.live.tracking import Ballot, Sighting, Track, Tracker
 from face_detection.live.visits import LEAVE_AFTER, Views, Visits
 from face_detection.metrics import Metrics
 from face_detection.pool import GalleryPool
-from face_detection.recognition.alignment import cut_out
 from face_detection.recognition.crops import Preparation, Prepared
 from face_detection.recognition.identification import Identifier, Recognised
 from shared.errors import DeadlinePassed
 from shared.geometry import Box, Face
-from shared.images import Preview
+from shared.images import Pixels
 
 Vector = NDArray[np.float32]
 
@@ -86,9 +85,9 @@ class _Identity:
 
 
 @dataclass
-class _Frame:
-    width: int
-    height: int
+class _Look:
+    """The tracks that a frame shows, and those of them whose faces are embedded."""
+
     seen: list[Track]
     asked: list[Track]
 
@@ -189,13 +188,15 @@ class LiveSession:
             self._identities = {}
             self.visits.forget_strangers()
             self._forget_all()
-        looks: list[_Frame] = []
+        looks: list[_Look] = []
 
-        def choose(faces: Sequence[Face], preview: Preview) -> Sequence[Face]:
-            looks.append(self._look(faces, preview, model, at))
-            return [track.sighting.face for track in looks[0].asked]
+        def choose(faces: Sequence[Face], crops: Pixels) -> Sequence[int]:
+            look = self._look(faces, crops, at)
+            looks.append(look)
+            rows = {track.number: row for row, track in enumerate(look.seen)}
+            return [rows[track.number] for track in look.asked]
 
-        prepared = await shared.preparation.prepare(frame, model.card.alignment, choose)
+        prepared = await shared.preparation.prepare_frame(frame, model.card.alignment, choose)
         (look,) = looks
         self.visits.see({track.number: track.ballot.leader for track in look.seen}, self._now)
         if look.asked:
@@ -203,18 +204,17 @@ class LiveSession:
         await self._look_up_again(model)
         asked = {track.number for track in look.asked}
         faces = [self._face(track, track.number in asked) for track in look.seen]
-        return LiveResult(look.width, look.height, faces)
+        return LiveResult(prepared.width, prepared.height, faces)
 
-    def _look(self, faces: Sequence[Face], preview: Preview, model: ServedModel, at: float | None) -> _Frame:
+    def _look(self, faces: Sequence[Face], crops: Pixels, at: float | None) -> _Look:
         """Follow the faces and choose those to be embedded, in a thread of the preparation."""
-        crops = cut_out(preview, faces, model.card.alignment)
         sightings = [Sighting.of(face, crop) for face, crop in zip(faces, crops, strict=True)]
         with self._tracking:
             self._now = max(self._now, self._clock() if at is None else at)
             seen = self._tracker.update(sightings, self._now)
-            return _Frame(preview.width, preview.height, seen, self._tracker.choose(seen, self._now))
+            return _Look(seen, self._tracker.choose(seen, self._now))
 
-    async def _recognise(self, look: _Frame, prepared: Prepared, model: ServedModel) -> None:
+    async def _recognise(self, look: _Look, prepared: Prepared, model: ServedModel) -> None:
         shared = self._shared
         with shared.metrics.stage("embed"):
             embeddings = await shared.extraction.embed(prepared.crops, model)

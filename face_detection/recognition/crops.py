@@ -13,7 +13,7 @@ import cv2
 
 from face_detection.metrics import Metrics
 from face_detection.recognition.alignment import cut_out, shrinks
-from face_detection.recognition.choice import all_faces
+from face_detection.recognition.choice import Choose, all_faces
 from face_detection.recognition.detection import Detector
 from shared.geometry import Face, in_reading_order
 from shared.images import ImageDecoder, Pixels, Preview
@@ -73,15 +73,8 @@ class Preparation:
         """
         return await self._run(lambda: self._detect(self._decode(picture)[1]))
 
-    async def prepare(
-        self,
-        picture: Encoded,
-        alignment: Alignment,
-        choose: Callable[[Sequence[Face], Preview], Sequence[Face]] = all_faces,
-    ) -> Prepared:
+    async def prepare(self, picture: Encoded, alignment: Alignment, choose: Choose = all_faces) -> Prepared:
         """Find the faces of a picture and cut out those that ``choose`` picks, in a thread of the pool.
-
-        ``choose`` may look at the picture too, which may be reduced.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -92,11 +85,34 @@ class Preparation:
             data, preview = self._decode(picture)
             faces = self._detect(preview)
             chosen = choose(faces, preview)
-            if preview.reduced and not shrinks(preview, chosen, alignment):
-                with self._metrics.stage("decode"):
-                    preview = self._decoder.preview(data)
-            with self._metrics.stage("align"):
-                crops = cut_out(preview, chosen, alignment)
+            if self._loses(preview, chosen, alignment):
+                preview = self._decode_fully(data)
+            return Prepared(preview.width, preview.height, faces, chosen, self._cut_out(preview, chosen, alignment))
+
+        return await self._run(work)
+
+    async def prepare_frame(
+        self, frame: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face], Pixels], Sequence[int]]
+    ) -> Prepared:
+        """The same for whoever wants to see all faces of a picture before some are chosen.
+
+        ``choose`` gets the crops of all faces, too, which may come from the reduced picture, and picks rows of both.
+
+        Raises:
+            ImageError: the picture cannot be used.
+            ServiceError: whatever ``choose`` raises.
+        """
+
+        def work() -> Prepared:
+            data, preview = self._decode(frame)
+            faces = self._detect(preview)
+            crops = self._cut_out(preview, faces, alignment)
+            rows = [*choose(faces, crops)]
+            chosen = [faces[row] for row in rows]
+            if self._loses(preview, chosen, alignment):
+                crops = self._cut_out(self._decode_fully(data), chosen, alignment)
+            else:
+                crops = crops[rows]
             return Prepared(preview.width, preview.height, faces, chosen, crops)
 
         return await self._run(work)
@@ -131,6 +147,19 @@ class Preparation:
             faces = in_reading_order(self._detector.detect(preview))
         self._metrics.faces.inc(len(faces))
         return faces
+
+    @staticmethod
+    def _loses(preview: Preview, chosen: Sequence[Face], alignment: Alignment) -> bool:
+        """Whether crops of a reduced picture would lack what the whole one shows."""
+        return preview.reduced and not shrinks(preview, chosen, alignment)
+
+    def _decode_fully(self, data: bytes) -> Preview:
+        with self._metrics.stage("decode"):
+            return self._decoder.preview(data)
+
+    def _cut_out(self, preview: Preview, faces: Sequence[Face], alignment: Alignment) -> Pixels:
+        with self._metrics.stage("align"):
+            return cut_out(preview, faces, alignment)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
