@@ -16,11 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
-from face_detection.api.operation import ACCESS
+from face_detection.api.operation import ACCESS, DIRECTORY
 from face_detection.api.own import status
 from face_detection.api.own.status import READINESS
 from face_detection.app import OPERATIONS
-from face_detection.gallery.directory import Right
+from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.readiness import SHARED_SECONDS
 from feature_extraction.embedder import Embedder
 from shared import __version__
@@ -144,6 +144,16 @@ async def test_head_changes_nothing(front: TestClient, photos: Path, data_uri: C
     response = await front.head("/live", headers=upgrade | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
     assert (response.status, response.headers["Allow"]) == (405, "GET")
     assert (await front.get("/people/a")).status == 200
+
+
+async def test_the_threshold_of_the_callers_company(front: TestClient) -> None:
+    directory, access = front.app[DIRECTORY], front.app[ACCESS]
+    directory.create_tenant("1042", "Acme Ltd.", TenantSettings(min_distance=7.5))
+    _, theirs = access.create_key("1042", "door", [Right.RECOGNISE])
+    _, ours = access.create_key("default", "door", [Right.ENROL])
+    for headers, own in (({"X-API-Key": theirs}, 7.5), ({"X-API-Key": ours}, None), ({}, None)):
+        answer = await (await front.get("/readyz", headers=headers)).json()
+        assert (answer["min_distance"], answer.get("company_min_distance")) == (9.0, own)
 
 
 async def test_other_distances(start_front: Front) -> None:

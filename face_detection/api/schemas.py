@@ -377,6 +377,9 @@ class ReadyAnswer(BaseModel):
     device: str
     distance: str = Field(description="How embeddings are compared.")
     min_distance: float = Field(description="The default threshold.")
+    company_min_distance: float | None = Field(
+        default=None, description="That of the caller's company, where it has one of its own."
+    )
     samples: int | None = Field(
         default=None, description="Samples in the search index; told to callers that may use the service."
     )

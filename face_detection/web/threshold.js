@@ -4,15 +4,10 @@ import { byId } from "./dom.js";
 
 const FARTHEST = { "tenfold-unit-euclidean": 20, cosine: 2 };
 
-/** The default threshold and the largest distance worth a slider's while. */
+/** The default threshold, the company's if it has its own, and the largest distance worth a slider's while. */
 export async function loadThreshold() {
   const ready = await (await request("/readyz")).json();
-  let value = ready.min_distance;
-  try {
-    // A company may have a threshold of its own; nothing has changed after all times, so nothing but headers comes.
-    const answer = await request("/faces/sync?limit=1&last_updated_at=9999-12-31", { ask: false });
-    value = Number(answer.headers.get("X-Threshold")) || value;
-  } catch { /* This key may not ask for it: the installation's it is. */ }
+  const value = ready.company_min_distance ?? ready.min_distance;
   return { value, most: Math.max(FARTHEST[ready.distance] ?? 0, value * 2) };
 }
 

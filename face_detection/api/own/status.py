@@ -14,11 +14,11 @@ from face_detection.api import schemas
 from face_detection.api.http.authentication import authenticate, key_text
 from face_detection.api.http.forwarded import public_path
 from face_detection.api.http.middleware import METRICS
-from face_detection.api.operation import ACCESS, CALLER, RECOGNITION, Operation, json_response
+from face_detection.api.operation import ACCESS, CALLER, DIRECTORY, POOL, RECOGNITION, Operation, json_response
 from face_detection.gallery.directory import Right
 from face_detection.readiness import Readiness, Shared
 from shared import __version__
-from shared.errors import ServiceError, Unauthorized
+from shared.errors import NotFound, ServiceError, Unauthorized
 
 TAG = "Operation"
 
@@ -77,10 +77,19 @@ async def _ready_answer(app: web.Application, caller: Caller | None) -> dict[str
         device=model.device,
         distance=recognition.identifier.metric(model),
         min_distance=recognition.identifier.threshold(model),
+        company_min_distance=await _company_threshold(app, caller) if caller else None,
         samples=await readiness.size(caller.tenant) if caller else None,
         people_of_other_models=(await readiness.unseen(caller.tenant)).get(caller.tenant, 0) if caller else None,
     )
     return answer.model_dump(mode="json", exclude_none=True)
+
+
+async def _company_threshold(app: web.Application, caller: Caller) -> float | None:
+    try:
+        tenant = await app[POOL].run(lambda: app[DIRECTORY].tenant(caller.tenant))
+    except NotFound:  # deleted meanwhile
+        return None
+    return tenant.settings.min_distance
 
 
 async def metrics(request: web.Request) -> web.Response:
