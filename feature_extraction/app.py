@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-from flask import Flask, Response, g, jsonify, request
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -25,38 +25,12 @@ from shared.sites import hosts_of, refuse_other_sites
 
 log = logging.getLogger(__name__)
 
-STATUS: Mapping[type[errors.ServiceError], int] = {
-    errors.InvalidRequest: 400,
-    errors.Unauthorized: 401,
-    errors.Forbidden: 403,
-    errors.NotFound: 404,
-    errors.RequestTooSlow: 408,
-    errors.Conflict: 409,
-    errors.CursorExpired: 410,
-    errors.ImageTooLarge: 413,
-    errors.TooManyPixels: 413,
-    errors.BodyTooLarge: 413,
-    errors.UnsupportedImage: 415,
-    errors.ImageError: 422,
-    errors.FaceNotFound: 422,
-    errors.AmbiguousFace: 422,
-    errors.HostNotAllowed: 421,
-    errors.Overloaded: 429,
-    errors.ServiceError: 500,
-    errors.ExtractionFailed: 500,
-    errors.ExtractionError: 503,
-    errors.NotReady: 503,
-    errors.DeadlinePassed: 504,
-}
-"""Status of each error; an error without an entry has its nearest base's."""
-
+_STATUS = {**wire.STATUS, errors.ExtractionFailed: 500, errors.ExtractionError: 503}
+"""To a client of its own the service is no gateway: what fails here is an internal error."""
 
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
-
-def status_of(error: errors.ServiceError) -> int:
-    """The HTTP status of an error."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+routes = Blueprint("extraction", __name__)
 
 
 def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | None = None) -> Flask:
@@ -67,169 +41,197 @@ def create_app(settings: ExtractionSettings | None = None, embedder: Embedder | 
         embedder: served at once when given; otherwise the model is loaded by whoever calls
             ``app.extensions["extraction"].load()`` or ``load_in_background()``, after gunicorn has forked.
     """
-    settings = settings or ExtractionSettings.from_environment()
-    metrics = Metrics()
-    extraction = Extraction(settings, metrics)
-    decoder = ImageDecoder(settings.max_image_bytes, settings.max_image_pixels)
-
+    extraction = Extraction(settings or ExtractionSettings.from_environment(), Metrics())
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["extraction"] = extraction
+    app.register_blueprint(routes)
     if embedder:
         extraction.load(embedder)
-
-    @app.before_request
-    def begin() -> None:
-        g.started = time.monotonic()
-        logs.request_id.set(logs.new_request_id(request.headers.get(wire.REQUEST_ID_HEADER)))
-        host = request.headers.get("Host")
-        hosts_of(settings.extraction_bind, settings.allowed_hosts).check(host)
-        if request.method == "POST":
-            refuse_other_sites(dict(request.headers), request.scheme, host, request.method)
-
-    @app.after_request
-    def finish(response: Response) -> Response:
-        response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
-        route = request.url_rule.rule if request.url_rule else "unknown"
-        metrics.requests.labels(route, response.status_code).inc()
-        log.log(
-            logging.DEBUG if route in _PROBES else logging.INFO,
-            "request",
-            extra={
-                "method": request.method,
-                "route": route,
-                "status": response.status_code,
-                "milliseconds": round((time.monotonic() - g.started) * 1000, 1),
-            },
-        )
-        return response
-
-    @app.teardown_request
-    def end(error: BaseException | None) -> None:
-        logs.request_id.set("")  # the thread goes on to other work
-
-    @app.errorhandler(errors.ServiceError)
-    def service_error(error: errors.ServiceError) -> Response:
-        if status_of(error) >= 500 and error.__cause__:
-            log.error("request failed", exc_info=error.__cause__)
-        response = jsonify(wire.error_body(error, logs.request_id.get()))
-        response.status_code = status_of(error)
-        if error.retry_after:
-            response.headers["Retry-After"] = str(error.retry_after)
-        return response
-
-    @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> Response:
-        mapped: errors.ServiceError
-        if isinstance(error, RequestEntityTooLarge):
-            mapped = errors.BodyTooLarge("The request body is too large.")
-        elif error.code == 404:
-            mapped = errors.NotFound("There is nothing at this address.")
-        else:
-            mapped = errors.InvalidRequest(error.description or error.name)
-        response = jsonify(wire.error_body(mapped, logs.request_id.get()))
-        response.status_code = error.code or 400
-        return response
-
-    @app.errorhandler(ParseException)
-    def malformed_body(error: ParseException) -> Response:
-        return service_error(errors.InvalidRequest("The body is not well-formed HTTP."))
-
-    @app.errorhandler(Exception)
-    def unexpected(error: Exception) -> Response:
-        log.error("unexpected error", exc_info=error)
-        response = jsonify(wire.error_body(errors.ServiceError("Internal error."), logs.request_id.get()))
-        response.status_code = 500
-        return response
-
-    @app.post("/embeddings")
-    def embeddings() -> Response:
-        served = extraction.embedder
-        alignment = served.card.alignment
-        crop_bytes = alignment.width * alignment.height * 3
-        request.max_content_length = settings.max_request_crops * crop_bytes + 1024
-        crops = wire.decode_array(
-            request.get_data(cache=False), dtype=np.uint8, shape=(None, alignment.height, alignment.width, 3)
-        )
-        response = Response(wire.encode_array(extraction.embed(crops)), mimetype=wire.ARRAY_TYPE)
-        response.headers[wire.MODEL_HEADER] = served.card.name
-        response.headers[wire.REVISION_HEADER] = served.revision
-        response.headers[wire.SPACE_HEADER] = served.card.space(served.revision)
-        return response
-
-    @app.get("/model")
-    def model() -> Response:
-        served = extraction.embedder
-        card = served.card
-        return jsonify(
-            {
-                "model": card.name,
-                "revision": served.revision,
-                "space": card.space(served.revision),
-                "dimensions": card.dimensions,
-                "width": card.alignment.width,
-                "height": card.alignment.height,
-                "max_crops": settings.max_request_crops,
-                "engine": served.engine,
-                "device": served.device,
-            }
-        )
-
-    @app.get("/model/file")
-    def model_file() -> Response:
-        served = extraction.embedder
-        if served.engine != "onnx":
-            raise errors.NotFound(f"ENGINE={served.engine} runs no ONNX file, so there is none to hand out.")
-        response = Response(_read(served.file), mimetype="application/octet-stream")
-        response.content_length = served.file.stat().st_size
-        response.set_etag(served.file_sha256)
-        response.headers[wire.SPACE_HEADER] = served.card.space(served.revision)
-        response.make_conditional(request)
-        return response
-
-    @app.get("/")
-    def running() -> Response:
-        return Response("Feature extraction server is running!", mimetype="text/plain")
-
-    @app.post("/")
-    def represent() -> Response:
-        request.max_content_length = settings.max_request_crops * settings.max_image_bytes
-        request.max_form_memory_size = 4 << 20
-        request.max_form_parts = settings.max_request_crops + 16
-        alignment = extraction.embedder.card.alignment
-        entries = _read_face_data(request.form.get("face_data"), settings.max_request_crops)
-        uploads = request.files.getlist("image")
-        if len(entries) != len(uploads):
-            raise errors.InvalidRequest("There must be one image for each entry of face_data.")
-        crops: list[Pixels | None] = []
-        for upload in uploads:
-            try:
-                crops.append(fit(decoder.decode(upload.stream.read()), alignment.width, alignment.height))
-            except errors.ImageError:
-                crops.append(None)
-        usable = [crop for crop in crops if crop is not None]
-        rows = iter(extraction.embed(np.stack(usable)) if usable else ())
-        return jsonify(
-            [
-                {"id": entry["id"], "vector": [] if crop is None else next(rows).tolist()}
-                for entry, crop in zip(entries, crops, strict=True)
-            ]
-        )
-
-    @app.get("/livez")
-    def live() -> Response:
-        return jsonify({"status": "alive"})
-
-    @app.get("/readyz")
-    def ready() -> Response:
-        extraction.check_ready()
-        return jsonify({"status": "ready", "model": extraction.embedder.card.name})
-
-    @app.get("/metrics")
-    def prometheus() -> Response:
-        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
-
     return app
+
+
+def status_of(error: errors.ServiceError) -> int:
+    """The HTTP status of an error."""
+    return wire.status_of(error, _STATUS)
+
+
+def _extraction() -> Extraction:
+    extraction: Extraction = current_app.extensions["extraction"]
+    return extraction
+
+
+@routes.before_app_request
+def _begin() -> None:
+    g.started = time.monotonic()
+    logs.request_id.set(logs.new_request_id(request.headers.get(wire.REQUEST_ID_HEADER)))
+    settings, host = _extraction().settings, request.headers.get("Host")
+    hosts_of(settings.extraction_bind, settings.allowed_hosts).check(host)
+    if request.method == "POST":
+        refuse_other_sites(dict(request.headers), request.scheme, host, request.method)
+
+
+@routes.after_app_request
+def _finish(response: Response) -> Response:
+    response.headers[wire.REQUEST_ID_HEADER] = logs.request_id.get()
+    route = request.url_rule.rule if request.url_rule else "unknown"
+    _extraction().metrics.requests.labels(route, response.status_code).inc()
+    log.log(
+        logging.DEBUG if route in _PROBES else logging.INFO,
+        "request",
+        extra={
+            "method": request.method,
+            "route": route,
+            "status": response.status_code,
+            "milliseconds": round((time.monotonic() - g.started) * 1000, 1),
+        },
+    )
+    return response
+
+
+@routes.teardown_app_request
+def _end(error: BaseException | None) -> None:
+    logs.request_id.set("")  # the thread goes on to other work
+
+
+@routes.app_errorhandler(errors.ServiceError)
+def _service_error(error: errors.ServiceError) -> Response:
+    status = status_of(error)
+    if status >= 500 and error.__cause__:
+        log.error("request failed", exc_info=error.__cause__)
+    return _failure(error, status)
+
+
+@routes.app_errorhandler(HTTPException)
+def _http_error(error: HTTPException) -> Response:
+    mapped: errors.ServiceError
+    if isinstance(error, RequestEntityTooLarge):
+        mapped = errors.BodyTooLarge("The request body is too large.")
+    elif error.code == 404:
+        mapped = errors.NotFound("There is nothing at this address.")
+    else:
+        mapped = errors.InvalidRequest(error.description or error.name)
+    return _failure(mapped, error.code or 400)
+
+
+@routes.app_errorhandler(ParseException)
+def _malformed_body(error: ParseException) -> Response:
+    return _failure(errors.InvalidRequest("The body is not well-formed HTTP."), 400)
+
+
+@routes.app_errorhandler(Exception)
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return _failure(errors.ServiceError("Internal error."), 500)
+
+
+def _failure(error: errors.ServiceError, status: int) -> Response:
+    response = jsonify(wire.error_body(error, logs.request_id.get()))
+    response.status_code = status
+    if error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+@routes.post("/embeddings")
+def _embeddings() -> Response:
+    extraction = _extraction()
+    served = extraction.embedder
+    alignment = served.card.alignment
+    crop_bytes = alignment.width * alignment.height * 3
+    request.max_content_length = extraction.settings.max_request_crops * crop_bytes + 1024
+    crops = wire.decode_array(
+        request.get_data(cache=False), dtype=np.uint8, shape=(None, alignment.height, alignment.width, 3)
+    )
+    response = Response(wire.encode_array(extraction.embed(crops)), mimetype=wire.ARRAY_TYPE)
+    response.headers[wire.MODEL_HEADER] = served.card.name
+    response.headers[wire.REVISION_HEADER] = served.revision
+    response.headers[wire.SPACE_HEADER] = served.card.space(served.revision)
+    return response
+
+
+@routes.get("/model")
+def _model() -> Response:
+    extraction = _extraction()
+    served = extraction.embedder
+    card = served.card
+    return jsonify(
+        {
+            "model": card.name,
+            "revision": served.revision,
+            "space": card.space(served.revision),
+            "dimensions": card.dimensions,
+            "width": card.alignment.width,
+            "height": card.alignment.height,
+            "max_crops": extraction.settings.max_request_crops,
+            "engine": served.engine,
+            "device": served.device,
+        }
+    )
+
+
+@routes.get("/model/file")
+def _model_file() -> Response:
+    served = _extraction().embedder
+    if served.engine != "onnx":
+        raise errors.NotFound(f"ENGINE={served.engine} runs no ONNX file, so there is none to hand out.")
+    response = Response(_read(served.file), mimetype="application/octet-stream")
+    response.content_length = served.file.stat().st_size
+    response.set_etag(served.file_sha256)
+    response.headers[wire.SPACE_HEADER] = served.card.space(served.revision)
+    response.make_conditional(request)
+    return response
+
+
+@routes.get("/")
+def _running() -> Response:
+    return Response("Feature extraction server is running!", mimetype="text/plain")
+
+
+@routes.post("/")
+def _represent() -> Response:
+    extraction = _extraction()
+    settings = extraction.settings
+    request.max_content_length = settings.max_request_crops * settings.max_image_bytes
+    request.max_form_memory_size = 4 << 20
+    request.max_form_parts = settings.max_request_crops + 16
+    alignment = extraction.embedder.card.alignment
+    entries = _read_face_data(request.form.get("face_data"), settings.max_request_crops)
+    uploads = request.files.getlist("image")
+    if len(entries) != len(uploads):
+        raise errors.InvalidRequest("There must be one image for each entry of face_data.")
+    decoder = ImageDecoder(settings.max_image_bytes, settings.max_image_pixels)
+    crops: list[Pixels | None] = []
+    for upload in uploads:
+        try:
+            crops.append(fit(decoder.decode(upload.stream.read()), alignment.width, alignment.height))
+        except errors.ImageError:
+            crops.append(None)
+    usable = [crop for crop in crops if crop is not None]
+    rows = iter(extraction.embed(np.stack(usable)) if usable else ())
+    return jsonify(
+        [
+            {"id": entry["id"], "vector": [] if crop is None else next(rows).tolist()}
+            for entry, crop in zip(entries, crops, strict=True)
+        ]
+    )
+
+
+@routes.get("/livez")
+def _live() -> Response:
+    return jsonify({"status": "alive"})
+
+
+@routes.get("/readyz")
+def _ready() -> Response:
+    extraction = _extraction()
+    extraction.check_ready()
+    return jsonify({"status": "ready", "model": extraction.embedder.card.name})
+
+
+@routes.get("/metrics")
+def _prometheus() -> Response:
+    return Response(generate_latest(_extraction().metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
 
 def fit(pixels: Pixels, width: int, height: int) -> Pixels:

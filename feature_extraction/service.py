@@ -29,14 +29,14 @@ class _Loaded:
 class Extraction:
     """Loads a model, warms it up, and embeds crops with it.
 
-    Args:
+    Attributes:
         settings: which model, where and how.
         metrics: told about every batch.
     """
 
     def __init__(self, settings: ExtractionSettings, metrics: Metrics) -> None:
-        self._settings = settings
-        self._metrics = metrics
+        self.settings = settings
+        self.metrics = metrics
         self._loaded: _Loaded | None = None
         self._draining = False
         metrics.max_queued.set(settings.max_queued_crops)
@@ -48,21 +48,21 @@ class Extraction:
             StartupError: weights, engine or device are not to be had.
         """
         started = time.monotonic()
-        embedder = embedder or open_embedder(self._settings)
+        embedder = embedder or open_embedder(self.settings)
         alignment = embedder.card.alignment
-        for size in sorted({1, self._settings.max_batch}):
+        for size in sorted({1, self.settings.max_batch}):
             embedder.embed(np.zeros((size, alignment.height, alignment.width, 3), np.uint8))
         batcher = Batcher(
             embedder.embed,
-            max_batch=self._settings.max_batch,
-            max_queued=self._settings.max_queued_crops,
+            max_batch=self.settings.max_batch,
+            max_queued=self.settings.max_queued_crops,
             lanes=embedder.lanes,
-            observe=self._metrics.observe_batch,
+            observe=self.metrics.observe_batch,
         )
-        self._metrics.queued.set_function(lambda: batcher.queued)
-        self._metrics.running.set_function(lambda: batcher.running)
-        self._metrics.lanes.set(embedder.lanes)
-        self._metrics.ready.set_function(lambda: not self._draining)
+        self.metrics.queued.set_function(lambda: batcher.queued)
+        self.metrics.running.set_function(lambda: batcher.running)
+        self.metrics.lanes.set(embedder.lanes)
+        self.metrics.ready.set_function(lambda: not self._draining)
         self._loaded = _Loaded(embedder, batcher)
         log.info(
             "model is ready",
@@ -115,7 +115,7 @@ class Extraction:
             Seconds for which new requests should still be accepted.
         """
         self._draining = True
-        return self._settings.drain_seconds
+        return self.settings.drain_seconds
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed crops of the size that the model's card demands.
@@ -131,11 +131,11 @@ class Extraction:
             NotReady, Overloaded, DeadlinePassed, ExtractionFailed: see ``Batcher.embed``.
         """
         loaded = self._ready()
-        if len(crops) > self._settings.max_request_crops:
-            raise InvalidRequest(f"More than {self._settings.max_request_crops} crops in one request.")
+        if len(crops) > self.settings.max_request_crops:
+            raise InvalidRequest(f"More than {self.settings.max_request_crops} crops in one request.")
         if not len(crops):
             return np.empty((0, loaded.embedder.card.dimensions), np.float32)
-        return loaded.batcher.embed(crops, self._settings.embed_timeout)
+        return loaded.batcher.embed(crops, self.settings.embed_timeout)
 
     def close(self) -> None:
         """Answer whoever waits, and stop."""

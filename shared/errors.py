@@ -1,7 +1,7 @@
 """The error tree of both services.
 
 Every error carries a stable ``code`` for programs and a message for people. Nothing here knows about
-HTTP: each service maps the tree to statuses in one table of its own.
+HTTP: ``wire`` maps the tree to statuses, in one table for both services.
 
 ::
 

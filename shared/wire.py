@@ -1,4 +1,4 @@
-"""Arrays and errors as HTTP bodies.
+"""Arrays and errors as both services send them: bodies, and the status of each error.
 
 Between the services an array travels as one NumPy ``.npy`` file (format version 1.0 or 2.0), which states
 its own dtype and shape. Pickled objects are never read.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
+from shared import errors
 from shared.errors import InvalidRequest, ServiceError
 
 ARRAY_TYPE = "application/x-npy"
@@ -21,6 +23,33 @@ MODEL_HEADER = "X-Model"
 REVISION_HEADER = "X-Model-Revision"
 SPACE_HEADER = "X-Embedding-Space"
 REQUEST_ID_HEADER = "X-Request-ID"
+
+STATUS: Mapping[type[ServiceError], int] = {
+    ServiceError: 500,
+    errors.InvalidRequest: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.RequestTooSlow: 408,
+    errors.Conflict: 409,
+    errors.CursorExpired: 410,
+    errors.ImageTooLarge: 413,
+    errors.TooManyPixels: 413,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedImage: 415,
+    errors.HostNotAllowed: 421,
+    errors.ImageError: 422,
+    errors.FaceNotFound: 422,
+    errors.AmbiguousFace: 422,
+    errors.Overloaded: 429,
+    errors.StorageError: 500,
+    errors.StorageUnavailable: 503,
+    errors.ExtractionError: 502,
+    errors.ExtractionUnavailable: 503,
+    errors.NotReady: 503,
+    errors.DeadlinePassed: 504,
+}
+"""Status of each error; an error without an entry has its nearest base's."""
 
 _MAX_NPY_HEADER = 1024
 
@@ -83,3 +112,8 @@ def decode_array(data: bytes, *, dtype: DTypeLike, shape: tuple[int | None, ...]
 def error_body(error: ServiceError, request_id: str) -> dict[str, Any]:
     """The JSON body of an error: ``{"error": {"code", "message"}, "request_id"}``, with its details beside the code."""
     return {"error": {"code": error.code, "message": error.message, **error.details}, "request_id": request_id}
+
+
+def status_of(error: ServiceError, table: Mapping[type[ServiceError], int] = STATUS) -> int:
+    """The HTTP status of an error."""
+    return next(table[kind] for kind in type(error).__mro__ if kind in table)

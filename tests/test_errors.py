@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import pytest
 
-import face_detection.api.http.failures as front
 import feature_extraction.app as extraction
-from shared import errors
+from shared import errors, wire
 from shared.errors import ServiceError, StartupError
 
 StatusOf = Callable[[ServiceError], int]
@@ -109,7 +108,7 @@ def test_there_is_nothing_outside_the_tree() -> None:
 
 @pytest.mark.parametrize("kind", FOR_CLIENTS)
 def test_the_front_gives_the_designed_status(kind: type[ServiceError]) -> None:
-    assert front.status_of(kind("…")) == DESIGNED[kind.__name__]
+    assert wire.status_of(kind("…")) == DESIGNED[kind.__name__]
 
 
 @pytest.mark.parametrize("kind", FOR_CLIENTS)
@@ -119,12 +118,11 @@ def test_the_extraction_service_gives_the_designed_status(kind: type[ServiceErro
         assert extraction.status_of(kind("…")) == DESIGNED_EXTRACTION[kind.__name__]
 
 
-@pytest.mark.parametrize("table", [front.STATUS, extraction.STATUS])
-def test_no_status_is_made_for_what_only_the_operator_sees(table: Mapping[type[ServiceError], int]) -> None:
-    assert not [kind for kind in table if issubclass(kind, StartupError)]
+def test_no_status_is_made_for_what_only_the_operator_sees() -> None:
+    assert not [kind for kind in wire.STATUS if issubclass(kind, StartupError)]
 
 
-@pytest.mark.parametrize("status_of", [front.status_of, extraction.status_of])
+@pytest.mark.parametrize("status_of", [wire.status_of, extraction.status_of])
 @pytest.mark.parametrize("kind", FOR_CLIENTS)
 def test_a_retry_is_suggested_exactly_where_it_may_help(status_of: StatusOf, kind: type[ServiceError]) -> None:
     foreign = issubclass(kind, errors.StorageUnavailable) and status_of is extraction.status_of
