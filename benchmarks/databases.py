@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.servers.postgres import MISSING, PostgresServer, programs
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.store import NewSample, Store
 from shared.models import Metric
-from tests.postgres_server import MISSING, PostgresServer, programs
 
 BATCH = 1000
 SPACE = "benchmark"

@@ -36,14 +36,14 @@ from benchmarks.accuracy import FACES
 from benchmarks.load import Load, generate, request
 from benchmarks.pipeline import CLIENTS, enrolment_seconds, recognition_requests
 from benchmarks.scale_servers import cpu_seconds, transactions
+from deploy.servers.haproxy import MISSING, HAProxy, program
+from deploy.servers.postgres import MISSING as NO_POSTGRES
+from deploy.servers.postgres import PostgresServer, programs
 from deploy.services import Service, Services, free_port
 from face_detection.extraction.client import ExtractionClient
 from shared import wire
 from shared.models import find_card
 from shared.settings import ExtractionSettings
-from tests.haproxy_process import MISSING, HAProxy, program
-from tests.postgres_server import MISSING as NO_POSTGRES
-from tests.postgres_server import PostgresServer, programs
 
 CALLS = 4
 """Under way at each worker."""

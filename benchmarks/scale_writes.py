@@ -21,10 +21,10 @@ from psycopg.sql import SQL, Identifier
 
 from benchmarks.approximate import DIMENSIONS
 from benchmarks.search import SPACE, unit_vectors
+from deploy.servers.postgres import MISSING, PostgresServer, programs
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.gallery.store import NewSample
-from tests.postgres_server import MISSING, PostgresServer, programs
 
 TENANT = "default"
 PEOPLE = 10_000

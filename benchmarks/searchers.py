@@ -30,14 +30,14 @@ from benchmarks import scale_faces, scale_servers
 from benchmarks.approximate import DIMENSIONS
 from benchmarks.scale_faces import KINDS, Faces
 from benchmarks.search import METRIC, SINGLE_THREADED, SPACE, Vectors, resident
+from deploy.servers.milvus import MilvusServer
+from deploy.servers.postgres import MISSING, PostgresServer, programs
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.search.searcher import Searcher
 from face_detection.gallery.searchers import open_index, searchers
 from face_detection.gallery.store import NewSample
 from shared.settings import FrontSettings
-from tests.milvus_server import MilvusServer
-from tests.postgres_server import MISSING, PostgresServer, programs
 
 NAMES = ("memory", "pgvector", "milvus")
 CANDIDATES = (100, 200, 400, 1000)

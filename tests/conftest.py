@@ -17,6 +17,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from werkzeug.serving import make_server
 
 from deploy import sample_photos
+from deploy.servers.milvus import MISSING as NO_MILVUS
+from deploy.servers.milvus import MilvusServer, installed
+from deploy.servers.postgres import MISSING as NO_POSTGRES
+from deploy.servers.postgres import TEMPLATE, PostgresServer, programs
 from face_detection.app import create_app as create_front
 from face_detection.gallery import open_gallery
 from face_detection.gallery.remote.milvus.index import MilvusIndex
@@ -25,11 +29,8 @@ from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights.store import ensure_detector
 from shared.models import Metric, weights_folder
 from shared.settings import ExtractionSettings, FrontSettings
-from tests import milvus_server, postgres_server
 from tests.gallery_samples import SPACE
 from tests.milvus_indexes import OpenMilvus
-from tests.milvus_server import MilvusServer
-from tests.postgres_server import TEMPLATE, PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -120,10 +121,10 @@ def detector_home(deepface_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server, in which an empty gallery is the template of others."""
-    programs = postgres_server.programs()
-    if programs is None:
-        pytest.skip(postgres_server.MISSING)
-    with PostgresServer(programs) as server:
+    folder = programs()
+    if folder is None:
+        pytest.skip(NO_POSTGRES)
+    with PostgresServer(folder) as server:
         open_gallery(server.database(TEMPLATE)).close()
         yield server
 
@@ -139,8 +140,8 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def milvus() -> Iterator[MilvusServer]:
     """A Milvus Lite server."""
-    if not milvus_server.installed():
-        pytest.skip(milvus_server.MISSING)
+    if not installed():
+        pytest.skip(NO_MILVUS)
     with MilvusServer() as server:
         yield server
 

@@ -15,6 +15,8 @@ from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
+from deploy.servers.milvus import MilvusServer
+from deploy.servers.postgres import PostgresServer
 from face_detection.api import schemas
 from face_detection.api.operation import ACCESS, DIRECTORY
 from face_detection.api.own import status
@@ -27,8 +29,6 @@ from shared import __version__
 from shared.errors import StorageUnavailable
 from shared.settings import ExtractionSettings
 from tests.conftest import Front, ServeExtraction
-from tests.milvus_server import MilvusServer
-from tests.postgres_server import PostgresServer
 
 
 async def test_alive(front: TestClient) -> None:

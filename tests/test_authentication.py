@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDict
 
+from deploy.servers.postgres import PostgresServer
 from face_detection.access import Access
 from face_detection.api.http.authentication import caller_for_company, guarded
 from face_detection.api.http.bodies import SETTINGS
@@ -23,7 +24,6 @@ from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.metrics import Metrics
 from shared.settings import FrontSettings
 from tests.conftest import Front
-from tests.postgres_server import PostgresServer
 
 GALLERY: web.AppKey[Gallery] = web.AppKey("gallery", Gallery)
 

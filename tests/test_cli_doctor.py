@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from deploy.servers.waiting import wait_until
 from deploy.services import free_port
 from face_detection.access import Access
 from face_detection.cli import checks_here, main
@@ -22,7 +23,6 @@ from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import ServeExtraction
 from tests.gallery_samples import OTHER_SPACE, sample
 from tests.running_front import running_front
-from tests.waiting import wait_until
 
 Findings = dict[str, dict[str, str]]
 Examine = Callable[..., Findings]

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.servers.waiting import catches, wait_until
 from face_detection.gallery import open_store
 from tests.conftest import ROOT
 from tests.gallery_samples import sample, vectors
-from tests.waiting import catches, wait_until
 
 SAID = {signal.SIGINT: "Interrupted.\n", signal.SIGTERM: "Terminated.\n", signal.SIGHUP: "Hung up.\n"}
 CLIENT = "face_detection"

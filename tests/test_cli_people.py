@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from deploy.servers.waiting import wait_until
 from face_detection.cli import main
 from face_detection.cli.pictures import MOST_BYTES
 from face_detection.gallery import open_gallery
@@ -24,7 +25,6 @@ from tests.gallery_samples import sample, vectors
 from tests.pictures import encoded
 from tests.running_front import running_front
 from tests.video_frames import Actor, frame_at, write_video
-from tests.waiting import wait_until
 
 Call = Callable[..., Result]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.servers.milvus import MilvusServer
 from face_detection.gallery.remote.milvus.index import MAX_ROWS, MilvusIndex
 from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.store import Change
@@ -17,7 +18,6 @@ from shared.errors import SearchUnavailable, StartupError
 from shared.models import Metric
 from tests.gallery_samples import SPACE, vectors
 from tests.milvus_indexes import OpenMilvus, keys_in, stored
-from tests.milvus_server import MilvusServer
 
 UNIT = Metric.TENFOLD_UNIT_EUCLIDEAN
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from deploy.servers.milvus import MilvusServer
 from face_detection.gallery.remote.milvus import connection as milvus_connection
 from face_detection.gallery.remote.milvus.index import MilvusIndex
 from shared.errors import SearchUnavailable, SettingsError, StartupError
 from shared.models import Metric
 from tests.gallery_samples import SPACE, vectors
 from tests.milvus_indexes import OpenMilvus, keys_in, stored
-from tests.milvus_server import MilvusServer
 
 SECRET = "root:a secret word"
 

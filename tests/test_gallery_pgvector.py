@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from deploy.servers.postgres import PostgresServer
 from face_detection.gallery.postgres import connections
 from face_detection.gallery.postgres.session import Session
 from face_detection.gallery.remote.pgvector import graphs as pgvector_graphs
@@ -26,7 +27,6 @@ from tests.contracts.test_vector_indexes import UNIT, assert_nearest, deleted, k
 from tests.contracts.vector_indexes import NAME, pgvector_database
 from tests.galleries import open_store
 from tests.gallery_samples import SPACE, samples, vectors
-from tests.postgres_server import PostgresServer
 
 Open = Callable[..., PgvectorIndex]
 

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from deploy.servers.postgres import PostgresServer
 from face_detection.gallery.postgres import migrations, statements
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.sqlite import migrations as sqlite_migrations
@@ -19,7 +20,6 @@ from face_detection.gallery.store import Store
 from shared.errors import InvalidRequest, SettingsError, StartupError
 from tests.galleries import open_gallery, open_store
 from tests.gallery_samples import OTHER_SPACE, ids_of, sample, samples, vectors
-from tests.postgres_server import PostgresServer
 
 
 def query(url: str, statement: str) -> list[tuple[object, ...]]:

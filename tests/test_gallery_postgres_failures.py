@@ -14,6 +14,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from deploy.servers.postgres import PostgresServer
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.gallery.postgres import connections, session
 from face_detection.gallery.postgres.failures import translation
@@ -24,7 +25,6 @@ from shared.models import Metric
 from tests import test_gallery_durability as durability
 from tests.galleries import open_gallery, open_store
 from tests.gallery_samples import SPACE, ids_of, samples, vectors
-from tests.postgres_server import PostgresServer
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from deploy.servers.postgres import PostgresServer
 from face_detection.access import Access
 from face_detection.gallery.directory import Right
 from face_detection.gallery.store import Store
@@ -18,7 +19,6 @@ from shared.errors import QuotaExceeded, RateLimited, StorageUnavailable
 from tests.conftest import Front
 from tests.galleries import open_gallery
 from tests.gallery_samples import samples
-from tests.postgres_server import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from deploy.servers.postgres import TEMPLATE, PostgresServer
 from face_detection.gallery.search.memory import MemoryIndex
 from shared.models import Metric
 from tests import test_gallery_model
 from tests.galleries import open_store
 from tests.gallery_samples import SPACE
-from tests.postgres_server import TEMPLATE, PostgresServer
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from deploy.servers.waiting import wait_until
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.search.recall import MOST_ANSWERS, RecallCheck
 from face_detection.gallery.search.searcher import Nearest, Neighbour
@@ -12,7 +13,6 @@ from face_detection.gallery.store import Store
 from shared.models import Metric
 from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, sample, samples, vectors
-from tests.waiting import wait_until
 
 METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN
 

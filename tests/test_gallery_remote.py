@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deploy.servers.waiting import wait_until
 from face_detection.gallery import Gallery
 from face_detection.gallery.remote import follower
 from face_detection.gallery.remote.follower import rebuild
@@ -24,7 +25,6 @@ from shared.errors import SearchUnavailable
 from shared.models import Metric
 from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
-from tests.waiting import wait_until
 
 METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN
 TURN = "search-test"

@@ -14,15 +14,16 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from deploy.servers import haproxy
+from deploy.servers.haproxy import CONFIGURATION, HAProxy, addresses, check
+from deploy.servers.waiting import wait_until
 from shared.settings import ExtractionSettings, FrontSettings
-from tests import haproxy_process
 from tests.conftest import ROOT
-from tests.haproxy_process import CONFIGURATION, Backend, HAProxy, addresses, check
-from tests.waiting import wait_until
+from tests.http_backends import Backend
 
 IN_KUBERNETES = ROOT / "deploy" / "kubernetes" / "base" / "haproxy.cfg"
 
-needs_haproxy = pytest.mark.skipif(haproxy_process.program() is None, reason=haproxy_process.MISSING)
+needs_haproxy = pytest.mark.skipif(haproxy.program() is None, reason=haproxy.MISSING)
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def workers() -> Iterator[list[Backend]]:
 
 @pytest.fixture
 def balancer(fronts: list[Backend], workers: list[Backend], tmp_path: Path) -> Iterator[HAProxy]:
-    if haproxy_process.program() is None:
-        pytest.skip(haproxy_process.MISSING)
+    if haproxy.program() is None:
+        pytest.skip(haproxy.MISSING)
     front_addresses, worker_addresses = ([backend.address for backend in backends] for backends in (fronts, workers))
     with HAProxy(front_addresses, worker_addresses, tmp_path / "haproxy.log") as running:
         yield running
@@ -175,8 +176,8 @@ def test_how_large_a_body_is_does_not_matter_here(balancer: HAProxy) -> None:
 
 
 def test_a_head_that_does_not_end_is_refused_and_reaches_no_front(fronts: list[Backend], tmp_path: Path) -> None:
-    if haproxy_process.program() is None:
-        pytest.skip(haproxy_process.MISSING)
+    if haproxy.program() is None:
+        pytest.skip(haproxy.MISSING)
     hasty = tmp_path / "haproxy.cfg"
     text = CONFIGURATION.read_text()
     assert text.count("timeout http-request 30s\n") == 1

@@ -255,3 +255,9 @@ def test_no_module_is_a_drawer_for_odds_and_ends(package: str) -> None:
 def test_no_service_imports_what_only_tests_need(package: str) -> None:
     for file in files(package):
         assert not tops(file) & {"tests", "benchmarks", "pytest", "hypothesis", "skimage", "matplotlib"}, file
+
+
+@pytest.mark.parametrize("package", ["deploy", "benchmarks"])
+def test_what_tests_share_with_others_is_none_of_them(package: str) -> None:
+    for file in files(package):
+        assert "tests" not in tops(file), file

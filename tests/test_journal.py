@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from deploy.servers.waiting import wait_until
 from face_detection import journal as journal_module
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import TenantSettings
@@ -20,7 +21,6 @@ from shared.errors import StorageError
 from tests.contracts.databases import DATABASES
 from tests.gallery_samples import samples
 from tests.test_pool import locked
-from tests.waiting import wait_until
 
 DAY = 86_400 * 1_000_000
 NOBODY = Occasion()

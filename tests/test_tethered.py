@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.servers.waiting import wait_until
 from shared import tethered
 from tests.conftest import ROOT
-from tests.waiting import wait_until
 
 CHILD = """
 import os, signal, sys, time

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from deploy.servers.waiting import wait_until
 from face_detection import upkeep
 from face_detection.cli import main
 from face_detection.gallery import Gallery
@@ -20,7 +21,6 @@ from tests.conftest import Front
 from tests.contracts.databases import DATABASES
 from tests.galleries import open_gallery
 from tests.gallery_samples import sample, samples, vectors
-from tests.waiting import wait_until
 
 DAY = 86_400 * 1_000_000
 IN_FILES = [kind for kind in DATABASES if kind != "sqlite memory"]

@@ -21,9 +21,9 @@ from benchmarks.prove.between import Between, Mood
 from benchmarks.prove.installation import data_uri, documented, install, portraits, tracebacks
 from benchmarks.prove.promises import Findings, Promise
 from benchmarks.scale_servers import family
+from deploy.servers import postgres
+from deploy.servers.postgres import PostgresServer
 from deploy.services import Services
-from tests import postgres_server
-from tests.postgres_server import PostgresServer
 
 REQUEST_TIMEOUT = 8
 SLACK = 4
@@ -327,14 +327,14 @@ def paused(folder: Path, database: PostgresServer | None) -> list[Promise]:
 
 def prove(folder: Path, full: bool) -> Findings:
     """Every fault; ``full`` goes through them five times."""
-    programs = postgres_server.programs()
+    programs = postgres.programs()
     findings = Findings()
     for number in range(5 if full else 1):
         place = folder / f"faults{number}"
         for trial in (full_disk, read_only_folder, clock, extraction, half_open):
             findings.promises += _try(trial, place / trial.__name__)
         if programs is None:
-            findings.promises.append(Promise("PostgreSQL: read-only and paused", postgres_server.MISSING, None))
+            findings.promises.append(Promise("PostgreSQL: read-only and paused", postgres.MISSING, None))
             findings.promises += _try(paused, place / "paused", None)
             continue
         with PostgresServer(programs) as server:

@@ -20,10 +20,10 @@ import requests
 from benchmarks.prove.installation import data_uri, documented, install, portraits, tracebacks
 from benchmarks.prove.journal import Journal, State, state_of
 from benchmarks.prove.promises import Findings, Promise
+from deploy.servers import postgres
+from deploy.servers.postgres import PostgresServer
+from deploy.servers.waiting import wait_until
 from deploy.services import Service, Services
-from tests import postgres_server
-from tests.postgres_server import PostgresServer
-from tests.waiting import wait_until
 
 SHORT, FULL = 100, 1000
 """Kills, half of them with each database."""
@@ -284,9 +284,9 @@ def prove(folder: Path, full: bool) -> Findings:
     """Kills on SQLite, then on PostgreSQL."""
     kills = (FULL if full else SHORT) // 2
     findings = _prove_one("SQLite", folder / "kills-sqlite", kills, None)
-    programs = postgres_server.programs()
+    programs = postgres.programs()
     if programs is None:
-        findings.promises.append(Promise("PostgreSQL: the same", postgres_server.MISSING, None))
+        findings.promises.append(Promise("PostgreSQL: the same", postgres.MISSING, None))
         return findings
     with ExitStack() as stack:
         server = stack.enter_context(PostgresServer(programs))

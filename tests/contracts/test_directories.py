@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.servers.waiting import wait_until
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import (
     MAX_INTEGER,
@@ -30,7 +31,6 @@ from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from shared.errors import Conflict, InvalidRequest, NotFound, StorageError
 from tests.contracts.databases import DATABASES
 from tests.gallery_samples import sample
-from tests.waiting import wait_until
 
 HOSTILE = "'; DROP TABLE tenants--"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from deploy.servers.waiting import wait_until
 from face_detection.gallery import Gallery
 from face_detection.gallery.remote import follower, other_spaces
 from face_detection.gallery.remote.follower import rebuild
@@ -18,7 +19,6 @@ from shared.models import Metric
 from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place
 from tests.galleries import open_gallery, remove_tombstones
 from tests.gallery_samples import OTHER_SPACE, SPACE, samples, vectors
-from tests.waiting import wait_until
 
 IDS = [f"{number:02}" for number in range(20)]
 METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deploy.servers.waiting import wait_until
 from face_detection.extraction.client import ServedModel
 from face_detection.gallery import Gallery
 from face_detection.gallery.remote import follower, other_spaces
@@ -34,7 +35,6 @@ from tests.contracts.databases import DATABASES, copied
 from tests.contracts.vector_indexes import VECTOR_INDEXES
 from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
-from tests.waiting import wait_until
 
 OpenSearcher = Callable[..., Searcher]
 """Opens a searcher for a gallery, an embedding space, a metric and, where they are not 8, dimensions."""

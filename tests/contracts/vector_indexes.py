@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from deploy.servers.milvus import MilvusServer
+from deploy.servers.postgres import PostgresServer
 from face_detection.gallery.remote.index import VectorIndex
 from shared.models import Metric
 from tests.gallery_samples import SPACE
-from tests.milvus_server import MilvusServer
-from tests.postgres_server import PostgresServer
 
 NAME = "0123456789abcdef"
 FORMER = "0123456789fedcba"

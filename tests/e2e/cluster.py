@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from deploy.servers.haproxy import HAProxy
+from deploy.servers.waiting import wait_until
 from deploy.services import Service, free_port
-from tests.haproxy_process import HAProxy
-from tests.waiting import wait_until
 
 
 class Cluster:

@@ -17,13 +17,13 @@ import cv2
 import pytest
 import requests
 
+from deploy.servers.waiting import wait_until
 from deploy.services import Services
 from face_detection.cli import archive
 from face_detection.cli.service.protocol import Record
 from face_detection.gallery import open_store
 from tests.conftest import ROOT
 from tests.gallery_samples import vectors
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 import requests
 
+from deploy.servers.waiting import wait_until
 from deploy.services import ROOT, Service, Services, free_port
 from face_detection.gallery import open_gallery
 from tests.contracts.databases import DATABASES, copied
 from tests.test_pool import locked
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.servers.waiting import catches, wait_until
 from deploy.services import Service, free_port
 from tests.conftest import ROOT
-from tests.waiting import catches, wait_until
 
 pytestmark = pytest.mark.e2e
 

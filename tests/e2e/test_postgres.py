@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from deploy.servers.postgres import PostgresServer
+from deploy.servers.waiting import wait_until
 from deploy.services import Services
 from face_detection.gallery import open_gallery
 from shared.errors import StartupError
-from tests.postgres_server import PostgresServer
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

@@ -15,10 +15,10 @@ import cv2
 import pytest
 import requests
 
-from tests import haproxy_process
+from deploy.servers import haproxy
+from deploy.servers.milvus import MilvusServer
+from deploy.servers.postgres import TEMPLATE, PostgresServer
 from tests.e2e.cluster import Cluster, kill, paused
-from tests.milvus_server import MilvusServer
-from tests.postgres_server import TEMPLATE, PostgresServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -75,8 +75,8 @@ def parts(
     environment: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Parts]:
-    if haproxy_process.program() is None:
-        pytest.skip(haproxy_process.MISSING)
+    if haproxy.program() is None:
+        pytest.skip(haproxy.MISSING)
     name = f"gallery_{secrets.token_hex(4)}"
     settings = environment | {"DATABASE": postgres.database(name, TEMPLATE), "SEARCH": request.param}
     milvus: MilvusServer | None = None

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from deploy.servers.waiting import wait_until
 from deploy.services import Service, Services, free_port
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

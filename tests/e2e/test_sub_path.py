@@ -11,14 +11,14 @@ import pytest
 import requests
 
 from deploy import web_assets
+from deploy.servers import haproxy
+from deploy.servers.haproxy import HAProxy
+from deploy.servers.waiting import wait_until
 from deploy.services import ROOT, Service, Services, free_port
 from shared.settings import FrontSettings
-from tests import haproxy_process
 from tests.e2e.browser import Browser
 from tests.e2e.offline_page import OfflinePage
 from tests.e2e.people import enrol
-from tests.haproxy_process import HAProxy
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -45,8 +45,8 @@ def doors(services: Services, environment: dict[str, str], tmp_path_factory: pyt
 @pytest.fixture(scope="module")
 def site(services: Services, doors: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the site with /faces/ and /doors/, as the documentation configures it."""
-    if haproxy_process.program() is None:
-        pytest.skip(haproxy_process.MISSING)
+    if haproxy.program() is None:
+        pytest.skip(haproxy.MISSING)
     (documented,) = re.findall(r"```haproxy\n(frontend home\n.*?)```", DOCS.read_text(), re.DOTALL)
     frontend, backend = documented.split("\nbackend ")
     bind = "bind :443 ssl crt /etc/haproxy/home.pem"
@@ -54,7 +54,7 @@ def site(services: Services, doors: str, tmp_path_factory: pytest.TempPathFactor
     rules = frontend.split(bind)[1]
     text = "\n".join(
         (
-            haproxy_process.CONFIGURATION.read_text().split("\nfrontend fronts")[0],
+            haproxy.CONFIGURATION.read_text().split("\nfrontend fronts")[0],
             'frontend home\n    bind "${FRONTS_BIND}"',
             rules,
             rules.replace("faces", "doors"),

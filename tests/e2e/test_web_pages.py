@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from deploy.servers import haproxy
+from deploy.servers.haproxy import HAProxy
 from deploy.services import Services
-from tests import haproxy_process
 from tests.e2e.browser import Browser
-from tests.haproxy_process import HAProxy
 
 pytestmark = pytest.mark.e2e
 
@@ -157,8 +157,8 @@ def test_a_web_app_that_is_named_works_and_so_does_the_console(
 def test_behind_a_proxy_that_leaves_the_path(
     start_services: Callable[..., Services], photos: Path, tmp_path: Path, camera: Path
 ) -> None:
-    if haproxy_process.program() is None:
-        pytest.skip(haproxy_process.MISSING)
+    if haproxy.program() is None:
+        pytest.skip(haproxy.MISSING)
     settings = {"ALLOWED_HOSTS": "faces.test", "TRUSTED_PROXIES": "127.0.0.1", "BASE_PATH": "/home/faces"}
     front = start_services(**settings, COMPUTE_THREADS="1").front
     own = [urlsplit(front.url).netloc] * 2

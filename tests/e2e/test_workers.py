@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 import requests
 
+from deploy.servers.waiting import wait_until
 from deploy.services import Service, free_port
 from face_detection.extraction.client import ExtractionClient
 from face_detection.extraction.workers import State
 from feature_extraction.embedder import Embedder
 from shared import wire
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 

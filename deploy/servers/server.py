@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 
-class ServerProcess(ABC):
+class Server(ABC):
     """A server; ``stop``, ``kill`` and ``start`` take it down and bring it up again on the same port.
 
     Args:

@@ -17,8 +17,8 @@ from typing import LiteralString
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from tests.server_process import ServerProcess
-from tests.waiting import wait_until
+from deploy.servers.server import Server
+from deploy.servers.waiting import wait_until
 
 MISSING = "needs a PostgreSQL server: pip install -r requirements-dev.txt (pgserver), or apt-get install postgresql"
 
@@ -40,7 +40,7 @@ def programs() -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
-class PostgresServer(ServerProcess):
+class PostgresServer(Server):
     """A running PostgreSQL."""
 
     shutdown = signal.SIGINT
@@ -92,7 +92,7 @@ class PostgresServer(ServerProcess):
             connection.execute(SQL(statement).format(*map(Identifier, names)))
 
     def start(self) -> None:
-        """See ``ServerProcess``."""
+        """See ``Server``."""
         deadline = time.monotonic() + 60
         while not self._takes_connections():
             # After a kill -9 it refuses to start until the last process of its predecessor has gone.
@@ -102,7 +102,7 @@ class PostgresServer(ServerProcess):
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """See ``ServerProcess``. The processes of its connections answer until they notice, which is waited for."""
+        """See ``Server``. The processes of its connections answer until they notice, which is waited for."""
         children = self._children()
         super().kill()
         wait_until(lambda: not any(map(_runs, children)))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.server_process import ServerProcess
+from deploy.servers.server import Server
 
 MISSING = "needs Milvus Lite: pip install -r requirements-dev.txt"
 
@@ -24,7 +24,7 @@ _FLUSH_BYTES = 2 * 1024 * 1024
 """So little that galleries of tests have segments and indexes."""
 
 
-class MilvusServer(ServerProcess):
+class MilvusServer(Server):
     """A running Milvus Lite, which works on one request at a time: it does not promise that writes at the same time are
     safe.
 
@@ -47,7 +47,7 @@ class MilvusServer(ServerProcess):
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """See ``ServerProcess``."""
+        """See ``Server``."""
         import grpc
 
         command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self.data)]

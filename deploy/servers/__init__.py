@@ -1,0 +1,1 @@
+"""Real servers of others, for tests and benchmarks."""
