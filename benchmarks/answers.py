@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import requests
 
-from deploy.services import Service, Services
+from deploy.services import Services
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.store import NewSample
+from shared.service_process import ServiceProcess
 
 
-def peak_mib(service: Service) -> float:
+def peak_mib(service: ServiceProcess) -> float:
     """The most memory that a process of a service has held, in MiB."""
     children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
     peaks = [Path(f"/proc/{child}/status").read_text().split("VmHWM:")[1].split()[0] for child in children]

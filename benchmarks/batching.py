@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import requests
 
-from deploy.services import Service, free_port
 from shared import wire
 from shared.models import find_card
+from shared.service_process import ServiceProcess, free_port
 from shared.settings import ExtractionSettings
 
 
@@ -73,7 +73,7 @@ def main() -> None:
         for name, size in batch_sizes.items():
             bind = f"127.0.0.1:{free_port()}"
             environment = {**os.environ, "EXTRACTION_BIND": bind, "MAX_BATCH": str(size)}
-            services[name] = Service("feature_extraction", bind, environment, Path(folder) / f"{name}.log")
+            services[name] = ServiceProcess("feature_extraction", bind, environment, Path(folder) / f"{name}.log")
             services[name].start()
         try:
             for service in services.values():

@@ -39,10 +39,11 @@ from benchmarks.scale_servers import cpu_seconds, transactions
 from deploy.servers.haproxy import MISSING, HAProxy, program
 from deploy.servers.postgres import MISSING as NO_POSTGRES
 from deploy.servers.postgres import PostgresServer, programs
-from deploy.services import Service, Services, free_port
+from deploy.services import Services
 from face_detection.extraction.client import ExtractionClient
 from shared import wire
 from shared.models import find_card
+from shared.service_process import ServiceProcess, free_port
 from shared.settings import ExtractionSettings
 
 CALLS = 4
@@ -71,7 +72,7 @@ def crops(count: int) -> Crops:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def embed(workers: Sequence[Service], calls: Crops, seconds: float) -> Embedded:
+def embed(workers: Sequence[ServiceProcess], calls: Crops, seconds: float) -> Embedded:
     """Have workers embed the same crops over and over, called from a process of its own."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -112,11 +113,11 @@ async def _run(pipe: Connection, urls: list[str], calls: Crops, seconds: float) 
     return passed, done, busy
 
 
-def pinned_worker(core: int, folder: Path) -> Service:
+def pinned_worker(core: int, folder: Path) -> ServiceProcess:
     """An extraction worker with one core."""
     bind = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "LOG_LEVEL": "WARNING", "COMPUTE_THREADS": "1", "EXTRACTION_BIND": bind}
-    worker = Service("feature_extraction", bind, environment, folder / f"worker{core}.log")
+    worker = ServiceProcess("feature_extraction", bind, environment, folder / f"worker{core}.log")
     worker.start()
     os.sched_setaffinity(worker.pid, {core})  # before it has threads and children, which take it over
     return worker

@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.accuracy import FACES
 from benchmarks.load import generate
 from benchmarks.pipeline import CLIENTS, recognition_requests
-from deploy.services import ROOT, Service, Services
+from deploy.services import ROOT, Services
+from shared.service_process import ServiceProcess
 
 
 def import_seconds(module: str) -> float:
@@ -35,7 +36,7 @@ def import_seconds(module: str) -> float:
     return run(f"import {module}") - run("pass")
 
 
-def memory_mib(service: Service) -> float:
+def memory_mib(service: ServiceProcess) -> float:
     """Resident memory of a service's processes, in MiB; pages that they share count for each."""
     children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
     total = 0.0

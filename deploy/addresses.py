@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 
-from deploy.services import Service
 from shared.errors import StartupError
+from shared.service_process import ServiceProcess
 from shared.settings import split_bind
 
 
-def check_free(services: Iterable[Service]) -> None:
+def check_free(services: Iterable[ServiceProcess]) -> None:
     """Look whether nobody holds the addresses of services.
 
     Raises:

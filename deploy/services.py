@@ -2,109 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import requests
-
 from shared import tethered
-from shared.errors import StartupError
-from shared.settings import ExtractionSettings, FrontSettings, split_bind
+from shared.service_process import ServiceProcess, free_port
+from shared.settings import ExtractionSettings, FrontSettings
 
 ROOT = tethered.ROOT
-
-_STOP_SECONDS = 35
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Service:
-    """One service under gunicorn.
-
-    Args:
-        package: ``feature_extraction`` or ``face_detection``.
-        bind: its address.
-        environment: its settings.
-        log: file that gets its log; None leaves it on this process's standard error.
-    """
-
-    def __init__(self, package: str, bind: str, environment: Mapping[str, str], log: Path | None = None) -> None:
-        self.package = package
-        self.bind = bind
-        self.configuration = ROOT / package / "gunicorn.conf.py"
-        host, port = split_bind(bind)
-        reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        self.url = f"http://{reachable}:{port}"
-        self._environment = dict(environment)
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """Process id of gunicorn's master. The service must have been started."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def exit_status(self) -> int | None:
-        """Status with which the process has ended, None while it runs."""
-        return self._process.poll() if self._process else None
-
-    def start(self) -> None:
-        """Start the process; ``wait_until_ready`` waits for it."""
-        with nullcontext() if self._log is None else self._log.open("ab") as log:
-            self._process = tethered.start(
-                "gunicorn",
-                "-c",
-                str(self.configuration),
-                environment=self._environment,
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-            )
-
-    def wait_until_ready(self, seconds: float) -> None:
-        """Wait until /readyz answers 200.
-
-        Raises:
-            StartupError: the process has ended, or is not ready in time.
-        """
-        deadline = time.monotonic() + seconds
-        reason = "it does not answer"
-        while time.monotonic() < deadline:
-            if self.exit_status is not None:
-                raise StartupError(f"{self.package} has ended with status {self.exit_status}; its log says why.")
-            try:
-                response = requests.get(f"{self.url}/readyz", timeout=5)
-                if response.status_code == 200:
-                    return
-                reason = response.json()["error"]["message"]
-            except (requests.RequestException, ValueError, KeyError):
-                pass
-            time.sleep(0.1)
-        raise StartupError(f"{self.package} was not ready within {seconds:g} seconds: {reason}")
-
-    def stop(self) -> None:
-        """Ask the process to finish what it does and to end; kill it when it does not."""
-        if self._process is not None:
-            tethered.stop(self._process, _STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End the process and its workers at once."""
-        if self._process is not None:
-            tethered.kill(self._process)
 
 
 class Services:
@@ -121,11 +28,11 @@ class Services:
     def __init__(self, environment: Mapping[str, str], logs: Path | None = None) -> None:
         extraction = ExtractionSettings.from_environment(environment)
         front = FrontSettings.from_environment(environment)
-        self.extraction = Service(
+        self.extraction = ServiceProcess(
             "feature_extraction", extraction.extraction_bind, environment, logs and logs / "extraction.log"
         )
         own = {"EXTRACTION_URL": self.extraction.url}
-        self.front = Service("face_detection", front.front_bind, own | environment, logs and logs / "front.log")
+        self.front = ServiceProcess("face_detection", front.front_bind, own | environment, logs and logs / "front.log")
 
     @classmethod
     def on_free_ports(cls, environment: Mapping[str, str], folder: Path) -> Self:

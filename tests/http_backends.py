@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import cast
 from urllib.parse import urlsplit
 
-from deploy.services import free_port
+from shared.service_process import free_port
 
 
 class Backend:

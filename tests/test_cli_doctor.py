@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.servers.waiting import wait_until
-from deploy.services import free_port
 from face_detection.access import Access
 from face_detection.cli import checks_here, main
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right
 from feature_extraction.embedder import open_embedder
 from shared.models import YUNET, weights_folder
+from shared.service_process import free_port
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import ServeExtraction
 from tests.gallery_samples import OTHER_SPACE, sample

@@ -5,7 +5,6 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg.sql import SQL, Identifier
 
-from deploy.services import free_port
 from face_detection.cli import main
 from face_detection.gallery import open_gallery
 from face_detection.gallery.remote.index import lock_to_apply
@@ -13,6 +12,7 @@ from face_detection.gallery.searchers import open_index
 from face_detection.gallery.store import Change, NewSample
 from feature_extraction.embedder import Embedder
 from shared.models import Metric
+from shared.service_process import free_port
 from shared.settings import FrontSettings
 from tests.gallery_samples import OTHER_SPACE, vectors
 

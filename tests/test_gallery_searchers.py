@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from deploy.services import free_port
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.remote.index import GALLERY_DIGITS
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.searchers import lock_of, searchers
 from shared.errors import SearchUnavailable, SettingsError
 from shared.models import Metric
+from shared.service_process import free_port
 from shared.settings import FrontSettings
 from tests.gallery_samples import OTHER_SPACE, SPACE
 

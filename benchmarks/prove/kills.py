@@ -23,7 +23,8 @@ from benchmarks.prove.promises import Findings, Promise
 from deploy.servers import postgres
 from deploy.servers.postgres import PostgresServer
 from deploy.servers.waiting import wait_until
-from deploy.services import Service, Services
+from deploy.services import Services
+from shared.service_process import ServiceProcess
 
 SHORT, FULL = 100, 1000
 """Kills, half of them with each database."""
@@ -241,7 +242,7 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _restart(service: Service) -> None:
+def _restart(service: ServiceProcess) -> None:
     os.killpg(service.pid, signal.SIGKILL)
     service.stop()
     service.start()

@@ -13,7 +13,8 @@ from typing import Self
 import requests
 
 from deploy.servers.waiting import wait_until
-from deploy.services import ROOT, free_port
+from deploy.services import ROOT
+from shared.service_process import free_port
 
 CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
+
+from shared.service_process import free_port
 
 
 class Server(ABC):
@@ -27,8 +28,7 @@ class Server(ABC):
 
     def __init__(self, name: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -13,7 +13,7 @@ from typing import Self
 
 from deploy.servers.haproxy import HAProxy
 from deploy.servers.waiting import wait_until
-from deploy.services import Service, free_port
+from shared.service_process import ServiceProcess, free_port
 
 
 class Cluster:
@@ -34,12 +34,12 @@ class Cluster:
         self._environment = dict(environment)
         self._balanced = balanced
         self.workers = [
-            Service(
+            ServiceProcess(
                 "feature_extraction", bind, self._environment | {"EXTRACTION_BIND": bind}, folder / f"worker{n}.log"
             )
             for n, bind in enumerate(workers, 1)
         ]
-        self.fronts: list[Service] = []
+        self.fronts: list[ServiceProcess] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -51,7 +51,7 @@ class Cluster:
             urls = self.balancer.extraction_url if self._balanced else ",".join(f"http://{one}" for one in workers)
             for number, bind in enumerate(fronts, 1):
                 environment = self._environment | {"FRONT_BIND": bind, "EXTRACTION_URL": urls}
-                front = Service("face_detection", bind, environment, self._folder / f"front{number}.log")
+                front = ServiceProcess("face_detection", bind, environment, self._folder / f"front{number}.log")
                 stack.callback(front.stop)
                 self.fronts.append(front)
                 front.start()
@@ -80,14 +80,14 @@ class Cluster:
         return self.balancer.fronts_url
 
 
-def kill(service: Service) -> None:
+def kill(service: ServiceProcess) -> None:
     """kill -9 of a service with all its processes."""
     os.killpg(service.pid, signal.SIGKILL)
     service.stop()
 
 
 @contextmanager
-def paused(service: Service) -> Iterator[None]:
+def paused(service: ServiceProcess) -> Iterator[None]:
     """Halt a service with all its processes for a while."""
     os.killpg(service.pid, signal.SIGSTOP)
     try:

@@ -23,8 +23,9 @@ import pytest
 import requests
 
 from deploy.servers.waiting import wait_until
-from deploy.services import ROOT, Service, Services, free_port
+from deploy.services import ROOT, Services
 from face_detection.gallery import open_gallery
+from shared.service_process import ServiceProcess, free_port
 from tests.contracts.databases import DATABASES, copied
 from tests.test_pool import locked
 
@@ -286,7 +287,7 @@ def test_a_service_that_cannot_start_says_why_and_ends(
 ) -> None:
     log = tmp_path / "service.log"
     changed = {name: value.format(port=free_port()) for name, value in settings.items()}
-    service = Service(package, "127.0.0.1:1", own_ports | changed, log)
+    service = ServiceProcess(package, "127.0.0.1:1", own_ports | changed, log)
     service.start()
     deadline = time.monotonic() + 60
     while service.exit_status is None and time.monotonic() < deadline:
@@ -311,7 +312,7 @@ def test_a_damaged_detector_file_is_one_clear_line(
     (weights / name).unlink()
     (weights / name).write_bytes(content[:1000])
     log = tmp_path / "service.log"
-    service = Service("face_detection", "127.0.0.1:1", own_ports | {"DEEPFACE_HOME": str(tmp_path)}, log)
+    service = ServiceProcess("face_detection", "127.0.0.1:1", own_ports | {"DEEPFACE_HOME": str(tmp_path)}, log)
     service.start()
     deadline = time.monotonic() + 60
     while service.exit_status is None and time.monotonic() < deadline:
@@ -360,7 +361,7 @@ def test_what_a_dead_worker_worked_on_is_not_counted_for_ever(
     bind = f"127.0.0.1:{free_port()}"
     own = {"DATABASE": str(tmp_path / "gallery.db"), "EXTRACTION_URL": services.extraction.url, "FRONT_BIND": bind}
     own |= {"FRONT_WORKERS": "2", "PROMETHEUS_MULTIPROC_DIR": str(folder)}
-    front = Service("face_detection", bind, environment | own, tmp_path / "front.log")
+    front = ServiceProcess("face_detection", bind, environment | own, tmp_path / "front.log")
     front.start()
     try:
         front.wait_until_ready(60)
@@ -395,7 +396,7 @@ def test_an_orderly_end_finishes_writes_and_then_stores_their_events(
     """All that writes is held up when the end is asked for, and goes on once nobody is let in any more."""
     bind, database = f"127.0.0.1:{free_port()}", DATABASES[kind](request)
     own = environment | {"DATABASE": database, "EXTRACTION_URL": services.extraction.url, "FRONT_BIND": bind}
-    front = Service("face_detection", bind, own, tmp_path / "front.log")
+    front = ServiceProcess("face_detection", bind, own, tmp_path / "front.log")
     address = (bind.split(":")[0], int(bind.split(":")[1]))
 
     def closed() -> bool:

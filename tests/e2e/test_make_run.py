@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from deploy.servers.waiting import catches, wait_until
-from deploy.services import Service, free_port
+from shared.service_process import ServiceProcess, free_port
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.e2e
@@ -177,7 +177,7 @@ def test_nobody_reads_what_it_prints(start: Start, settings: dict[str, str]) -> 
 
 
 def test_a_leftover_is_said_to_be_one(settings: dict[str, str], tmp_path: Path) -> None:
-    left = Service("feature_extraction", settings["EXTRACTION_BIND"], settings, tmp_path / "log")
+    left = ServiceProcess("feature_extraction", settings["EXTRACTION_BIND"], settings, tmp_path / "log")
     left.start()
     try:
         left.wait_until_ready(120)

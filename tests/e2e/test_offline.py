@@ -12,9 +12,10 @@ import requests
 from PIL import Image
 
 from deploy import web_assets
-from deploy.services import ROOT, Service, Services, free_port
+from deploy.services import ROOT, Services
 from face_detection.gallery import open_gallery
 from face_detection.gallery.store import Description
+from shared.service_process import ServiceProcess, free_port
 from shared.settings import FrontSettings
 from tests.contracts.databases import copied
 from tests.e2e.browser import Browser
@@ -146,7 +147,7 @@ def test_the_copy_catches_up(
     # Elsewhere the same gallery goes on.
     bind = f"127.0.0.1:{free_port()}"
     settings = {"DATABASE": database, "EXTRACTION_URL": services.extraction.url, "FRONT_BIND": bind}
-    elsewhere = Service("face_detection", bind, environment | settings, tmp_path / "elsewhere.log")
+    elsewhere = ServiceProcess("face_detection", bind, environment | settings, tmp_path / "elsewhere.log")
     elsewhere.start()
     try:
         elsewhere.wait_until_ready(60)
@@ -297,7 +298,7 @@ def test_a_copy_of_another_model_is_thrown_away(
     services.extraction.stop()
     bind = services.extraction.url.removeprefix("http://")
     settings = {"EXTRACTION_BIND": bind, "MODEL": "sface"}
-    other = Service("feature_extraction", bind, environment | settings, tmp_path / "other.log")
+    other = ServiceProcess("feature_extraction", bind, environment | settings, tmp_path / "other.log")
     other.start()
     try:
         other.wait_until_ready(60)

@@ -14,17 +14,18 @@ import pytest
 import requests
 
 from deploy.servers.waiting import wait_until
-from deploy.services import Service, Services, free_port
+from deploy.services import Services
+from shared.service_process import ServiceProcess, free_port
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """An extraction worker with one thread, which waits for its client no longer than a second."""
     bind = f"127.0.0.1:{free_port()}"
     own = {"EXTRACTION_BIND": bind, "EXTRACTION_THREADS": "1", "EMBED_TIMEOUT": "3", "COMPUTE_THREADS": "1"}
-    service = Service("feature_extraction", bind, environment | own, tmp_path_factory.mktemp("worker") / "log")
+    service = ServiceProcess("feature_extraction", bind, environment | own, tmp_path_factory.mktemp("worker") / "log")
     service.start()
     service.wait_until_ready(120)
     yield service
@@ -51,7 +52,7 @@ def stalled(url: str, sent: bytes, peer: str = "127.0.0.1") -> Iterator[socket.s
     ],
     ids=["request", "answer"],
 )
-def test_a_front_that_vanishes_holds_no_thread_of_a_worker(worker: Service, sent: bytes) -> None:
+def test_a_front_that_vanishes_holds_no_thread_of_a_worker(worker: ServiceProcess, sent: bytes) -> None:
     with stalled(worker.url, sent):
         time.sleep(0.3)
         started = time.monotonic()

@@ -14,7 +14,8 @@ from deploy import web_assets
 from deploy.servers import haproxy
 from deploy.servers.haproxy import HAProxy
 from deploy.servers.waiting import wait_until
-from deploy.services import ROOT, Service, Services, free_port
+from deploy.services import ROOT, Services
+from shared.service_process import ServiceProcess, free_port
 from shared.settings import FrontSettings
 from tests.e2e.browser import Browser
 from tests.e2e.offline_page import OfflinePage
@@ -33,7 +34,7 @@ def doors(services: Services, environment: dict[str, str], tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("doors")
     bind = f"127.0.0.1:{free_port()}"
     settings = {"DATABASE": str(folder / "gallery.db"), "EXTRACTION_URL": services.extraction.url, "FRONT_BIND": bind}
-    service = Service("face_detection", bind, environment | settings, folder / "front.log")
+    service = ServiceProcess("face_detection", bind, environment | settings, folder / "front.log")
     service.start()
     try:
         service.wait_until_ready(60)

@@ -22,29 +22,31 @@ import pytest
 import requests
 
 from deploy.servers.waiting import wait_until
-from deploy.services import Service, free_port
 from face_detection.extraction.client import ExtractionClient
 from face_detection.extraction.workers import State
 from feature_extraction.embedder import Embedder
 from shared import wire
+from shared.service_process import ServiceProcess, free_port
 
 pytestmark = pytest.mark.e2e
 
 CLIENTS = 8
 
-StartWorker = Callable[..., Service]
+StartWorker = Callable[..., ServiceProcess]
 
 
 @pytest.fixture
 def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[StartWorker]:
     """Starts extraction workers; keyword arguments are settings."""
-    started: list[Service] = []
+    started: list[ServiceProcess] = []
 
-    def start(**settings: str) -> Service:
+    def start(**settings: str) -> ServiceProcess:
         bind = settings.pop("EXTRACTION_BIND", None) or f"127.0.0.1:{free_port()}"
         log = tmp_path / f"extraction-{len(started)}.log"
         settings = {"COMPUTE_THREADS": "1", **settings}
-        started.append(Service("feature_extraction", bind, environment | settings | {"EXTRACTION_BIND": bind}, log))
+        started.append(
+            ServiceProcess("feature_extraction", bind, environment | settings | {"EXTRACTION_BIND": bind}, log)
+        )
         started[-1].start()
         started[-1].wait_until_ready(120)
         return started[-1]
@@ -55,18 +57,18 @@ def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[StartW
 
 
 @pytest.fixture
-def start_front(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Service]]:
+def start_front(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
     """Starts fronts before workers; keyword arguments are settings."""
-    started: list[Service] = []
+    started: list[ServiceProcess] = []
 
-    def start(*workers: Service, **settings: str) -> Service:
+    def start(*workers: ServiceProcess, **settings: str) -> ServiceProcess:
         bind = f"127.0.0.1:{free_port()}"
         own = {
             "DATABASE": str(tmp_path / "gallery.db"),
             "EXTRACTION_URL": ", ".join(worker.url for worker in workers),
             "FRONT_BIND": bind,
         }
-        started.append(Service("face_detection", bind, environment | own | settings, tmp_path / "front.log"))
+        started.append(ServiceProcess("face_detection", bind, environment | own | settings, tmp_path / "front.log"))
         started[-1].start()
         started[-1].wait_until_ready(60)
         return started[-1]
@@ -88,7 +90,7 @@ def expected(crops: np.ndarray, facenet: Embedder) -> np.ndarray:
     return facenet.embed(crops)
 
 
-def wait_until_gone(service: Service, seconds: float = 40) -> None:
+def wait_until_gone(service: ServiceProcess, seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
     while service.exit_status is None:
         assert time.monotonic() < deadline, "the service does not end"
@@ -230,7 +232,7 @@ def test_the_load_that_workers_report(start_worker: StartWorker, crops: np.ndarr
 
 @pytest.mark.slow
 def test_a_rolling_change_of_the_model_ends_by_itself(
-    start_worker: StartWorker, start_front: Callable[..., Service], photos: Path
+    start_worker: StartWorker, start_front: Callable[..., ServiceProcess], photos: Path
 ) -> None:
     workers = [start_worker(), start_worker()]
     front = start_front(*workers).url
@@ -279,7 +281,7 @@ def test_a_rolling_change_of_the_model_ends_by_itself(
 
 
 def test_a_front_that_is_told_to_end_answers_what_it_has_accepted(
-    start_worker: StartWorker, start_front: Callable[..., Service], photos: Path
+    start_worker: StartWorker, start_front: Callable[..., ServiceProcess], photos: Path
 ) -> None:
     front = start_front(start_worker())
     image = (photos / "t1.jpg").read_bytes()

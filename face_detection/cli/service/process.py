@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 
-from face_detection.cli.service.remote import extraction_status
 from shared import tethered
 from shared.errors import StartupError
+from shared.service_process import ServiceProcess, free_port
 
 _START_SECONDS = 900
 """The first start may download the model's weights."""
 
-_STOP_SECONDS = 35
 _LONGEST_REASON = 300
 
 
@@ -28,13 +25,12 @@ class ExtractionProcess:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            bind = f"127.0.0.1:{probe.getsockname()[1]}"
-        self.url = f"http://{bind}"
+        bind = f"127.0.0.1:{free_port()}"
         self._environment = {**environment, "EXTRACTION_BIND": bind}
-        self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()
+        self._process = ServiceProcess("feature_extraction", bind, self._environment, self._log)
+        self.url = self._process.url
+        self._started = False
 
     def ensure_ready(self) -> None:
         """Start it, unless it was started, and wait until it can embed.
@@ -42,33 +38,22 @@ class ExtractionProcess:
         Raises:
             StartupError: it has ended, or is not ready in time.
         """
-        if self._process is not None:
+        if self._started:
             return
         fetch_weights(self._environment)
-        configuration = tethered.ROOT / "feature_extraction" / "gunicorn.conf.py"
-        self._process = tethered.start(
-            "gunicorn",
-            "-c",
-            str(configuration),
-            environment=self._environment,
-            stdout=self._log,
-            stderr=self._log,
-        )
-        deadline = time.monotonic() + _START_SECONDS
-        while extraction_status(self.url) != 200:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise StartupError(f"The extraction service does not start: {self._reason()}")
-            time.sleep(0.05)
+        self._started = True
+        self._process.start()
+        try:
+            self._process.wait_until_ready(_START_SECONDS)
+        except StartupError as error:
+            self._log.seek(0)
+            reason = reason_in(self._log.read().decode(errors="replace"))
+            raise StartupError(f"The extraction service does not start: {reason}") from error
 
     def close(self) -> None:
         """Stop it."""
-        if self._process is not None:
-            tethered.stop(self._process, _STOP_SECONDS)
+        self._process.stop()
         self._log.close()
-
-    def _reason(self) -> str:
-        self._log.seek(0)
-        return reason_in(self._log.read().decode(errors="replace"))
 
 
 def reason_in(log: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.services import Service
+from shared.service_process import ServiceProcess
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from deploy.services import Service
     ],
 )
 def test_the_address_at_which_a_service_is_reached(bind: str, url: str) -> None:
-    assert Service("face_detection", bind, {}).url == url
+    assert ServiceProcess("face_detection", bind, {}).url == url
