@@ -21,7 +21,7 @@ from face_detection.cli import main
 from face_detection.cli.service.protocol import Seen
 from face_detection.cli.video.camera import Camera
 from face_detection.cli.video.frames import Video
-from face_detection.cli.video.sightings import Presence
+from face_detection.cli.video.presence import Presence
 from shared.errors import InvalidRequest
 from shared.geometry import Box
 from shared.settings import FrontSettings

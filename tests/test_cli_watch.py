@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from face_detection.api.operation import ACCESS
 from face_detection.app import create_app
 from face_detection.cli.video import webhook
-from face_detection.cli.video.visits import Visits
+from face_detection.cli.video.presence import Visits
 from face_detection.cli.video.webhook import Webhook, signature
 from face_detection.gallery.directory import Right
 from shared.settings import FrontSettings

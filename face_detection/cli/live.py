@@ -22,7 +22,7 @@ from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Seen, Service
 from face_detection.cli.video.camera import SILENT_SECONDS, Camera
 from face_detection.cli.video.frames import Frame, Video
-from face_detection.cli.video.sightings import Presence, Stay
+from face_detection.cli.video.presence import Presence, Stay
 from face_detection.live.visits import LEAVE_AFTER
 from shared.errors import ServiceError, StartupError
 
@@ -56,15 +56,12 @@ class Announcer:
         self._as_json = as_json
         self._presence = Presence(patience)
         self._clock = clock
-        self._camera_lost = False
 
     def look(self, camera: Camera) -> None:
         """Take note of whether a camera gives frames."""
-        if (lost := camera.lost) != self._camera_lost:
-            self._camera_lost = lost
-            at, event = self._clock(camera.seconds), "camera_lost" if lost else "camera_back"
-            text = "the camera is lost" if lost else "the camera is back"
-            click.echo(json.dumps({"at": at, "event": event}) if self._as_json else f"{at}  {text}")
+        if event := camera.change():
+            at, text = self._clock(camera.seconds), event.replace("_", " is ")
+            click.echo(json.dumps({"at": at, "event": event}) if self._as_json else f"{at}  the {text}")
 
     def see(self, seen: list[Seen], now: float) -> None:
         """Take note of the faces of a frame, or that time has passed without one, at a time in seconds."""

@@ -17,7 +17,7 @@ from face_detection.cli.progress import followed, in_order, remark
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
 from face_detection.cli.video.frames import Video
-from face_detection.cli.video.sightings import Presence, Stay
+from face_detection.cli.video.presence import Presence, Stay
 from shared.errors import ServiceError, UnsupportedImage
 
 

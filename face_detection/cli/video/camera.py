@@ -45,6 +45,7 @@ class Camera:
         self._news = threading.Condition()
         self._closed = threading.Event()
         self._broken = False
+        self._said_lost = False
         self.ended = False
         """Whether no frame will follow."""
         capture = self._open()
@@ -62,6 +63,13 @@ class Camera:
     def lost(self) -> bool:
         """Whether it gives no frames: it has broken off, or is silent."""
         return self._lasts and (self._broken or self.seconds - self._frame_came > SILENT_SECONDS)
+
+    def change(self) -> str | None:
+        """What has happened since this was last asked: ``camera_lost`` or ``camera_back``, None when neither has."""
+        if (lost := self.lost) == self._said_lost:
+            return None
+        self._said_lost = lost
+        return "camera_lost" if lost else "camera_back"
 
     def frames(self, every: float) -> Iterator[Frame | None]:
         """The latest frame, again and again, at most one in so many seconds; in between None, at least every moment."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from face_detection.cli.video.camera import MOMENT, SILENT_SECONDS, Camera
 from face_detection.cli.video.frames import Frame, Video
 from face_detection.cli.video.live_client import PER_SECOND, Complain, LiveClient
-from face_detection.cli.video.visits import Visits, event
+from face_detection.cli.video.presence import Visits, event
 
 _TRIES = 5
 """Connections that are tried in a row for a file; for a camera there is no end."""
@@ -75,7 +75,6 @@ class _Watcher:
         self._complain = complain
         self._now = 0.0
         self._said = ""
-        self._camera_lost = False
         self._asked: float | None = None
 
     async def watch_film(self, path: Path, period: float) -> None:
@@ -132,12 +131,10 @@ class _Watcher:
 
     def _note(self, camera: Camera) -> None:
         """Tell if the camera is lost or back."""
-        if (lost := camera.lost) == self._camera_lost:
-            return
-        self._camera_lost = lost
-        if lost:
-            self._complain("The camera gives no more frames; it is opened again.")
-        self._tell([event("camera_lost" if lost else "camera_back", camera.seconds)])
+        if change := camera.change():
+            if change == "camera_lost":
+                self._complain("The camera gives no more frames; it is opened again.")
+            self._tell([event(change, camera.seconds)])
 
     def _see(self, faces: list[Mapping[str, Any]], now: float) -> None:
         self._now = now
