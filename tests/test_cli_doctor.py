@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from deploy.servers.waiting import wait_until
 from face_detection.access import Access
-from face_detection.cli import checks_here, main
+from face_detection.cli import checks, main
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right
 from feature_extraction.embedder import open_embedder
@@ -152,11 +152,11 @@ def test_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limits are moved, since no test can fill a disk."""
     free = shutil.disk_usage(tmp_path).free
     deep = tmp_path / "a" / "b"
-    assert checks_here._disk("disk", deep).state == "ok" and str(tmp_path) in checks_here._disk("disk", deep).found
-    monkeypatch.setattr(checks_here, "_LITTLE", 2 * free)
-    assert checks_here._disk("disk", deep).state == "note"
-    monkeypatch.setattr(checks_here, "_TOO_LITTLE", 2 * free)
-    assert checks_here._disk("disk", deep).state == "BROKEN"
+    assert checks._disk("disk", deep).state == "ok" and str(tmp_path) in checks._disk("disk", deep).found
+    monkeypatch.setattr(checks, "_LITTLE", 2 * free)
+    assert checks._disk("disk", deep).state == "note"
+    monkeypatch.setattr(checks, "_TOO_LITTLE", 2 * free)
+    assert checks._disk("disk", deep).state == "BROKEN"
 
 
 def test_people_of_another_model_are_counted(

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.prove.faults import small_disk
-from face_detection.cli import checks_here, main
+from face_detection.cli import checks, main
 from face_detection.cli.checks import Finding, State
 from shared.errors import StartupError, StorageError
 from tests.galleries import open_store
@@ -79,7 +79,7 @@ def enrolled(database: Path) -> Path:
 
 
 def examined(database: Path) -> Finding:
-    return checks_here._database(str(database), integrity=False)
+    return checks._database(str(database), integrity=False)
 
 
 def assert_same_advice(database: Path, found: str, advice: str) -> None:

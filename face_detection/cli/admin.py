@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from face_detection.access import Access
-from face_detection.cli.console import CODE, as_json, opened, print_list
+from face_detection.cli.console import print_list
+from face_detection.cli.parameters import CODE, as_json
+from face_detection.cli.service.connection import opened_gallery
 from face_detection.gallery import Gallery
 from face_detection.gallery.directory import (
     DEFAULT_TENANT,
@@ -80,7 +82,7 @@ def companies() -> None:
 @_with_settings
 def add(company: str, name: str, **options: Any) -> None:
     """Add a company: its code and its name."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.create_tenant(company, name, TenantSettings(**_given(options)))
 
 
@@ -88,7 +90,7 @@ def add(company: str, name: str, **options: Any) -> None:
 @as_json
 def list_companies(as_json: bool) -> None:
     """List companies with their settings."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         found = gallery.directory.tenants()
     print_list([_company_row(tenant) for tenant in found], as_json)
 
@@ -99,7 +101,7 @@ def list_companies(as_json: bool) -> None:
 @_with_settings
 def change(company: str, name: str | None, **options: Any) -> None:
     """Rename a company or change its settings; what is left out stays."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.update_tenant(company, name, _given(options))
 
 
@@ -107,7 +109,7 @@ def change(company: str, name: str | None, **options: Any) -> None:
 @click.argument("company")
 def remove(company: str) -> None:
     """Remove a company with its keys, sectors, devices and events. It must have no people."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.delete_tenant(company)
 
 
@@ -131,7 +133,7 @@ def sectors() -> None:
 @click.argument("name")
 def add_sector(company: str, code: int, name: str) -> None:
     """Add a sector to a company, or rename it."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.put_sector(Sector(company, code, name))
 
 
@@ -140,7 +142,7 @@ def add_sector(company: str, code: int, name: str) -> None:
 @as_json
 def list_sectors(company: str, as_json: bool) -> None:
     """List a company's sectors."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         found = gallery.directory.sectors(company)
     print_list([{"code": sector.code, "name": sector.name} for sector in found], as_json)
 
@@ -150,7 +152,7 @@ def list_sectors(company: str, as_json: bool) -> None:
 @click.argument("code", type=CODE)
 def remove_sector(company: str, code: int) -> None:
     """Remove a sector in which no devices stand."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.delete_sector(company, code)
 
 
@@ -166,7 +168,7 @@ def devices() -> None:
 @click.option("--sector", type=CODE, help="Code of the sector that it stands in; none when left out.")
 def add_device(company: str, code: int, name: str, sector: int | None) -> None:
     """Add a device to a company, or give it another name and sector."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.put_device(Device(company, code, name, sector))
 
 
@@ -175,7 +177,7 @@ def add_device(company: str, code: int, name: str, sector: int | None) -> None:
 @as_json
 def list_devices(company: str, as_json: bool) -> None:
     """List a company's devices."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         found = gallery.directory.devices(company)
     print_list([{"code": one.code, "name": one.name, "sector": one.sector} for one in found], as_json)
 
@@ -185,7 +187,7 @@ def list_devices(company: str, as_json: bool) -> None:
 @click.argument("code", type=CODE)
 def remove_device(company: str, code: int) -> None:
     """Remove a device."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.delete_device(company, code)
 
 
@@ -244,7 +246,7 @@ def create(
 
     Whoever has an admin key of the company "default" operates the whole installation.
     """
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         key, text = _access(gallery).create_key(
             company,
             name,
@@ -261,7 +263,7 @@ def create(
 @as_json
 def list_keys(company: str | None, as_json: bool) -> None:
     """List keys, without their secrets."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         found = gallery.directory.keys(company)
     print_list([_key_row(key) for key in found], as_json)
 
@@ -270,7 +272,7 @@ def list_keys(company: str | None, as_json: bool) -> None:
 @click.argument("id")
 def rotate(id: str) -> None:
     """Give a key another secret, and print its new text; the former one is void at once."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         key, text = _access(gallery).rotate_key(_tenant_of(gallery, id), id)
     _show(key, text)
 
@@ -279,7 +281,7 @@ def rotate(id: str) -> None:
 @click.argument("id")
 def revoke(id: str) -> None:
     """Revoke a key for good."""
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         gallery.directory.revoke_key(_tenant_of(gallery, id), id)
 
 

@@ -1,42 +1,27 @@
-"""What all commands share: opening the database, printing lists, and kinds of parameters."""
+"""What commands write: lists on standard output, progress and remarks on standard error."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
+from typing import TypeVar
 
 import click
+from tqdm import tqdm
 
-from face_detection.gallery import Gallery, open_gallery
-from face_detection.gallery.directory import MAX_INTEGER
-from shared.errors import ServiceError, SettingsError
-from shared.settings import FrontSettings
-
-CODE = click.IntRange(0, MAX_INTEGER)
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+T = TypeVar("T")
 
 
-@contextmanager
-def opened() -> Iterator[Gallery]:
-    """The database of the settings, which is created if it is missing. A refusal ends the command with exit code 1."""
-    try:
-        database = FrontSettings.from_environment().database
-        if database == ":memory:":
-            raise SettingsError("DATABASE=:memory: ends with the process: name the service's file.")
-        is_new = "://" not in database and not Path(database).exists()
-        gallery = open_gallery(database)
-        if is_new:  # perhaps not meant: DATABASE is another for the service, or its path is relative
-            click.echo(f"Made a new database, {database}.", err=True)
-        try:
-            yield gallery
-        finally:
-            gallery.close()
-    except ServiceError as error:
-        raise click.ClickException(error.explained) from error
+def followed(items: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
+    """The items, with a progress bar if standard error is a terminal."""
+    return iter(tqdm(items, total=total, unit=f" {unit}", disable=None, dynamic_ncols=True, leave=False))
+
+
+def remark(text: object) -> None:
+    """Print a line on standard error without disturbing a progress bar."""
+    tqdm.write(printable(str(text)), file=sys.stderr)
 
 
 def print_list(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:

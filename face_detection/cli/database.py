@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from face_detection.cli.console import opened
+from face_detection.cli.service.connection import opened_gallery
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import Gallery, is_postgres, open_gallery
 from face_detection.gallery.remote.follower import rebuild
@@ -42,7 +42,7 @@ def compact() -> None:
     Tombstones of deletions that are older than SYNC_DAYS are removed, too. Writers wait meanwhile. If the service is
     busy at that moment, the files stay as they are and the exit code is 1.
     """
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         before = removable(FrontSettings.from_environment().sync_days)
         while gallery.tombstones.remove(before) == BATCH:
             pass
@@ -107,7 +107,7 @@ def migrate() -> None:
 
     One that is up to date is left as it is, and one that a newer release has migrated is refused.
     """
-    with opened():
+    with opened_gallery():
         click.echo(f"The database has the schema of this release: {len(STEPS)} migrations, last {STEPS[-1].__name__}.")
 
 
@@ -163,7 +163,7 @@ def rebuild_search(only_drop: bool) -> None:
     With --drop-former only the indexes of all other models are dropped, which frees their room. Do that when no service
     works with a former model any more: such a service would make its index again.
     """
-    with opened() as gallery:
+    with opened_gallery() as gallery:
         settings = FrontSettings.from_environment()
         if settings.search == "memory":
             raise SettingsError("SEARCH=memory keeps nothing that could be rebuilt.")

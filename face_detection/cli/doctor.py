@@ -9,9 +9,7 @@ from collections.abc import Iterable
 
 import click
 
-from face_detection.cli.checks import Finding, State
-from face_detection.cli.checks_here import checks_here
-from face_detection.cli.checks_running import checks_running
+from face_detection.cli.checks import Finding, State, examine_machine, examine_services
 from face_detection.cli.console import printable
 from face_detection.cli.service.connection import url_option
 from shared.errors import SettingsError
@@ -63,5 +61,5 @@ def _findings(url: str, integrity: bool, expected: bool) -> Iterable[Finding]:
         )
         return
     yield Finding("settings", State.WELL, "all can be read")
-    yield from checks_here(extraction, front, integrity)
-    yield from checks_running(extraction, front, url, os.environ.get("FACE_API_KEY", "").strip() or None, expected)
+    yield from examine_machine(extraction, front, integrity)
+    yield from examine_services(extraction, front, url, os.environ.get("FACE_API_KEY", "").strip() or None, expected)

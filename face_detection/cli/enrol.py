@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
+from face_detection.cli.console import followed, remark
 from face_detection.cli.parameters import FACE
 from face_detection.cli.pictures import Kind, found_in, read_picture
-from face_detection.cli.progress import followed, remark
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name
 from face_detection.naming import composed

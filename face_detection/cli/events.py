@@ -7,8 +7,8 @@ from itertools import islice
 
 import click
 
-from face_detection.cli.console import CODE, as_json, print_list
-from face_detection.cli.parameters import MOMENT
+from face_detection.cli.console import print_list
+from face_detection.cli.parameters import CODE, MOMENT, as_json
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Service
 from face_detection.gallery.events import Event, EventFilter, EventKind

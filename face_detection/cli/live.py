@@ -15,9 +15,8 @@ from typing import TypeVar
 
 import click
 
-from face_detection.cli.console import printable
+from face_detection.cli.console import printable, remark
 from face_detection.cli.parameters import SECONDS, min_distance_option
-from face_detection.cli.progress import remark
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Seen, Service
 from face_detection.cli.video.camera import SILENT_SECONDS, Camera

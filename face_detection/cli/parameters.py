@@ -8,12 +8,15 @@ from pathlib import Path
 
 import click
 
+from face_detection.gallery.directory import MAX_INTEGER
 from face_detection.gallery.metadata import Condition
 from face_detection.recognition.choice import parse_choice
 from shared.errors import InvalidRequest
 from shared.times import moment_of
 
 MOST_SECONDS = 3600.0
+
+CODE = click.IntRange(0, MAX_INTEGER)
 
 SECONDS = click.FloatRange(0.01, MOST_SECONDS)
 
@@ -104,3 +107,5 @@ min_distance_option = click.option(
     type=_Distance(),
     help="Faces match when their distance is less.  [default: the company's, else the model's]",
 )
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")

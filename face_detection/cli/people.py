@@ -7,9 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from face_detection.cli.console import as_json, print_list
-from face_detection.cli.parameters import CONDITION
-from face_detection.cli.progress import remark
+from face_detection.cli.console import print_list, remark
+from face_detection.cli.parameters import CONDITION, as_json
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Service, check_name
 from face_detection.gallery.metadata import Condition

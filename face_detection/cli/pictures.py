@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from face_detection.cli.progress import remark
+from face_detection.cli.console import remark
 from face_detection.cli.video.containers import LONGEST_SIGNATURE, is_video
 from shared.errors import ImageTooLarge, InvalidRequest
 from shared.formats import format_of

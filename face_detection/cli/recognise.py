@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
 
-from face_detection.cli.console import print_list
+from face_detection.cli.console import followed, print_list, remark
 from face_detection.cli.marking import Marker
 from face_detection.cli.parameters import SECONDS, ExistingPath, min_distance_option
 from face_detection.cli.pictures import Kind, found_below, kind_of, read_picture, title
-from face_detection.cli.progress import followed, in_order, remark
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
 from face_detection.cli.video.frames import Video
 from face_detection.cli.video.presence import Presence, Stay
+from shared.ending import Stopped
 from shared.errors import ServiceError, UnsupportedImage
+
+_AT_ONCE = 4
+"""Pictures that are worked on at once: while one is decoded another is embedded."""
 
 
 @dataclass(frozen=True)
@@ -83,27 +89,11 @@ def recognise(
     marker = Marker.into(draw, files, sources) if draw else None
     service.prepare()
 
-    def work(file: Path) -> _Found:
-        try:
-            kind = kind_of(file)
-            if kind is Kind.OTHER:
-                raise UnsupportedImage(f"It is {kind}.")
-            if kind is Kind.VIDEO:
-                return _watch(service, file, min_distance, every, marker)
-            picture = read_picture(file)
-            seen = service.recognise(picture, min_distance)
-            if marker:
-                marker.mark(file, picture, seen)
-            return seen
-        except ServiceError as error:
-            if error.code not in FAULTS_OF_PICTURES:
-                raise
-            return error
-
     found: list[tuple[Path, _Found]] = []
     ended: ServiceError | None = None
     try:
-        for file, result in followed(in_order(files, work), len(files), "files"):
+        work = partial(_examine, service, min_distance=min_distance, every=every, marker=marker)
+        for file, result in followed(_in_order(files, work), len(files), "files"):
             found.append((file, result))
             if isinstance(result, ServiceError):
                 remark(f"{title(file)}: {result.message}")
@@ -121,6 +111,45 @@ def recognise(
         raise ended
     failed = sum(isinstance(result, ServiceError) for _, result in found)
     found_files.refuse_loss(f"{failed} of {len(files)} files could not be used." if failed else "")
+
+
+def _in_order(files: Iterable[Path], work: Callable[[Path], _Found]) -> Iterator[tuple[Path, _Found]]:
+    """Each file with the result of ``work``, which is done for several at once."""
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    waiting: deque[tuple[Path, Future[_Found]]] = deque()
+    patient = True
+    try:
+        for file in files:
+            waiting.append((file, pool.submit(work, file)))
+            if len(waiting) == 2 * _AT_ONCE:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    except Stopped:  # a video would take its time
+        patient = False
+        raise
+    finally:
+        pool.shutdown(patient, cancel_futures=True)
+
+
+def _examine(service: Service, file: Path, min_distance: float | None, every: float, marker: Marker | None) -> _Found:
+    try:
+        kind = kind_of(file)
+        if kind is Kind.OTHER:
+            raise UnsupportedImage(f"It is {kind}.")
+        if kind is Kind.VIDEO:
+            return _watch(service, file, min_distance, every, marker)
+        picture = read_picture(file)
+        seen = service.recognise(picture, min_distance)
+        if marker:
+            marker.mark(file, picture, seen)
+        return seen
+    except ServiceError as error:
+        if error.code not in FAULTS_OF_PICTURES:
+            raise
+        return error
 
 
 def _watch(service: Service, file: Path, min_distance: float | None, every: float, marker: Marker | None) -> _Watched:

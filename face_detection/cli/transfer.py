@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from face_detection.cli import archive
-from face_detection.cli.progress import followed, remark
+from face_detection.cli.console import followed, remark
 from face_detection.cli.service.connection import connected, opened_local, refusals
 from face_detection.cli.service.protocol import Record, Service
 from face_detection.gallery.directory import DEFAULT_TENANT

@@ -12,9 +12,8 @@ from typing import Any
 
 import click
 
-from face_detection.cli.console import CODE
-from face_detection.cli.parameters import SECONDS, min_distance_option
-from face_detection.cli.progress import remark
+from face_detection.cli.console import remark
+from face_detection.cli.parameters import CODE, SECONDS, min_distance_option
 from face_detection.cli.service.connection import refusals, url_option
 from face_detection.live.visits import LEAVE_AFTER
 from shared.ending import asked

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +14,9 @@ from click.core import ParameterSource
 
 from face_detection.cli.service.protocol import Service
 from face_detection.cli.service.remote import RemoteService
+from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
-from shared.errors import ServiceError
+from shared.errors import ServiceError, SettingsError
 from shared.settings import FrontSettings
 
 if TYPE_CHECKING:
@@ -95,6 +97,25 @@ def opened_local(company: str) -> Iterator[LocalService]:
         yield service
     finally:
         service.close()
+
+
+@contextmanager
+def opened_gallery() -> Iterator[Gallery]:
+    """The database of the settings, which is created if it is missing. A refusal ends the command with exit code 1."""
+    try:
+        database = FrontSettings.from_environment().database
+        if database == ":memory:":
+            raise SettingsError("DATABASE=:memory: ends with the process: name the service's file.")
+        is_new = "://" not in database and not Path(database).exists()
+        gallery = open_gallery(database)
+        if is_new:  # perhaps not meant: DATABASE is another for the service, or its path is relative
+            click.echo(f"Made a new database, {database}.", err=True)
+        try:
+            yield gallery
+        finally:
+            gallery.close()
+    except ServiceError as error:
+        raise click.ClickException(error.explained) from error
 
 
 @contextmanager
