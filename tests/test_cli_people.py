@@ -19,6 +19,8 @@ from PIL import Image
 from deploy.servers.waiting import wait_until
 from face_detection.cli import main
 from face_detection.cli.pictures import MOST_BYTES
+from face_detection.cli.service.local import LocalService
+from face_detection.cli.service.remote import RemoteService
 from face_detection.gallery import open_gallery
 from shared.settings import FrontSettings
 from tests.gallery_samples import sample, vectors
@@ -87,6 +89,28 @@ def test_photos_replace_or_are_added(call: Call, folder: Path) -> None:
     assert people(call) == {"Barack_Obama": 4, "Joe_Biden": 2}
     call("enrol", folder)
     assert people(call) == {"Barack_Obama": 2, "Joe_Biden": 1}
+
+
+def test_a_new_person_comes_with_all_photos_at_once(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int]] = []
+    for service in (LocalService, RemoteService):
+        enrol, add = service.enrol, service.add
+
+        def enrolling(self: Any, photos: Any, enrol: Any = enrol) -> Any:
+            calls.append(("enrol", len(photos)))
+            return enrol(self, photos)
+
+        def adding(self: Any, id: str, name: str, pictures: Any, face: Any = None, add: Any = add) -> Any:
+            calls.append(("add", len(pictures)))
+            return add(self, id, name, pictures, face)
+
+        monkeypatch.setattr(service, "enrol", enrolling)
+        monkeypatch.setattr(service, "add", adding)
+    call("enrol", folder)
+    assert calls == [("add", 2), ("enrol", 1)]
+    calls.clear()
+    call("enrol", folder)
+    assert calls == [("enrol", 1), ("add", 1), ("enrol", 1)]
 
 
 def test_files_of_one_name_are_one_person(call: Call, folder: Path, photos: Path) -> None:

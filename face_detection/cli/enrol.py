@@ -16,7 +16,7 @@ from face_detection.cli.pictures import Kind, found_in, read_picture
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name
 from face_detection.naming import composed
-from shared.errors import ServiceError
+from shared.errors import InvalidRequest, NotFound, ServiceError
 
 _MOST_PHOTOS = 32
 _MOST_BYTES = 64 << 20
@@ -94,11 +94,18 @@ def _people_of(photos: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
 
 
 def _replaced(service: Service, people: dict[str, list[Path]], face: str | None) -> Iterator[_Result]:
-    """Everybody loses what they had with the first of the photos that can be used, and gets the others added."""
+    """Whoever is new comes with all photos of a request, or with none.
+
+    Others lose what they had with the first of the photos that can be used, and get the rest added: no request replaces
+    by several.
+    """
     single: list[tuple[str, Path]] = []
     for id, photos in people.items():
         if len(photos) == 1:
             single.append((id, photos[0]))
+            continue
+        if _is_new(service, id):
+            yield from _added(service, {id: photos}, face)
             continue
         for used, photo in enumerate(photos, 1):
             (result,) = _enrolled(service, [(id, photo)], face)
@@ -107,6 +114,16 @@ def _replaced(service: Service, people: dict[str, list[Path]], face: str | None)
                 yield from _added(service, {id: photos[used:]}, face)
                 break
     yield from _enrolled(service, single, face)
+
+
+def _is_new(service: Service, id: str) -> bool:
+    try:
+        service.person(check_id(id))
+    except ServiceError as error:
+        if error.code not in (NotFound.code, InvalidRequest.code):  # an id that nobody can have is told with each photo
+            raise
+        return True
+    return False
 
 
 def _enrolled(service: Service, photos: Sequence[tuple[str, Path]], face: str | None) -> Iterator[_Result]:
