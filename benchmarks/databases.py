@@ -23,7 +23,8 @@ from deploy.servers.postgres import MISSING, PostgresServer, programs
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.search.memory import MemoryIndex
-from face_detection.gallery.store import NewSample, Store
+from face_detection.gallery.sql.store import Store
+from face_detection.gallery.store import NewSample
 from shared.models import Metric
 
 BATCH = 1000

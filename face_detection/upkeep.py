@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from face_detection.gallery.locks import Locks
+from face_detection.gallery.sql.store import Store
 from face_detection.gallery.sql.tombstones import BATCH, Tombstones
-from face_detection.gallery.store import Store
 from shared.background import start_thread
 from shared.errors import ServiceError
 

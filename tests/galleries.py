@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from face_detection import gallery
 from face_detection.gallery.directory import TenantSettings
-from face_detection.gallery.store import Store
+from face_detection.gallery.sql.store import Store
 from shared.errors import Conflict
 
 TENANTS = "tuvwxy"

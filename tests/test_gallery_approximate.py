@@ -15,7 +15,7 @@ from face_detection.gallery.search import memory, snapshot
 from face_detection.gallery.search.approximate import CANDIDATES, MOST_NEIGHBOURS, Codes
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.search.searcher import Neighbour
-from face_detection.gallery.store import Store
+from face_detection.gallery.sql.store import Store
 from shared.errors import SettingsError
 from shared.models import Metric
 from shared.settings import FrontSettings

@@ -13,10 +13,13 @@ import pytest
 from psycopg import Connection
 
 from deploy.servers.postgres import PostgresServer
-from face_detection.gallery.postgres import migrations, statements
+from face_detection.gallery.postgres import migrations
 from face_detection.gallery.postgres.connections import Connections
+from face_detection.gallery.postgres.named import pyformat
+from face_detection.gallery.sql import statements
+from face_detection.gallery.sql.database import Wordings, listed
+from face_detection.gallery.sql.store import Store
 from face_detection.gallery.sqlite import migrations as sqlite_migrations
-from face_detection.gallery.store import Store
 from shared.errors import InvalidRequest, SettingsError, StartupError
 from tests.galleries import open_gallery, open_store
 from tests.gallery_samples import OTHER_SPACE, ids_of, sample, samples, vectors
@@ -112,6 +115,7 @@ def filled(postgres_url: str) -> str:
         ("PAGE", "samples_of_person"),
         ("SAMPLES", "samples_of_person"),
         ("BY_KEYS", "samples_pkey"),
+        ("BY_NUMBER", "samples_tenant_number_key"),
         ("BY_NUMBERS", "samples_tenant_number_key"),
         ("COUNT", "samples_present"),
         ("COUNT_SPACE", "samples_present"),
@@ -131,11 +135,13 @@ def filled(postgres_url: str) -> str:
     ],
 )
 def test_every_query_uses_an_index(filled: str, statement: str, index: str) -> None:
-    sql: str = getattr(statements, statement)
+    wordings: str | Wordings = getattr(statements, statement)
+    sql = pyformat(wordings if isinstance(wordings, str) else wordings["postgres"])
     values = dict.fromkeys(re.findall(r"%\((\w+)\)", sql)) | {"tenant": "t", "id": "7", "after": "7", "limit": 10}
-    values |= {"person": 7, "ids": ["7", "8"], "keys": [7, 8], "numbers": [7, 8], "positions": [1, 2], "number": 7}
-    values |= {"since": 500, "before": 10**18, "space": "s"}
-    values |= {"spaces": [1, 1], "vectors": [b"1", b"2"], "change": 10**6, "revision": 10**17}
+    values |= {"person": 7, "number": 7, "since": 500, "before": 10**18, "space": "s"}
+    values |= listed([7, 8]) | {"keys": "[7, 8]", "change": 10**6, "revision": 10**17}
+    if statement == "CHANGE_VECTORS":
+        values |= {"key": [7, 8], "space": [1, 1], "vector": [b"1", b"2"], "position": [1, 2]}
     with psycopg.connect(filled) as connection:
         rows = connection.execute(f"EXPLAIN {sql}".encode(), values).fetchall()
         plan = "\n".join(row[0] for row in rows)

@@ -14,7 +14,7 @@ import pytest
 from deploy.servers.postgres import PostgresServer
 from face_detection.access import Access
 from face_detection.gallery.directory import Right
-from face_detection.gallery.store import Store
+from face_detection.gallery.sql.store import Store
 from shared.errors import QuotaExceeded, RateLimited, StorageUnavailable
 from tests.conftest import Front
 from tests.galleries import open_gallery

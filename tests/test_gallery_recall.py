@@ -9,7 +9,7 @@ from deploy.servers.waiting import wait_until
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.search.recall import MOST_ANSWERS, RecallCheck
 from face_detection.gallery.search.searcher import Nearest, Neighbour
-from face_detection.gallery.store import Store
+from face_detection.gallery.sql.store import Store
 from shared.models import Metric
 from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, sample, samples, vectors

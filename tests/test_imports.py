@@ -240,7 +240,7 @@ def test_concrete_classes_are_built_in_the_composition_root(file: Path) -> None:
     if place.name != "app.py":
         assert "face_detection.recognition.detection.YuNet" not in imported(file)
     if place.name != "app.py" and place.parts[0] != "gallery":
-        places = ("sqlite.store", "postgres", "search.memory", "remote.milvus", "remote.pgvector")
+        places = ("sqlite.connections", "postgres", "search.memory", "remote.milvus", "remote.pgvector")
         concrete = tuple(f"face_detection.gallery.{name}" for name in places)
         assert not [name for name in imported(file) if name.startswith(concrete)]
 

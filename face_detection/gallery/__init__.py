@@ -1,5 +1,5 @@
-"""The gallery: where samples (``store``), tenants (``directory``) and what happened (``events``) are kept, and how the
-nearest samples are found (``search``).
+"""The gallery: where samples (``sql.store``), tenants (``directory``) and what happened (``events``) are kept, and how
+the nearest samples are found (``search``).
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from face_detection.gallery.directory import Directory
 from face_detection.gallery.events import EventLog
 from face_detection.gallery.locks import FileLocks, Locks
 from face_detection.gallery.rates import ProcessRateLimits, RateLimits
+from face_detection.gallery.sql import database as sql
 from face_detection.gallery.sql.answers import Answers
 from face_detection.gallery.sql.directory import SQLDirectory
 from face_detection.gallery.sql.events import SQLEventLog
+from face_detection.gallery.sql.store import Store
 from face_detection.gallery.sql.tables import Tables
 from face_detection.gallery.sql.tombstones import Tombstones
-from face_detection.gallery.sqlite.connections import Connections
-from face_detection.gallery.sqlite.store import SQLiteStore
-from face_detection.gallery.sqlite.tables import SQLiteTables
-from face_detection.gallery.store import Store
+from face_detection.gallery.sqlite.connections import MEMORY, Connections
 from shared.errors import SettingsError, StartupError
 
 
@@ -57,17 +56,8 @@ def open_gallery(database: str) -> Gallery:
         return _open_postgres(database)
     if "://" in database:
         raise SettingsError("DATABASE must be a path, :memory: or postgresql://user:password@host/name.")
-    connections = Connections(database)
-    return Gallery(
-        SQLiteStore(connections),
-        SQLDirectory(connections),
-        SQLEventLog(connections),
-        SQLiteTables(connections),
-        FileLocks(None if database == ":memory:" else Path(database)),
-        ProcessRateLimits(),
-        Answers(connections),
-        Tombstones(connections),
-    )
+    file = None if database == MEMORY else Path(database)
+    return _gallery(Connections(database), FileLocks(file), ProcessRateLimits())
 
 
 def is_postgres(database: str) -> bool:
@@ -86,19 +76,21 @@ def _open_postgres(url: str) -> Gallery:
     from face_detection.gallery.postgres.locks import PostgresLocks
     from face_detection.gallery.postgres.named import NamedConnections
     from face_detection.gallery.postgres.rates import PostgresRateLimits
-    from face_detection.gallery.postgres.store import PostgresStore
-    from face_detection.gallery.postgres.tables import PostgresTables
 
     connections = Connections(url)
+    return _gallery(NamedConnections(connections), PostgresLocks(connections), PostgresRateLimits(connections))
+
+
+def _gallery(connections: sql.Connections, locks: Locks, rates: RateLimits) -> Gallery:
     return Gallery(
-        PostgresStore(connections),
-        SQLDirectory(NamedConnections(connections)),
-        SQLEventLog(NamedConnections(connections)),
-        PostgresTables(connections),
-        PostgresLocks(connections),
-        PostgresRateLimits(connections),
-        Answers(NamedConnections(connections)),
-        Tombstones(NamedConnections(connections)),
+        Store(connections),
+        SQLDirectory(connections),
+        SQLEventLog(connections),
+        Tables(connections),
+        locks,
+        rates,
+        Answers(connections),
+        Tombstones(connections),
     )
 
 

@@ -13,7 +13,7 @@ from face_detection.gallery.remote.follower import rebuild
 from face_detection.gallery.remote.index import lock_to_apply, lock_to_rebuild
 from face_detection.gallery.remote.other_spaces import OtherSpaces
 from face_detection.gallery.remote.searcher import RemoteSearcher
-from face_detection.gallery.store import Store
+from face_detection.gallery.sql.store import Store
 from shared.errors import CursorExpired
 from shared.models import Metric
 from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place

@@ -23,7 +23,7 @@ from face_detection.gallery.remote.searcher import RemoteSearcher
 from face_detection.gallery.search import memory
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.search.searcher import Nearest, Neighbour, Searcher
-from face_detection.gallery.store import Store
+from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.identification import Identifier

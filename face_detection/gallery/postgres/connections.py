@@ -16,12 +16,13 @@ from contextlib import contextmanager
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.address import shown
 from face_detection.gallery.postgres.failures import BUSY, translated, translation
 from face_detection.gallery.postgres.migrations import migrate
 from face_detection.gallery.postgres.session import Session
 from shared.errors import StartupError, StorageError, StorageUnavailable
+
+_LOCK = "SELECT change FROM counter FOR UPDATE"
 
 MAX_CONNECTIONS = 10
 """Most connections of one process."""
@@ -108,7 +109,7 @@ class Connections:
             raise StorageUnavailable(BUSY)
         try:
             with self.reading() as connection, connection.transaction():
-                connection.execute(sql.LOCK)
+                connection.execute(_LOCK)
                 yield connection
         finally:
             self._write_lock.release()

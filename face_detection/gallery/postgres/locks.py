@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from face_detection.gallery.postgres import statements as sql
 from face_detection.gallery.postgres.connections import Connections
+
+_TAKE = "SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0))"
+
+_RELEASE = "SELECT pg_advisory_unlock(hashtextextended(%(name)s, 0))"
 
 
 class PostgresLocks:
@@ -19,9 +22,9 @@ class PostgresLocks:
     def take(self, name: str) -> Iterator[bool]:
         """See ``Locks``."""
         with self._connections.reading() as connection:
-            ((taken,),) = connection.execute(sql.TAKE_LOCK, {"name": name}).fetchall()
+            ((taken,),) = connection.execute(_TAKE, {"name": name}).fetchall()
             try:
                 yield taken
             finally:
                 if taken and not connection.closed:
-                    connection.execute(sql.RELEASE_LOCK, {"name": name})
+                    connection.execute(_RELEASE, {"name": name})

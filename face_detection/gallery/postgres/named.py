@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -12,51 +12,95 @@ from psycopg import Cursor
 
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.session import Session
+from face_detection.gallery.sql.database import Kind, Wordings
 
-_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)( AS BYTEA\[\])?")
+
+_ROWS_AT_ONCE = 64
+
+_COMPACT = (
+    "VACUUM (FULL, ANALYZE) answers_about, answers, events, samples, people, devices, sectors, keys, tenants, "
+    "last_numbers, horizons, marks, counter"
+)
 
 
 @cache
 def pyformat(statement: str) -> str:
-    """A statement with its parameters as psycopg has them: ``%(name)s``.
+    """A statement with its parameters as psycopg has them: ``%(name)s``, and ``%(name)b`` for an array of bytes.
 
     Args:
         statement: one of the project's own, without colons in literals or comments.
     """
-    return _PARAMETER.sub(r"%(\1)s", statement.replace("%", "%%"))
+    return _PARAMETER.sub(_placeholder, statement.replace("%", "%%"))
+
+
+def _placeholder(found: re.Match[str]) -> str:
+    name, of_bytes = found.groups()
+    return f"%({name})b{of_bytes}" if of_bytes else f"%({name})s"
 
 
 class NamedSession:
-    """A ``gallery.sql.Connection``."""
+    """A ``gallery.sql.database.Connection``."""
+
+    kind: Kind = "postgres"
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None, /) -> Cursor[tuple[Any, ...]]:
-        """See ``Connection``; ``binary`` spares pictures their way through text."""
+        """See ``gallery.sql.database``; ``binary`` spares vectors and pictures their way through text."""
         return self._session.execute(pyformat(statement), parameters or {}, binary=True)
 
     def executemany(self, statement: str, parameters: Iterable[Mapping[str, Any]], /) -> Cursor[tuple[Any, ...]]:
-        """See ``Connection``."""
+        """See ``gallery.sql.database``."""
         cursor = self._session.cursor()
         cursor.executemany(pyformat(statement), parameters)
         return cursor
 
+    def execute_batch(
+        self, statements: Wordings, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any], /
+    ) -> None:
+        """See ``gallery.sql.database``."""
+        if rows:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            self.execute(statements["postgres"], {**common, **columns})
+
+    @contextmanager
+    def stream(self, statement: str, parameters: Mapping[str, Any], /) -> Iterator[Iterable[tuple[Any, ...]]]:
+        """See ``gallery.sql.database``."""
+        with self._session.transaction(), self._session.cursor("stream", binary=True) as cursor:
+            cursor.itersize = _ROWS_AT_ONCE
+            yield cursor.execute(pyformat(statement), parameters)
+
+    def be_patient(self) -> None:
+        """See ``gallery.sql.database``."""
+        self._session.be_patient()
+
 
 class NamedConnections:
-    """The ``gallery.sql.Connections`` of an open database, which whoever opened it closes."""
+    """The ``gallery.sql.database.Connections`` of an open database."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     @contextmanager
     def reading(self) -> Iterator[NamedSession]:
-        """See ``Connections``."""
+        """See ``gallery.sql.database``."""
         with self._connections.reading() as session:
             yield NamedSession(session)
 
     @contextmanager
     def writing(self) -> Iterator[NamedSession]:
-        """See ``Connections``."""
+        """See ``gallery.sql.database``."""
         with self._connections.writing() as session:
             yield NamedSession(session)
+
+    def compact(self) -> None:
+        """See ``Store``."""
+        with self._connections.patient() as session:
+            # VACUUM alone leaves what was deleted in the free space of its pages.
+            session.execute(_COMPACT)
+
+    def close(self) -> None:
+        """See ``gallery.sql.database``."""
+        self._connections.close()

@@ -17,7 +17,7 @@ from face_detection.gallery.remote.index import VectorIndex, lock_to_rebuild
 from face_detection.gallery.remote.other_spaces import OtherSpaces
 from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.sql.history import Position
-from face_detection.gallery.store import Store, follow
+from face_detection.gallery.sql.store import Store, follow
 from shared.background import start_thread
 from shared.errors import CursorExpired, SearchUnavailable, ServiceError
 

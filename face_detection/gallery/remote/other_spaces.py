@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from face_detection.gallery.locks import Locks
 from face_detection.gallery.remote.index import IndexState, VectorIndex, lock_to_apply, lock_to_rebuild
-from face_detection.gallery.store import Store
+from face_detection.gallery.sql.store import Store
 from shared.errors import CursorExpired, SearchUnavailable, ServiceError
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,8 @@ from face_detection.gallery.remote.index import VectorIndex
 from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.search.distances import compares_directions, distances, prepare
 from face_detection.gallery.search.searcher import Nearest, Neighbour, check_probes
-from face_detection.gallery.store import Sample, Store
+from face_detection.gallery.sql.store import Store
+from face_detection.gallery.store import Sample
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 

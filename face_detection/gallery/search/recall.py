@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.gallery.search.searcher import Nearest
-from face_detection.gallery.store import Store, follow
+from face_detection.gallery.sql.store import Store, follow
 from shared.background import start_thread
 from shared.errors import ServiceError
 from shared.models import Metric

@@ -12,13 +12,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from face_detection.gallery.sql.database import Connection, Connections
+from face_detection.gallery.store import Sample
 from shared.errors import AnswerDeleted, InvalidRequest, KeyReused
-
-if TYPE_CHECKING:
-    from face_detection.gallery.store import Sample
 
 KEPT = 86_400 * 1_000_000
 """Microseconds."""

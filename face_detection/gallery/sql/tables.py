@@ -1,12 +1,16 @@
 """The rows of a gallery as they are, for copying one database into another."""
 
+# ruff: noqa: S608 -- the names of tables and columns are constants
+
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from face_detection.gallery.sql.database import Connections, Kind
+from face_detection.gallery.sql.statements import COUNT_UP
 from shared.errors import Conflict
 
 Row = tuple[Any, ...]
@@ -59,20 +63,69 @@ TABLES = (
 """All tables, each after those that it refers to."""
 
 
-class Tables(Protocol):
+_PUT_TENANT = """
+    INSERT INTO tenants (id, name, settings, created_at) VALUES (:id, :name, :settings, :created_at)
+    ON CONFLICT (id) DO UPDATE SET
+        name = excluded.name, settings = excluded.settings, created_at = excluded.created_at
+"""
+
+# Of what it numbers by itself, SQLite goes on after the largest number there is.
+_GO_ON_AFTER: Mapping[Kind, Sequence[str]] = {
+    "sqlite": (),
+    "postgres": ("SELECT setval(pg_get_serial_sequence(:table, :column), CAST(:last AS BIGINT))",),
+}
+
+
+class Tables:
     """The rows of one database. Raises as ``Store`` does."""
+
+    def __init__(self, connections: Connections) -> None:
+        """The tables of an open database, which whoever opened it closes."""
+        self._connections = connections
 
     def count(self, table: Table) -> int:
         """How many rows there are."""
+        with self._connections.reading() as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()[0][0])
 
     def page(self, table: Table, after: Row | None, limit: int) -> Sequence[Row]:
         """At most ``limit`` rows whose primary keys come after ``after``, in their order; None is the beginning."""
+        key = table.columns[: table.key]
+        beginning = "" if after is None else f"WHERE ({', '.join(key)}) > ({_places(key)})"
+        statement = f"""
+            SELECT {", ".join(table.columns)} FROM {table.name} {beginning} ORDER BY {", ".join(key)} LIMIT :limit
+        """
+        place = {} if after is None else _named(key, after)
+        with self._connections.reading() as connection:
+            return connection.execute(statement, {**place, "limit": limit}).fetchall()
 
     def insert(self, table: Table, rows: Sequence[Row]) -> None:
         """Add rows that come after all others, in one transaction. A tenant of the same id is replaced.
 
         What the database counts up by itself goes on after them.
         """
+        columns = table.columns
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({_places(columns)})"
+        with self._connections.writing() as connection:
+            connection.executemany(
+                _PUT_TENANT if table is TENANTS else statement, (_named(columns, row) for row in rows)
+            )
+            if table in (SPACES, PEOPLE, SAMPLES):
+                last = {"table": table.name, "column": columns[0], "last": rows[-1][0]}
+                for go_on in _GO_ON_AFTER[connection.kind]:
+                    connection.execute(go_on, last)
+            if table is SAMPLES:
+                change = columns.index("change")
+                for count_up in COUNT_UP[connection.kind]:
+                    connection.execute(count_up, {"change": max(row[change] for row in rows)})
+
+
+def _places(columns: Sequence[str]) -> str:
+    return ", ".join(f":{column}" for column in columns)
+
+
+def _named(columns: Sequence[str], values: Row) -> dict[str, Any]:
+    return dict(zip(columns, values, strict=True))
 
 
 Progress = Callable[[Table, int], None]

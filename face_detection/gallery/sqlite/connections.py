@@ -11,10 +11,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+from face_detection.gallery.sql.database import Kind, Wordings
 from face_detection.gallery.sqlite.file_failures import BUSY, DAMAGED_ADVICE, LOG_FILES, translation
 from face_detection.gallery.sqlite.migrations import migrate
 from shared.errors import InvalidRequest, StartupError, StorageError, StorageUnavailable
@@ -30,8 +32,32 @@ _CHECKED_AT_START = 64 << 20
 _REPLACED = "The database file was replaced or removed while in use: restart the service."
 
 
+class Connection(sqlite3.Connection):
+    """A ``gallery.sql.database.Connection``, of which one thread at a time makes use."""
+
+    kind: Kind = "sqlite"
+
+    def execute_batch(
+        self, statements: Wordings, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any], /
+    ) -> None:
+        """See ``gallery.sql.database``."""
+        self.executemany(statements["sqlite"], ({**common, **row} for row in rows))
+
+    @contextmanager
+    def stream(self, statement: str, parameters: Mapping[str, Any], /) -> Iterator[Iterable[tuple[Any, ...]]]:
+        """See ``gallery.sql.database``."""
+        with closing(self.execute(statement, parameters)) as rows:
+            yield rows
+
+    def be_patient(self) -> None:
+        """Nothing has a limit here but the wait for another transaction."""
+
+
 class Connections:
-    """A writer, and readers that are opened as needed and kept for the next use. Safe between threads."""
+    """The ``gallery.sql.database.Connections`` of a file: a writer, and readers that are opened as needed and kept.
+
+    Safe between threads.
+    """
 
     def __init__(self, database: str) -> None:
         """Open and migrate a database.
@@ -47,7 +73,7 @@ class Connections:
         self._file = None if database == MEMORY else Path(database)
         self._write_lock = threading.Lock()
         self._idle_lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[Connection] = []
         self._closed = False
         try:
             self._writer = _open_memory() if self._file is None else _open_file(self._file)
@@ -63,7 +89,7 @@ class Connections:
         self._place = self._find()
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[Connection]:
         """A connection for reading. Fetch every row before leaving, or the log cannot be folded into the file.
 
         Raises:
@@ -82,30 +108,23 @@ class Connections:
                 self._give_back(connection)
 
     @contextmanager
-    def exclusive(self) -> Iterator[sqlite3.Connection]:
-        """The writer, outside a transaction.
-
-        Raises:
-            StorageError, InvalidRequest: see ``Store``.
-        """
-        with self._translated():
-            if not self._write_lock.acquire(timeout=BUSY_TIMEOUT):
-                raise StorageUnavailable(BUSY)
-            try:
-                self._check_place()
-                yield self._writer
-            finally:
-                self._write_lock.release()
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[Connection]:
         """The writer within one transaction, which is committed at the end and rolled back on any error.
 
         Raises:
             StorageError, InvalidRequest: see ``Store``.
         """
-        with self.exclusive() as connection, _transaction(connection):
+        with self._exclusive() as connection, _transaction(connection):
             yield connection
+
+    def compact(self) -> None:
+        """See ``Store``."""
+        with self._exclusive() as connection:
+            # secure_delete overwrites what is freed, but leaves copies where rows had moved between pages.
+            connection.execute("VACUUM")
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StorageUnavailable(BUSY)
 
     def close(self) -> None:
         """Close every connection; one in use is closed when it is given back."""
@@ -116,6 +135,18 @@ class Connections:
             self._idle.clear()
         with self._write_lock:
             self._writer.close()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[Connection]:
+        """The writer, outside a transaction."""
+        with self._translated():
+            if not self._write_lock.acquire(timeout=BUSY_TIMEOUT):
+                raise StorageUnavailable(BUSY)
+            try:
+                self._check_place()
+                yield self._writer
+            finally:
+                self._write_lock.release()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -146,7 +177,7 @@ class Connections:
         if self._find() != self._place:
             raise StorageError(_REPLACED)
 
-    def _borrow(self) -> sqlite3.Connection:
+    def _borrow(self) -> Connection:
         with self._idle_lock:
             if self._closed:
                 raise sqlite3.ProgrammingError("the store is closed")
@@ -154,7 +185,7 @@ class Connections:
                 return self._idle.pop()
         return _connect(self._database)
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: Connection) -> None:
         with self._idle_lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -162,14 +193,14 @@ class Connections:
         connection.close()
 
 
-def _open_memory() -> sqlite3.Connection:
+def _open_memory() -> Connection:
     connection = _connect(MEMORY)
     with _transaction(connection):
         migrate(connection)
     return connection
 
 
-def _open_file(path: Path) -> sqlite3.Connection:
+def _open_file(path: Path) -> Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     connection = _connect(str(path))
@@ -205,9 +236,11 @@ def damage(connection: sqlite3.Connection, thorough: bool = False) -> str | None
     return None if found == "ok" else found.replace("\n", " ")
 
 
-def _connect(database: str) -> sqlite3.Connection:
+def _connect(database: str) -> Connection:
     # Transactions are begun and ended explicitly. A connection moves between threads, one at a time.
-    connection = sqlite3.connect(database, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        database, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, factory=Connection
+    )
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON").fetchall()
