@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from face_detection.gallery import open_gallery
+from face_detection.gallery import events, open_gallery
+from face_detection.gallery.events import page_statement
 from face_detection.gallery.postgres.named import pyformat
 from face_detection.gallery.sql import answers, directory_statements
-from face_detection.gallery.sql import events as events_sql
-from face_detection.gallery.sql.events import page_statement
+from face_detection.gallery.sql import statements as store_statements
 
 INDEXES = {
     directory_statements.TENANT: ("sqlite_autoindex_tenants_1 (id=?)", "tenants_pkey"),
@@ -23,7 +23,7 @@ INDEXES = {
     directory_statements.SECTORS: ("sqlite_autoindex_sectors_1 (tenant=?)", "sectors_pkey"),
     directory_statements.DEVICE: ("sqlite_autoindex_devices_1 (tenant=? AND code=?)", "devices_pkey"),
     directory_statements.HAS_PEOPLE: ("sqlite_autoindex_people_1 (tenant=?)", "people_tenant_id_key"),
-    events_sql.ADD: ("sqlite_autoindex_last_numbers_1 (tenant=?)", "last_numbers_pkey"),
+    events.ADD: ("sqlite_autoindex_last_numbers_1 (tenant=?)", "last_numbers_pkey"),
     page_statement(()): ("sqlite_autoindex_events_1 (tenant=? AND number<?)", "events_pkey"),
     page_statement({"until"}): ("sqlite_autoindex_events_1 (tenant=? AND number<?)", "events_pkey"),
     page_statement({"since"}): ("events_at (tenant=? AND at>?)", "events_at"),
@@ -35,13 +35,13 @@ INDEXES = {
     answers.FIND: ("sqlite_autoindex_answers_1 (key=?)", "answers_pkey"),
     answers.EMPTY_OF_PERSON: ("sqlite_autoindex_answers_about_1 (person=?)", "answers_about_pkey"),
     answers.PURGE[1]: ("answers_at (at<?)", "answers_at"),
-    events_sql.CROP: ("sqlite_autoindex_events_1 (tenant=? AND number=?)", "events_pkey"),
-    events_sql.PURGE: ("events_at (tenant=? AND at<?)", "events_at"),
+    events.CROP: ("sqlite_autoindex_events_1 (tenant=? AND number=?)", "events_pkey"),
+    events.PURGE: ("events_at (tenant=? AND at<?)", "events_at"),
 }
 
 
 def statements() -> Iterator[str]:
-    for module in (answers, directory_statements, events_sql):
+    for module in (answers, directory_statements, events, store_statements):
         for name, value in vars(module).items():
             if name.isupper() and not name.startswith("_") and isinstance(value, str | tuple):
                 yield from [value] if isinstance(value, str) else value

@@ -13,8 +13,6 @@ from face_detection.gallery.locks import FileLocks, Locks
 from face_detection.gallery.rates import ProcessRateLimits, RateLimits
 from face_detection.gallery.sql import database as sql
 from face_detection.gallery.sql.answers import Answers
-from face_detection.gallery.sql.directory import SQLDirectory
-from face_detection.gallery.sql.events import SQLEventLog
 from face_detection.gallery.sql.store import Store
 from face_detection.gallery.sql.tables import Tables
 from face_detection.gallery.sql.tombstones import Tombstones
@@ -84,8 +82,8 @@ def _open_postgres(url: str) -> Gallery:
 def _gallery(connections: sql.Connections, locks: Locks, rates: RateLimits) -> Gallery:
     return Gallery(
         Store(connections),
-        SQLDirectory(connections),
-        SQLEventLog(connections),
+        Directory(connections),
+        EventLog(connections),
         Tables(connections),
         locks,
         rates,

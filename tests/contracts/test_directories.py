@@ -310,7 +310,7 @@ def test_what_does_not_exist(directory: Directory, tenant: str) -> None:
 
 
 def test_a_tenant_cannot_have_any_number_of_things(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("face_detection.gallery.sql.directory.MAX_ENTRIES", 2)
+    monkeypatch.setattr("face_detection.gallery.directory.MAX_ENTRIES", 2)
     for number in (1, 2):
         directory.add_key(key(str(number)))
         directory.put_sector(Sector("1042", number, "a"))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from face_detection.gallery.events import Event, EventKind, NewEvent, Occasion
 from face_detection.gallery.metadata import Condition
 from face_detection.gallery.store import (
     KEPT,
@@ -127,33 +126,3 @@ def changes_of(rows: Sequence[Sequence[Any]]) -> list[Change]:
         Change(number, tenant, key, space, None if blob is None else np.frombuffer(blob, _LITTLE_ENDIAN))
         for number, tenant, key, space, blob in rows
     ]
-
-
-def event_row(tenant: str, event: NewEvent) -> dict[str, object]:
-    """An event's columns."""
-    return {
-        "tenant": tenant,
-        "at": event.at,
-        "kind": event.kind.value,
-        "person": event.person,
-        "distance": event.distance,
-        "api_key": event.occasion.api_key,
-        "device": event.occasion.device,
-        "latitude": event.occasion.latitude,
-        "longitude": event.occasion.longitude,
-        "crop": event.crop,
-    }
-
-
-def event_of(
-    number: int,
-    at: int,
-    kind: str,
-    person: str | None,
-    name: str | None,
-    distance: float | None,
-    *rest: Any,
-) -> Event:
-    """An event; the rest is the occasion's columns, and whether a crop was kept."""
-    *circumstances, has_crop = rest
-    return Event(number, at, EventKind(kind), person, name, distance, Occasion(*circumstances), bool(has_crop))
