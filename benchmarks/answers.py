@@ -19,7 +19,7 @@ import requests
 from deploy.services import Services
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
-from face_detection.gallery.store import NewSample
+from face_detection.gallery.people import NewSample
 from shared.service_process import ServiceProcess
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from deploy.servers.postgres import MISSING, PostgresServer, programs
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
+from face_detection.gallery.people import NewSample
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import NewSample
 from shared.models import Metric
 
 BATCH = 1000

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import FACES, embed, read_photos
+from face_detection.gallery.people import Person, Sample
 from face_detection.gallery.search.distances import distances, prepare
-from face_detection.gallery.store import Person, Sample
 from face_detection.recognition.decision import Candidate, Rule, decide
 from feature_extraction.embedder import open_embedder
 from shared.models import find_card

@@ -24,7 +24,7 @@ from benchmarks.search import SPACE, unit_vectors
 from deploy.servers.postgres import MISSING, PostgresServer, programs
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
-from face_detection.gallery.store import NewSample
+from face_detection.gallery.people import NewSample
 
 TENANT = "default"
 PEOPLE = 10_000

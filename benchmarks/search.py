@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 
 from face_detection.gallery import open_store
 from face_detection.gallery.directory import DEFAULT_TENANT
+from face_detection.gallery.people import NewSample
 from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.search.memory import MemoryIndex
-from face_detection.gallery.store import NewSample
 from shared.models import Metric
 from shared.settings import available_cores
 

@@ -34,9 +34,9 @@ from deploy.servers.milvus import MilvusServer
 from deploy.servers.postgres import MISSING, PostgresServer, programs
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
+from face_detection.gallery.people import NewSample
 from face_detection.gallery.search.searcher import Searcher
 from face_detection.gallery.searchers import open_index, searchers
-from face_detection.gallery.store import NewSample
 from shared.settings import FrontSettings
 
 NAMES = ("memory", "pgvector", "milvus")

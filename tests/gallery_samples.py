@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.gallery.people import NewSample
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.gallery.search.searcher import Neighbour
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import NewSample
 from shared.models import Metric
 
 SPACE = "facenet/1/test"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote.milvus.index import MilvusIndex
-from face_detection.gallery.store import Change
 from tests.gallery_samples import SPACE, vectors
 
 OpenMilvus = Callable[..., MilvusIndex]

@@ -16,7 +16,7 @@ from aiohttp import FormData
 from aiohttp.test_utils import TestClient
 
 from face_detection.gallery import open_gallery
-from face_detection.gallery.store import PAGE_BYTES
+from face_detection.gallery.people import PAGE_BYTES
 from shared.settings import FrontSettings
 from tests.gallery_samples import sample, vectors
 

@@ -14,9 +14,9 @@ from face_detection.cli import main
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import ApiKey, Device, Right, Sector, StoredKey, TenantSettings
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from face_detection.gallery.people import Change
 from face_detection.gallery.sql import tables
 from face_detection.gallery.sql.tables import TABLES, Row, Table
-from face_detection.gallery.store import Change
 from shared.errors import StorageError
 from tests.contracts.databases import DATABASES
 from tests.gallery_samples import OTHER_SPACE, sample, samples, vectors

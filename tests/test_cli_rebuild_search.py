@@ -7,9 +7,9 @@ from psycopg.sql import SQL, Identifier
 
 from face_detection.cli import main
 from face_detection.gallery import open_gallery
+from face_detection.gallery.people import Change, NewSample
 from face_detection.gallery.remote.index import lock_to_apply
 from face_detection.gallery.searchers import open_index
-from face_detection.gallery.store import Change, NewSample
 from feature_extraction.embedder import Embedder
 from shared.models import Metric
 from shared.service_process import free_port

@@ -29,7 +29,7 @@ from face_detection.cli.service.protocol import (
 from face_detection.cli.service.remote import Refused, RemoteService, Unreachable
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.store import Description, NewSample
+from face_detection.gallery.people import Description, NewSample
 from shared.errors import InvalidRequest, NotFound, ServiceError, SettingsError, SpaceMismatch
 from shared.settings import FrontSettings
 from tests.running_front import running_front

@@ -20,7 +20,7 @@ from face_detection.cli import archive, main
 from face_detection.cli.service import remote
 from face_detection.cli.service.protocol import Record
 from face_detection.gallery import Gallery, open_gallery
-from face_detection.gallery.store import Description, NewSample
+from face_detection.gallery.people import Description, NewSample
 from shared.errors import InvalidRequest
 from shared.settings import FrontSettings
 from tests.galleries import remove_tombstones

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_detection.gallery.store import Person, Sample
+from face_detection.gallery.people import Person, Sample
 from face_detection.recognition.decision import Candidate, decide, trust
 from tests.gallery_samples import vectors
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from face_detection.gallery.people import NewSample
 from face_detection.gallery.search.memory import MemoryIndex
-from face_detection.gallery.store import NewSample
 from shared.models import Metric
 from tests.conftest import ROOT
 from tests.galleries import open_gallery, open_store

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from face_detection.gallery import Gallery
+from face_detection.gallery.people import Change
 from face_detection.gallery.search import memory, snapshot
 from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import Change
 from shared.errors import StorageError
 from shared.models import Metric
 from tests.galleries import open_gallery, remove_tombstones

@@ -10,8 +10,8 @@ from sqlite_utils import Database
 
 from face_detection.gallery import open_gallery
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from face_detection.gallery.people import Person
 from face_detection.gallery.sqlite import migrations
-from face_detection.gallery.store import Person
 from shared.errors import StartupError
 from tests.galleries import open_store
 from tests.gallery_samples import SPACE, ids_of, samples, vectors

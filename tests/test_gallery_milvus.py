@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from deploy.servers.milvus import MilvusServer
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote.milvus.index import MAX_ROWS, MilvusIndex
 from face_detection.gallery.search.distances import prepare
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable, StartupError
 from shared.models import Metric
 from tests.gallery_samples import SPACE, vectors

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numpy.typing import NDArray
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.search.memory import MemoryIndex
-from face_detection.gallery.store import Change
 from shared.models import Metric
 from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, ids_of, sample

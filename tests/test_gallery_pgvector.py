@@ -14,13 +14,13 @@ import psycopg
 import pytest
 
 from deploy.servers.postgres import PostgresServer
+from face_detection.gallery.people import Change
 from face_detection.gallery.postgres import connections
 from face_detection.gallery.postgres.session import Session
 from face_detection.gallery.remote.pgvector import graphs as pgvector_graphs
 from face_detection.gallery.remote.pgvector import statements as sql
 from face_detection.gallery.remote.pgvector.extension import Version, version_of
 from face_detection.gallery.remote.pgvector.index import PgvectorIndex
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable, SettingsError, StartupError
 from shared.models import Metric
 from tests.contracts.test_vector_indexes import UNIT, assert_nearest, deleted, keys_in, prepare, replay, stored

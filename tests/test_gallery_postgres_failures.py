@@ -16,11 +16,11 @@ import pytest
 
 from deploy.servers.postgres import PostgresServer
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from face_detection.gallery.people import NewSample
 from face_detection.gallery.postgres import connections, session
 from face_detection.gallery.postgres.failures import translation
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import NewSample
 from shared.errors import StartupError, StorageError, StorageUnavailable
 from shared.models import Metric
 from tests import test_gallery_durability as durability

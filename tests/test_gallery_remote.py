@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from deploy.servers.waiting import wait_until
 from face_detection.gallery import Gallery
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote import follower
 from face_detection.gallery.remote.follower import rebuild
 from face_detection.gallery.remote.index import Candidates, GalleryIndexes, IndexState
 from face_detection.gallery.remote.searcher import RemoteSearcher
 from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.search.searcher import Neighbour
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 from tests.galleries import open_gallery

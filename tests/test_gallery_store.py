@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from face_detection.gallery.store import NewSample
+from face_detection.gallery.people import NewSample
 from shared.errors import InvalidRequest
 from tests.gallery_samples import vectors
 

@@ -18,9 +18,9 @@ from aiohttp.test_utils import TestClient
 
 from face_detection.api.operation import ACCESS, DIRECTORY, RECOGNITION
 from face_detection.gallery.directory import Right, TenantSettings
+from face_detection.gallery.people import PAGE_BYTES, Description, NewSample, Sample
 from face_detection.gallery.sql import writing
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import PAGE_BYTES, Description, NewSample, Sample
 from shared.errors import NotFound
 from shared.times import time_text
 from tests.conftest import Front

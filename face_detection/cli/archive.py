@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from face_detection.cli.service.protocol import Record, check_id, check_name
-from face_detection.gallery.store import NewSample, Vector
+from face_detection.gallery.people import NewSample, Vector
 from face_detection.naming import MAX_ID, MAX_NAME
 from shared.errors import InvalidRequest
 

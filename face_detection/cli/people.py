@@ -12,7 +12,7 @@ from face_detection.cli.parameters import CONDITION, as_json
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Service, check_name
 from face_detection.gallery.metadata import Condition
-from face_detection.gallery.store import Person
+from face_detection.gallery.people import Person
 from shared.errors import ServiceError
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from face_detection.gallery.store import Sample
+from face_detection.gallery.people import Sample
 
 Rule = Literal["nearest", "vote"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.extraction.client import ServedModel
-from face_detection.gallery.store import NewSample
+from face_detection.gallery.people import NewSample
 from face_detection.recognition.choice import Choose, clear_face
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
 from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from face_detection.extraction.client import ServedModel
 from face_detection.gallery.directory import Directory, TenantSettings
 from face_detection.gallery.events import EventKind, Occasion
+from face_detection.gallery.people import Person, Sample
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.gallery.search.recall import RecallCheck
 from face_detection.gallery.search.searcher import Nearest, Neighbour, OpenSearcher, Searcher
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import Person, Sample
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.crops import Prepared, jpeg

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from face_detection.gallery import Gallery
+from face_detection.gallery.people import Sample
 from face_detection.gallery.sql import answers
 from face_detection.gallery.sql.answers import Answer, Answered, Once
-from face_detection.gallery.store import Sample
 from shared.errors import AnswerDeleted, InvalidRequest, KeyReused, StorageError
 from tests.contracts.databases import DATABASES
 from tests.galleries import open_gallery

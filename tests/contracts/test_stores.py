@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from face_detection.gallery.metadata import Condition
+from face_detection.gallery.people import Description, Person, Sample, Tombstone
 from face_detection.gallery.sql import history, rows
 from face_detection.gallery.sql.store import Store, known_id
 from face_detection.gallery.sql.tables import ids_of_people
-from face_detection.gallery.store import Description, Person, Sample, Tombstone
 from shared.errors import InvalidRequest, NotFound, QuotaExceeded, SpaceMismatch, StorageError
 from tests.contracts.databases import DATABASES
 from tests.galleries import open_gallery, open_store

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from face_detection.gallery import Gallery
+from face_detection.gallery.people import Sample, Tombstone
 from face_detection.gallery.sql.store import Store, follow
 from face_detection.gallery.sql.tombstones import BATCH
-from face_detection.gallery.store import Sample, Tombstone
 from shared.errors import CursorExpired
 from tests.contracts.databases import DATABASES
 from tests.galleries import open_gallery

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote.index import Candidates, IndexState, VectorIndex
 from face_detection.gallery.search.distances import distances, prepare
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place

@@ -14,7 +14,7 @@ from PIL import Image
 from deploy import web_assets
 from deploy.services import ROOT, Services
 from face_detection.gallery import open_gallery
-from face_detection.gallery.store import Description
+from face_detection.gallery.people import Description
 from shared.service_process import ServiceProcess, free_port
 from shared.settings import FrontSettings
 from tests.contracts.databases import copied

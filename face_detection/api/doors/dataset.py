@@ -29,7 +29,7 @@ from face_detection.api.operation import (
 from face_detection.api.parameters import read_parameters
 from face_detection.fetching import PictureFetcher
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.gallery.store import KEPT, Description, Sample, Tombstone
+from face_detection.gallery.people import KEPT, Description, Sample, Tombstone
 from face_detection.recognition.choice import clear_face
 from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.service import Added

@@ -15,7 +15,7 @@ from face_detection.api.own.people_schemas import time_of
 from face_detection.api.validation import OwnRequest, StoredId, Whole
 from face_detection.gallery.directory import MAX_INTEGER, Right
 from face_detection.gallery.events import Event, EventFilter, EventKind
-from face_detection.gallery.store import PAGE_BYTES
+from face_detection.gallery.people import PAGE_BYTES
 from shared.times import moment_of
 
 TAG = "Events"

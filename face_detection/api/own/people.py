@@ -40,7 +40,7 @@ from face_detection.api.own.people_schemas import (
 from face_detection.api.parameters import IMAGE, once_each, read_members, read_picture_request, take_pictures
 from face_detection.gallery.directory import Right
 from face_detection.gallery.metadata import MOST_CONDITIONS, Condition
-from face_detection.gallery.store import Description
+from face_detection.gallery.people import Description
 from face_detection.naming import composed
 from face_detection.recognition.choice import clear_face, main_face
 from face_detection.recognition.enrolment import Enrolment

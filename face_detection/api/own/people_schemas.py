@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from face_detection.api import schemas
 from face_detection.api.validation import Name, OwnRequest, StoredId, Text, Whole
-from face_detection.gallery.store import Person, Sample
+from face_detection.gallery.people import Person, Sample
 
 _MOST_PHOTOS = 100
 

@@ -25,7 +25,7 @@ from face_detection.cli.service.protocol import (
 from face_detection.cli.service.remote import extraction_status
 from face_detection.gallery.events import Event, EventFilter
 from face_detection.gallery.metadata import Condition
-from face_detection.gallery.store import Description, NewSample, Person
+from face_detection.gallery.people import Description, NewSample, Person
 from face_detection.naming import composed
 from face_detection.recognition.choice import Choose, clear_face, main_face, parse_choice
 from face_detection.recognition.enrolment import Enrolment
@@ -181,7 +181,7 @@ class LocalService:
         follow in a second transaction.
 
         Raises:
-            InvalidRequest, SpaceMismatch, StorageError: see ``gallery.store.Store``.
+            InvalidRequest, SpaceMismatch, StorageError: see ``gallery.sql.store.Store``.
         """
         samples = {
             one.id: [

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 from face_detection.gallery.events import Event, EventFilter
 from face_detection.gallery.metadata import Condition
-from face_detection.gallery.store import Person, Vector
+from face_detection.gallery.people import Person, Vector
 from face_detection.naming import normal_id, normal_name
 from face_detection.recognition.choice import remark
 from shared.errors import InvalidRequest, ServiceError
@@ -99,7 +99,7 @@ class Record:
     """A person with all samples that could be had.
 
     Attributes:
-        id, name, metadata, action, created_at, updated_at: see ``gallery.store.NewSample``.
+        id, name, metadata, action, created_at, updated_at: see ``gallery.people.NewSample``.
         samples: embedding space and (dimensions,) float32 vector of each.
         missing: samples that the installation does not give out.
     """

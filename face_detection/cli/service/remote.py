@@ -26,7 +26,7 @@ from face_detection.cli.service.protocol import (
 )
 from face_detection.gallery.events import Event, EventFilter, EventKind, Occasion
 from face_detection.gallery.metadata import Condition
-from face_detection.gallery.store import Person, Vector
+from face_detection.gallery.people import Person, Vector
 from shared.errors import InvalidRequest, ServiceError, SettingsError
 from shared.geometry import Box
 from shared.times import moment_of, time_text

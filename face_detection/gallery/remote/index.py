@@ -17,7 +17,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.gallery.store import Change
+from face_detection.gallery.people import Change
 
 GALLERY_DIGITS = 10
 """Digits of an index's name that are the same in all indexes of a gallery."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence, Set
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.gallery.locks import Locks
+from face_detection.gallery.people import Sample
 from face_detection.gallery.remote.follower import Follower
 from face_detection.gallery.remote.index import VectorIndex
 from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.search.distances import compares_directions, distances, prepare
 from face_detection.gallery.search.searcher import Nearest, Neighbour, check_probes
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.store import Sample
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 

@@ -19,13 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.search.int8_scan import BLOCK
 from face_detection.gallery.search.searcher import Nearest, check_probes
 from face_detection.gallery.search.snapshot import Builder, Snapshot
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store, follow
-from face_detection.gallery.store import Change
 from shared.errors import CursorExpired
 from shared.models import Metric
 from shared.settings import available_cores

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from face_detection.gallery.people import Sample
 from face_detection.gallery.sql.database import Connection, Connections
-from face_detection.gallery.store import Sample
 from shared.errors import AnswerDeleted, InvalidRequest, KeyReused
 
 KEPT = 86_400 * 1_000_000

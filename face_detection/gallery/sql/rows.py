@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from face_detection.gallery.metadata import Condition
-from face_detection.gallery.store import (
+from face_detection.gallery.people import (
     KEPT,
     PAGE_BYTES,
     Change,

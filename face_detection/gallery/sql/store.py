@@ -21,6 +21,7 @@ from typing import Any
 
 from face_detection.gallery.directory import UNKNOWN_TENANT
 from face_detection.gallery.metadata import Condition, fragments
+from face_detection.gallery.people import Change, Description, Feed, NewSample, Page, Person, Sample, Vector
 from face_detection.gallery.sql import answers, history, tombstones
 from face_detection.gallery.sql import statements as sql
 from face_detection.gallery.sql.answers import Once
@@ -28,7 +29,6 @@ from face_detection.gallery.sql.database import UNLIMITED, Connections, listed
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.rows import changes_of, feed_of, page_of, person_of, sample_of
 from face_detection.gallery.sql.writing import Transaction
-from face_detection.gallery.store import Change, Description, Feed, NewSample, Page, Person, Sample, Vector
 from face_detection.naming import composed, folded
 from shared.errors import NotFound, QuotaExceeded
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from face_detection.gallery.people import Description, NewSample, Sample, Vector
 from face_detection.gallery.sql import answers
 from face_detection.gallery.sql import statements as sql
 from face_detection.gallery.sql.database import Connection, Wordings, listed
 from face_detection.gallery.sql.history import leave_mark
 from face_detection.gallery.sql.rows import blob, description_row, metadata_text, sample_of, search_text
-from face_detection.gallery.store import Description, NewSample, Sample, Vector
 from shared.errors import NotFound, SpaceMismatch
 
 

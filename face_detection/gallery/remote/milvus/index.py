@@ -31,6 +31,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote.index import Candidates, GalleryIndexes
 from face_detection.gallery.remote.milvus import connection as milvus_connection
 from face_detection.gallery.remote.milvus.collections import LISTS, Collections, Layout
@@ -38,7 +39,6 @@ from face_detection.gallery.remote.milvus.connection import Connection, NoSuchCo
 from face_detection.gallery.remote.milvus.indexes import MilvusIndexes
 from face_detection.gallery.remote.milvus.rows import POSITION, REMOVALS, Rows
 from face_detection.gallery.search.distances import prepare
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable
 from shared.models import Metric
 

@@ -6,12 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote.index import GALLERY_DIGITS, IndexState
 from face_detection.gallery.remote.milvus import connection as milvus_connection
 from face_detection.gallery.remote.milvus.collections import Collections, Layout, listed
 from face_detection.gallery.remote.milvus.connection import Connection, NoSuchCollection
 from face_detection.gallery.remote.milvus.rows import POSITION, REMOVALS, Rows
-from face_detection.gallery.store import Change
 
 
 class MilvusIndexes:

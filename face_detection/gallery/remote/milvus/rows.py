@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote.milvus import connection as milvus_connection
 from face_detection.gallery.remote.milvus.collections import Collections
 from face_detection.gallery.remote.milvus.connection import Connection
-from face_detection.gallery.store import Change
 
 POSITION = "*"
 """Tenant of rows that say up to which change an index has all; none can be called so (``TENANT_ID``)."""

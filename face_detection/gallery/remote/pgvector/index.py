@@ -16,6 +16,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.session import Session
 from face_detection.gallery.remote.index import Candidates, GalleryIndexes
@@ -25,7 +26,6 @@ from face_detection.gallery.remote.pgvector.extension import Version, ensure_ext
 from face_detection.gallery.remote.pgvector.graphs import Graphs
 from face_detection.gallery.remote.pgvector.indexes import PgvectorIndexes, translated
 from face_detection.gallery.search.distances import compares_directions, prepare
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable, StartupError
 from shared.models import Metric
 

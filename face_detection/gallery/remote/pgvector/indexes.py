@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from face_detection.gallery.people import Change
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.session import Session
 from face_detection.gallery.remote.index import GALLERY_DIGITS, IndexState
 from face_detection.gallery.remote.pgvector import statements as sql
 from face_detection.gallery.remote.pgvector.catalogue import Generation, sweep, take_turn
-from face_detection.gallery.store import Change
 from shared.errors import SearchUnavailable, StorageError
 
 _ROWS = 2000
