@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operation import DIRECTORY
+from face_detection.api.operation import ACCESS, DIRECTORY
+from face_detection.gallery.directory import Right
+from face_detection.gallery.sqlite.connections import Connections
 from shared.settings import FrontSettings
 from tests.conftest import Front
 from tests.enrolling_doors import DOORS, Request, place_device
@@ -52,6 +55,31 @@ async def settled(front: TestClient) -> tuple[int, int, int]:
             break
         await asyncio.sleep(0.05)
     return samples, events, metric
+
+
+async def test_a_recognition_reads_the_database_three_times(
+    front: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks; the company's settings and how far the database is; whom the samples found are of."""
+    picture = (photos / "obama.jpg").read_bytes()
+    assert await send(front, DOORS["original"](picture))
+    _, key = front.app[ACCESS].create_key("default", "door", [Right.RECOGNISE])
+    headers = {"X-API-Key": key, "Content-Type": "image/jpeg"}
+    threads: list[str] = []
+    reading = Connections.reading
+
+    def counting(self: Connections) -> AbstractContextManager[sqlite3.Connection]:
+        threads.append(threading.current_thread().name)
+        return reading(self)
+
+    monkeypatch.setattr(Connections, "reading", counting)
+    counts = []
+    for _ in range(5):
+        threads.clear()
+        answer = await front.post("/face-recognition", data=picture, headers=headers)
+        assert len(await answer.json()) == 1
+        counts.append(sum(name != "journal" for name in threads))
+    assert min(counts) == 3  # what starts with the front may still be at work
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from face_detection.gallery.sql import directory_statements as sql
 from face_detection.gallery.sql.database import Connection, Connections
+from face_detection.gallery.sql.history import Position
 from face_detection.naming import normal_name
 from shared.errors import Conflict, InvalidRequest, NotFound
 
@@ -220,6 +221,15 @@ class Directory:
         """A tenant."""
         with self._connections.reading() as connection:
             return _get_tenant(connection, id)
+
+    def settings_and_position(self, id: str) -> tuple[TenantSettings, Position]:
+        """A tenant's settings, and how far the database is (``Store.position``), which every search begins with."""
+        with self._connections.reading() as connection:
+            rows = connection.execute(sql.SETTINGS_AND_POSITION, {"id": id}).fetchall()
+        if not rows:
+            raise NotFound(UNKNOWN_TENANT)
+        settings, *position = rows[0]
+        return _settings(settings), Position(*position)
 
     def create_tenant(self, id: str, name: str, settings: TenantSettings) -> Tenant:
         """Create a tenant.
@@ -441,7 +451,11 @@ def _number(connection: Connection, statement: str, **parameters: object) -> int
 
 
 def _tenant(id: str, name: str, settings: str, created_at: str) -> Tenant:
-    return Tenant(id, name, TenantSettings(**json.loads(settings)), datetime.fromisoformat(created_at))
+    return Tenant(id, name, _settings(settings), datetime.fromisoformat(created_at))
+
+
+def _settings(text: str) -> TenantSettings:
+    return TenantSettings(**json.loads(text))
 
 
 def _stored_key(id: str, tenant: str, name: str, rights: str, created_at: str, *rest: Any) -> StoredKey:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from face_detection.gallery.people import Person, Sample
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.gallery.search.recall import RecallCheck
 from face_detection.gallery.search.searcher import Nearest, Neighbour, OpenSearcher, Searcher
+from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
@@ -60,6 +62,26 @@ class Recognised:
     def person(self) -> Person | None:
         """Who it is."""
         return self.sample.person if self.sample else None
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """How faces are named: as the request wants, else as its tenant's settings say.
+
+    Attributes:
+        threshold: below which a distance is a match.
+        rule, neighbours: see ``TenantSettings``.
+        closest: how many people to name as the closest.
+        keeps_crops: whether events keep the aligned faces.
+        position: of the database, when the settings were read.
+    """
+
+    threshold: float
+    rule: Rule
+    neighbours: int
+    closest: int
+    keeps_crops: bool
+    position: Position
 
 
 @dataclass
@@ -128,8 +150,9 @@ class Identifier:
         Raises:
             StorageError: the database failed.
         """
-        found = self.find(tenant, prepared.chosen, model, embeddings, min_distance, rule, closest)
-        self.note(tenant, found, prepared.crops, occasion)
+        terms = self._terms(tenant, model, min_distance, rule, closest)
+        found = self._find(tenant, prepared.chosen, model, embeddings, terms)
+        self._note(tenant, found, prepared.crops, occasion, terms.keeps_crops)
         return found
 
     def find(
@@ -156,45 +179,52 @@ class Identifier:
         Raises:
             StorageError: the database failed.
         """
-        settings = self._directory.tenant(tenant).settings
-        rule = rule or settings.rule
+        terms = self._terms(tenant, model, min_distance, rule, closest)
+        return self._find(tenant, faces, model, embeddings, terms)
+
+    def _terms(
+        self, tenant: str, model: ServedModel, min_distance: float | None, rule: Rule | None, closest: int
+    ) -> _Terms:
+        settings, position = self._directory.settings_and_position(tenant)
         threshold = self.threshold(model, settings) if min_distance is None else min_distance
-        k = max(1 if rule == "nearest" else settings.neighbours, closest * _SAMPLES_OF_CLOSEST)
-        found, samples = self._search(tenant, model, embeddings, k, lambda one: closest > 0 or one.distance < threshold)
+        return _Terms(threshold, rule or settings.rule, settings.neighbours, closest, settings.keep_crops, position)
+
+    def _find(
+        self, tenant: str, faces: Sequence[Face], model: ServedModel, embeddings: NDArray[np.float32], terms: _Terms
+    ) -> list[Recognised]:
+        found, samples = self._search(tenant, model, embeddings, terms)
         recognised = []
         for face, probe, neighbours in zip(faces, embeddings, found, strict=True):
             candidates = self._measure(samples, neighbours, probe, model)
-            winner = decide(candidates[: settings.neighbours], threshold, rule)
+            winner = decide(candidates[: terms.neighbours], terms.threshold, terms.rule)
             nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
-            sure = 0.0 if nearest is None else trust(nearest, threshold)
+            sure = 0.0 if nearest is None else trust(nearest, terms.threshold)
             sample = winner.sample if winner else None
-            others = _of_different_people(candidates, closest)
-            recognised.append(Recognised(face, sample, nearest, sure, threshold, others, found.exact))
+            others = _of_different_people(candidates, terms.closest)
+            recognised.append(Recognised(face, sample, nearest, sure, terms.threshold, others, found.exact))
         self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
         return recognised
 
     def _search(
-        self,
-        tenant: str,
-        model: ServedModel,
-        embeddings: NDArray[np.float32],
-        k: int,
-        counts: Callable[[Neighbour], bool],
+        self, tenant: str, model: ServedModel, embeddings: NDArray[np.float32], terms: _Terms
     ) -> tuple[Nearest, dict[int, Sample]]:
-        """The neighbours of each embedding, and the samples of those that count.
+        """The neighbours of each embedding, and the samples of those that may count.
 
         A sample that was deleted or changed between the search and the look-up may have kept another from being found:
         then more are searched for again.
         """
+        k = max(1 if terms.rule == "nearest" else terms.neighbours, terms.closest * _SAMPLES_OF_CLOSEST)
+        limit = math.inf if terms.closest else terms.threshold
+        position: Position | None = terms.position
         with self._using(model) as opened:
             for _ in range(_MOST_SEARCHES):
                 applied = opened.searcher.applied
-                found = opened.searcher.nearest(tenant, embeddings, k)
-                keys = {one.key for neighbours in found for one in neighbours if counts(one)}
+                found = opened.searcher.nearest(tenant, embeddings, k, position)
+                keys = {one.key for neighbours in found for one in neighbours if one.distance < limit}
                 samples = self._store.by_keys(tenant, keys) if keys else {}
                 if all(key in samples and samples[key].change <= applied for key in keys):
                     break
-                k *= 2
+                k, position = 2 * k, None
             if not found.exact:
                 opened.recall.note(tenant, embeddings, found, applied)
             self._metrics.searches.labels(opened.searcher.name, "exact" if found.exact else "approximate").inc()
@@ -212,7 +242,9 @@ class Identifier:
         Raises:
             StorageError: the database failed.
         """
-        keeps = self._directory.tenant(tenant).settings.keep_crops
+        self._note(tenant, found, crops, occasion, self._directory.tenant(tenant).settings.keep_crops)
+
+    def _note(self, tenant: str, found: Sequence[Recognised], crops: Pixels, occasion: Occasion, keeps: bool) -> None:
         for one, crop in zip(found, crops, strict=True):
             kind = EventKind.RECOGNISED if one.person else EventKind.UNKNOWN
             picture = jpeg(crop) if keeps else None

@@ -301,8 +301,9 @@ class Recognition:
             await self._pool.run(lambda: self._vectors(tenant, id, model))
             prepared = await self._preparation.prepare(picture, model.card.alignment, face)
             embedding = await self._embed(prepared.crops, model)
-            vectors = await self._pool.run(lambda: self._vectors(tenant, id, model))  # as they are by now
-            settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+            vectors, settings = await self._pool.run(  # as they are by now
+                lambda: (self._vectors(tenant, id, model), self._directory.tenant(tenant).settings)
+            )
         own = settings.min_distance if min_distance is None else min_distance
         result = self._compare(model, np.concatenate([embedding, vectors]), own, prepared.chosen)
         if result.same:

@@ -70,6 +70,18 @@ def test_a_new_directory_has_the_default_tenant_alone(gallery: Gallery) -> None:
     )
 
 
+def test_settings_come_with_how_far_the_database_is(gallery: Gallery, directory: Directory) -> None:
+    assert directory.settings_and_position("1042") == (TenantSettings(), gallery.store.position())
+    for id in "ab":
+        gallery.store.upsert("default", [sample(id)])
+        directory.update_tenant("1042", settings={"neighbours": ord(id)})
+        settings, position = directory.settings_and_position("1042")
+        assert (settings.neighbours, position) == (ord(id), gallery.store.position())
+    assert position.change == 2
+    with pytest.raises(NotFound):
+        directory.settings_and_position("nobody")
+
+
 def test_a_tenant_comes_back_as_it_was_created(gallery: Gallery) -> None:
     settings = TenantSettings(8.5, "vote", 7, True, 0)
     before = datetime.now(UTC)

@@ -23,6 +23,7 @@ from face_detection.gallery.remote.searcher import RemoteSearcher
 from face_detection.gallery.search import memory
 from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.search.searcher import Nearest, Neighbour, Searcher
+from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
@@ -46,23 +47,27 @@ class ApproximateIndex(MemoryIndex):
     def __init__(self, store: Store, space: str, metric: Metric) -> None:
         super().__init__(store, space, metric, approximate_above=1)
 
-    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
+    def nearest(
+        self, tenant: str, probes: NDArray[np.float32], k: int = 1, position: Position | None = None
+    ) -> Nearest:
         self.refresh()
         while (building := self._building) is not None:
             building.join()
-        return super().nearest(tenant, probes, k)
+        return super().nearest(tenant, probes, k, position)
 
 
 class CaughtUpIndex(RemoteSearcher):
     """Searches when the index has everything, so that nothing is overlaid unless it is changed meanwhile."""
 
-    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
+    def nearest(
+        self, tenant: str, probes: NDArray[np.float32], k: int = 1, position: Position | None = None
+    ) -> Nearest:
         last = self._store.last_change()
         deadline = time.monotonic() + 60
         while self._follower.pending().base < last:
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        return super().nearest(tenant, probes, k)
+        return super().nearest(tenant, probes, k, position)
 
 
 def name_of(space: str, metric: Metric) -> str:
@@ -193,6 +198,19 @@ def test_a_search_sees_what_was_committed_before_it(store: Store, open_searcher:
     store.upsert("t", [sample("a", one)])
     key = key_of(store, "t", "a")
     assert searcher.nearest("t", one[np.newaxis]) == [[Neighbour(key, 0.0)]]
+
+
+def test_a_search_may_be_told_how_far_the_database_is(store: Store, open_searcher: OpenSearcher) -> None:
+    searcher = open_searcher(SPACE, Metric.COSINE)
+    one, two = vectors(2)
+    store.upsert("t", [sample("a", one)])
+    former = store.position()
+    key = key_of(store, "t", "a")
+    assert searcher.nearest("t", one[np.newaxis], 1, former) == [[Neighbour(key, 0.0)]]
+    store.upsert("t", [sample("a", two)])
+    assert searcher.nearest("t", two[np.newaxis], 1, store.position()) == [[Neighbour(key, 0.0)]]
+    # What another search has seen meanwhile is not forgotten.
+    assert searcher.nearest("t", two[np.newaxis], 1, former) == [[Neighbour(key, 0.0)]]
 
 
 def test_refreshing_is_idempotent_and_leaves_nothing_behind(store: Store, open_searcher: OpenSearcher) -> None:

@@ -25,6 +25,7 @@ from face_detection.gallery.remote.index import VectorIndex
 from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.search.distances import compares_directions, distances, prepare
 from face_detection.gallery.search.searcher import Nearest, Neighbour, check_probes
+from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store
 from shared.errors import SearchUnavailable
 from shared.models import Metric
@@ -93,8 +94,10 @@ class RemoteSearcher:
         """See ``Searcher``."""
         self._follower.pending().refresh()
 
-    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
-        """See ``Searcher``."""
+    def nearest(
+        self, tenant: str, probes: NDArray[np.float32], k: int = 1, position: Position | None = None
+    ) -> Nearest:
+        """See ``Searcher``; the position is looked up once the index has answered."""
         check_probes(probes, self._dimensions)
         if not len(probes):
             return Nearest([], exact=True)

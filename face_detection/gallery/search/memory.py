@@ -72,9 +72,9 @@ class MemoryIndex:
         """See ``Searcher``."""
         return self._applied
 
-    def refresh(self) -> None:
-        """See ``Searcher``."""
-        if self._has_seen(self._store.position()):
+    def refresh(self, position: Position | None = None) -> None:
+        """See ``Searcher``; up to a position if there is one, which was read a moment ago."""
+        if self._has_seen(position or self._store.position()):
             return
         with self._lock:
             position = self._store.position()  # before the changes: whatever happens in between shows the next time
@@ -87,9 +87,11 @@ class MemoryIndex:
                 self._start_over()
             self._build_next()
 
-    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
+    def nearest(
+        self, tenant: str, probes: NDArray[np.float32], k: int = 1, position: Position | None = None
+    ) -> Nearest:
         """See ``Searcher``."""
-        self.refresh()
+        self.refresh(position)
         return self.search(tenant, probes, k)
 
     def search(self, tenant: str, probes: NDArray[np.float32], k: int) -> Nearest:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.gallery.search.distances import MAX_LENGTH, lengths
+from face_detection.gallery.sql.history import Position
 from shared.errors import InvalidRequest, SpaceMismatch
 from shared.models import Metric
 
@@ -68,13 +69,16 @@ class Searcher(Protocol):
             StorageError: the database failed; what was applied stays.
         """
 
-    def nearest(self, tenant: str, probes: NDArray[np.float32], k: int = 1) -> Nearest:
+    def nearest(
+        self, tenant: str, probes: NDArray[np.float32], k: int = 1, position: Position | None = None
+    ) -> Nearest:
         """The samples of a tenant nearest to each probe, among all changes committed before the call.
 
         Args:
             tenant: whose samples.
             probes: (m, dimensions) float32 embeddings as the model gave them.
             k: how many per probe, at least 1.
+            position: of the database, if it was read a moment ago; what was committed since then may be missing.
 
         Returns:
             For each probe up to k neighbours, by ascending distance and, where equal, ascending key. A zero

@@ -1,11 +1,17 @@
 """The SQL of the directory, the same for every database."""
 
+# ruff: noqa: S608 -- statements are put together from each other only
+
 from __future__ import annotations
 
-from face_detection.gallery.sql import answers
+from face_detection.gallery.sql import answers, history
 
 TENANT = "SELECT id, name, settings, created_at FROM tenants WHERE id = :id"
 TENANTS = "SELECT id, name, settings, created_at FROM tenants ORDER BY id"
+SETTINGS_AND_POSITION = f"""
+    SELECT settings, coalesce(latest.change, 0), coalesce(latest.mark, 0)
+    FROM tenants LEFT JOIN ({history.POSITION}) AS latest ON true WHERE id = :id
+"""
 ADD_TENANT = """
     INSERT INTO tenants (id, name, settings, created_at) VALUES (:id, :name, :settings, :created_at)
     ON CONFLICT DO NOTHING

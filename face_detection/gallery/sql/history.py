@@ -30,7 +30,7 @@ class Position(NamedTuple):
 
 _MARK = "INSERT INTO marks (number, change, mark) SELECT coalesce(max(number), 0) + 1, :change, :mark FROM marks"
 _FORGET = "DELETE FROM marks WHERE number <= (SELECT max(number) FROM marks) - :kept"
-_POSITION = "SELECT change, mark FROM marks ORDER BY number DESC LIMIT 1"
+POSITION = "SELECT change, mark FROM marks ORDER BY number DESC LIMIT 1"
 _HAS_PASSED = "SELECT EXISTS (SELECT 1 FROM marks WHERE mark = :mark)"
 
 
@@ -52,7 +52,7 @@ def new_mark() -> int:
 
 def position_of(connection: Connection) -> Position:
     """See ``Store.position``."""
-    rows = connection.execute(_POSITION).fetchall()
+    rows = connection.execute(POSITION).fetchall()
     return Position(*rows[0]) if rows else Position(0, 0)
 
 
