@@ -29,17 +29,17 @@ from face_detection.api.own.live_conversation import LIVE
 from face_detection.extraction.client import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
 from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.pool import GalleryPool
 from face_detection.gallery.search.approximate import load_library
 from face_detection.gallery.searchers import searchers
 from face_detection.journal import Journal
 from face_detection.live.session import LiveRecognition
 from face_detection.metrics import Metrics
 from face_detection.people import People
-from face_detection.pool import GalleryPool
-from face_detection.readiness import Readiness, Shared
 from face_detection.recognition.crops import Preparation
 from face_detection.recognition.detection import YuNet
 from face_detection.recognition.identification import Identifier
+from face_detection.recognition.readiness import Readiness, Shared
 from face_detection.recognition.service import Recognition
 from face_detection.upkeep import Upkeep
 from shared import __version__

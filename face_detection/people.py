@@ -9,8 +9,8 @@ from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.events import ALL_EVENTS, Event, EventFilter, EventLog
 from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Description, Feed, Page, Person, Sample
+from face_detection.gallery.pool import GalleryPool
 from face_detection.gallery.sql.store import Store, known_id
-from face_detection.pool import GalleryPool
 from shared.errors import CursorExpired, NotFound
 
 _REPLACED = (

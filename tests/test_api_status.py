@@ -23,7 +23,7 @@ from face_detection.api.own import status
 from face_detection.api.own.status import READINESS
 from face_detection.app import OPERATIONS
 from face_detection.gallery.directory import Right, TenantSettings
-from face_detection.readiness import SHARED_SECONDS
+from face_detection.recognition.readiness import SHARED_SECONDS
 from feature_extraction.embedder import Embedder
 from shared import __version__
 from shared.errors import StorageUnavailable

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from face_detection.readiness import SHARED_SECONDS, Shared
+from face_detection.recognition.readiness import SHARED_SECONDS, Shared
 from shared.errors import NotReady
 
 

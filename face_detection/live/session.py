@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery.events import Occasion
 from face_detection.gallery.people import Person
+from face_detection.gallery.pool import GalleryPool
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.live.tracking import Ballot, Sighting, Track, Tracker
 from face_detection.live.visits import LEAVE_AFTER, Views, Visits
 from face_detection.metrics import Metrics
-from face_detection.pool import GalleryPool
 from face_detection.recognition.crops import Preparation, Prepared
 from face_detection.recognition.identification import Identifier, Recognised
 from shared.errors import DeadlinePassed

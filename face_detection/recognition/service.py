@@ -15,11 +15,11 @@ from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Directory
 from face_detection.gallery.events import EventKind, Occasion
 from face_detection.gallery.people import Description, Sample, Vector
+from face_detection.gallery.pool import GalleryPool
 from face_detection.gallery.sql.answers import Once
 from face_detection.gallery.sql.store import Store, known_id
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
-from face_detection.pool import GalleryPool
 from face_detection.recognition.choice import Choose, all_faces, clear_face, main_face
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
 from face_detection.recognition.decision import Rule

@@ -16,7 +16,7 @@ from face_detection.api.http.forwarded import public_path
 from face_detection.api.http.middleware import METRICS
 from face_detection.api.operation import ACCESS, CALLER, DIRECTORY, POOL, RECOGNITION, Operation, json_response
 from face_detection.gallery.directory import Right
-from face_detection.readiness import Readiness, Shared
+from face_detection.recognition.readiness import Readiness, Shared
 from shared import __version__
 from shared.errors import NotFound, ServiceError, Unauthorized
 
