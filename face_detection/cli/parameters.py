@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import click
+from typing_extensions import override
 
 from face_detection.gallery.directory import MAX_INTEGER
 from face_detection.gallery.metadata import Condition
@@ -27,10 +28,10 @@ class ExistingPath(click.Path):
     def __init__(self, dir_okay: bool = True) -> None:
         super().__init__(exists=True, dir_okay=dir_okay, allow_dash=True, path_type=Path)
 
+    @override
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """See ``click.Path.convert``."""
         if "://" in str(value):
             self.fail(
                 f"{value} is an address, and nothing is fetched. For a picture: curl -s ADDRESS | … -, "

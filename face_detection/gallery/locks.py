@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from typing_extensions import override
+
 
 class Locks(Protocol):
     """Locks by name. One ends at the latest with the process, or with its connection to the database."""
@@ -22,7 +24,7 @@ class Locks(Protocol):
         """
 
 
-class FileLocks:
+class FileLocks(Locks):
     """Locks of files beside a database file; without one, within this process."""
 
     def __init__(self, database: Path | None) -> None:
@@ -30,8 +32,8 @@ class FileLocks:
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     @contextmanager
+    @override
     def take(self, name: str) -> Iterator[bool]:
-        """See ``Locks``."""
         if not self._locks[name].acquire(blocking=False):
             yield False
             return

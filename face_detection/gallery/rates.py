@@ -8,6 +8,7 @@ from typing import Protocol
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from typing_extensions import override
 
 
 class RateLimits(Protocol):
@@ -28,14 +29,14 @@ class RateLimits(Protocol):
         """
 
 
-class ProcessRateLimits:
+class ProcessRateLimits(RateLimits):
     """The ``RateLimits`` of one process, in its memory: N processes together let N times as many requests pass."""
 
     def __init__(self) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
+    @override
     def hit(self, key: str, per_minute: int) -> float | None:
-        """See ``RateLimits``."""
         item = RateLimitItemPerMinute(per_minute)
         if self._limiter.hit(item, key):
             return None

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from shared.errors import WeightsError
 from shared.geometry import Box, Face, Landmarks
@@ -32,7 +33,7 @@ class Detector(Protocol):
         ...
 
 
-class YuNet:
+class YuNet(Detector):
     """YuNet through OpenCV (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023).
 
     OpenCV's detector is stateful, so every thread has its own.
@@ -49,8 +50,8 @@ class YuNet:
         self._file = _checked(settings.weights / YUNET.file)
         self._local = threading.local()
 
+    @override
     def detect(self, picture: Preview) -> list[Face]:
-        """See ``Detector.detect``."""
         pixels = picture.pixels
         height, width = pixels.shape[:2]
         scale = min(1.0, self._settings.detection_max_side / max(height, width))

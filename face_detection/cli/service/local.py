@@ -9,6 +9,8 @@ from collections.abc import Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from typing_extensions import override
+
 from face_detection.app import build_core
 from face_detection.cli.service.process import ExtractionProcess, fetch_weights
 from face_detection.cli.service.protocol import (
@@ -20,6 +22,7 @@ from face_detection.cli.service.protocol import (
     Photo,
     Record,
     Seen,
+    Service,
     StoredPhoto,
 )
 from face_detection.cli.service.remote import extraction_status
@@ -40,7 +43,7 @@ _PAGE = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class LocalService:
+class LocalService(Service):
     """See ``Service``.
 
     The extraction service of the settings is used when it answers; otherwise ``prepare`` starts one for as long as this
@@ -76,47 +79,47 @@ class LocalService:
             self.close()
             raise
 
+    @override
     def prepare(self) -> None:
-        """See ``Service.prepare``."""
         if self._own is not None:
             self._own.ensure_ready()
         self._run(self._core.readiness.check())
 
+    @override
     def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
-        """See ``Service.enrol``."""
         enrolments = [Enrolment(photo.id, photo.name, photo.picture, face=_choice(photo.face)) for photo in photos]
         outcomes = self._run(self._core.recognition.enrol(self._tenant, enrolments))
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
+    @override
     def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
-        """See ``Service.add``."""
         enrolments = [Enrolment(id, name, picture, face=_choice(face)) for picture in pictures]
         outcomes = self._run(self._core.recognition.add(self._tenant, enrolments))
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
+    @override
     def recognise(self, picture: bytes, min_distance: float | None) -> Sequence[Seen]:
-        """See ``Service.recognise``."""
         found = self._run(self._core.recognition.identify(self._tenant, picture, min_distance))
         return [_seen(one) for one in found]
 
+    @override
     def verify(
         self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
     ) -> Comparison:
-        """See ``Service.verify``."""
         one, other = (_choice(face, main_face) for face in faces)
         found = self._run(self._core.recognition.verify(first, second, min_distance, (one, other)))
         boxes = found.faces[0].box, found.faces[1].box
         return Comparison(found.same, round(found.distance, DISTANCE_DIGITS), found.threshold, boxes)
 
+    @override
     def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
-        """See ``Service.events``."""
         before: int | None = None
         while page := self._run(self._core.people.events(self._tenant, min(limit, _PAGE), before, which)):
             yield from page
             before = page[-1].number
 
+    @override
     def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
-        """See ``Service.people``."""
         after: str | None = None
         while True:
             page = self._run(self._core.people.page(self._tenant, _PAGE, after, text, metadata))
@@ -125,37 +128,38 @@ class LocalService:
                 return
             after = page.next
 
+    @override
     def person(self, id: str) -> Person:
-        """See ``Service.person``."""
         return self._run(self._core.people.get(self._tenant, id))
 
+    @override
     def rename(self, id: str, name: str) -> None:
-        """See ``Service.rename``."""
         self._run(self._core.people.describe(self._tenant, id, Description(name)))
 
+    @override
     def delete(self, id: str) -> None:
-        """See ``Service.delete``."""
         self._run(self._core.people.delete(self._tenant, id))
 
+    @override
     def clear(self) -> None:
-        """See ``Service.clear``."""
         self._run(self._core.people.clear(self._tenant))
 
+    @override
     def photos(self, id: str) -> Sequence[StoredPhoto]:
-        """See ``Service.photos``."""
         samples = self._run(self._core.people.samples(self._tenant, id))
         if not samples:
             raise NotFound("There is nobody with this id.")
         return [StoredPhoto(one.number, one.space, _EPOCH + timedelta(microseconds=one.revision)) for one in samples]
 
+    @override
     def delete_photo(self, id: str, number: int) -> None:
-        """See ``Service.delete_photo``."""
         if self._run(self._core.people.sample(self._tenant, number)).person.id not in (id, composed(id)):
             raise NotFound("The person has no such photo.")
         self._run(self._core.people.delete_sample(self._tenant, number))
 
+    @override
     def export(self) -> Iterator[Record]:
-        """See ``Service.export``. Has the samples of all models."""
+        """Has the samples of all models."""
         for person in self.people(None):
             samples = self._run(self._core.people.samples(self._tenant, person.id))
             vectors = [(sample.space, sample.vector) for sample in samples]
@@ -206,8 +210,8 @@ class LocalService:
         # Not given up half-way by Ctrl-C: the pool finishes what has begun.
         self._run(self._core.pool.write(write))
 
+    @override
     def close(self) -> None:
-        """See ``Service.close``."""
         asyncio.run_coroutine_threadsafe(self._core.close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

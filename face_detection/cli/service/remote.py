@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import numpy as np
 import requests
+from typing_extensions import override
 
 from face_detection.cli.service.protocol import (
     Comparison,
@@ -21,6 +22,7 @@ from face_detection.cli.service.protocol import (
     Photo,
     Record,
     Seen,
+    Service,
     StoredPhoto,
     check_id,
 )
@@ -68,7 +70,7 @@ class Unreachable(ServiceError):
     code = "unreachable"
 
 
-class RemoteService:
+class RemoteService(Service):
     """See ``Service``.
 
     Args:
@@ -95,12 +97,12 @@ class RemoteService:
             # Not as Authorization, which may be a password for a proxy in between.
             self._session.headers["X-API-Key"] = key
 
+    @override
     def prepare(self) -> None:
-        """See ``Service.prepare``."""
         self.ready()
 
+    @override
     def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
-        """See ``Service.enrol``."""
         form: _Files = []
         for photo in photos:
             form += [("id", (None, photo.id)), ("name", (None, photo.name)), ("image", ("photo", photo.picture))]
@@ -121,8 +123,8 @@ class RemoteService:
                 for photo in photos
             ]
 
+    @override
     def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
-        """See ``Service.add``."""
         form: _Files = [*(("image", ("photo", picture)) for picture in pictures), *_face("face", face)]
         if name:
             form.append(("name", (None, name)))
@@ -142,8 +144,8 @@ class RemoteService:
                 for one in answer["photos"]
             ]
 
+    @override
     def recognise(self, picture: bytes, min_distance: float | None) -> Sequence[Seen]:
-        """See ``Service.recognise``."""
         query = {"include_unknown": "true"} | _threshold(min_distance)
         kind = {"Content-Type": "image/jpeg"}
         answer = self._json("POST", "/face-recognition", params=query, headers=kind, data=picture)
@@ -153,10 +155,10 @@ class RemoteService:
                 for one in answer
             ]
 
+    @override
     def verify(
         self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
     ) -> Comparison:
-        """See ``Service.verify``."""
         form: _Files = [("image1", ("first", first)), ("image2", ("second", second))]
         form += [(name, (None, value)) for name, value in _threshold(min_distance).items()]
         form += [*_face("face1", faces[0]), *_face("face2", faces[1])]
@@ -165,30 +167,30 @@ class RemoteService:
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
             return Comparison(answer["same"], answer["distance"], answer["threshold"], boxes)
 
+    @override
     def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
-        """See ``Service.people``."""
         query = [("limit", str(_PAGE)), *([] if text is None else [("text", text)])]
         query += [(".".join(("metadata", *condition.path)), condition.value) for condition in metadata]
         return self._pages("/people", "people", query, "after", _read_person)
 
+    @override
     def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
-        """See ``Service.events``."""
         asked = vars(which) | {"since": _time(which.since), "until": _time(which.until)}
         query = [(name, str(value)) for name, value in asked.items() if value is not None]
         return self._pages("/events", "events", [*query, ("limit", str(min(limit, _PAGE)))], "before", _read_event)
 
+    @override
     def person(self, id: str) -> Person:
-        """See ``Service.person``."""
         answer = self._json("GET", _person(id))
         with self._understood():
             return _read_person(answer)
 
+    @override
     def rename(self, id: str, name: str) -> None:
-        """See ``Service.rename``."""
         self._json("PATCH", _person(id), json={"name": name})
 
+    @override
     def delete(self, id: str) -> None:
-        """See ``Service.delete``."""
         try:
             check_id(id)
         except InvalidRequest:  # of somebody from former releases
@@ -196,20 +198,21 @@ class RemoteService:
         else:
             self._json("DELETE", _person(id))
 
+    @override
     def clear(self) -> None:
-        """See ``Service.clear``."""
         self._json("DELETE", "/clear-samples")
 
+    @override
     def photos(self, id: str) -> Sequence[StoredPhoto]:
-        """See ``Service.photos``."""
         return list(self._pages(f"{_person(id)}/photos", "photos", [], "after", _read_photo))
 
+    @override
     def delete_photo(self, id: str, number: int) -> None:
-        """See ``Service.delete_photo``."""
         self._json("DELETE", f"{_person(id)}/photos/{number}")
 
+    @override
     def export(self) -> Iterator[Record]:
-        """See ``Service.export``. Holds all vectors in memory; those of other models are missing."""
+        """Holds all vectors in memory; those of other models are missing."""
         space, vectors = self._vectors()
         for person in self.people(None):
             own = [(space, vector) for vector in vectors.pop(person.id, {}).values()]
@@ -232,8 +235,8 @@ class RemoteService:
             # The extraction service, at a wrong address, has no threshold.
             return {"min_distance": answer["min_distance"], **answer}
 
+    @override
     def close(self) -> None:
-        """See ``Service.close``."""
         self._session.close()
 
     def _pages(

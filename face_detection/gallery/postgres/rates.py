@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from face_detection.gallery.postgres.connections import Connections
+from face_detection.gallery.rates import RateLimits
 
 # Seconds since the last request of the key. One that came earlier than the last one but is counted later belongs to
 # the same second; a clock that was set back further than the window begins anew.
@@ -39,15 +42,15 @@ _COUNTS = """
 """
 
 
-class PostgresRateLimits:
+class PostgresRateLimits(RateLimits):
     """The ``RateLimits`` of all processes that use one PostgreSQL database."""
 
     def __init__(self, connections: Connections) -> None:
         """Counts in an open database, which whoever opened it closes."""
         self._connections = connections
 
+    @override
     def hit(self, key: str, per_minute: int) -> float | None:
-        """See ``RateLimits``."""
         # Not writing(): that takes turns with whoever changes the gallery.
         with self._connections.reading() as connection:
             if connection.execute(_HIT, {"key": key, "most": per_minute}).fetchall():

@@ -78,7 +78,7 @@ class Session(Connection[tuple[Any, ...]]):
         self.patient = True
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """See ``Connection.wait``; whatever takes too long ends the connection."""
+        """Wait for the server; whatever takes too long ends the connection."""
         if timeout is None and not self.patient:
             timeout = STATEMENT_TIMEOUT + _GRACE
         try:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from face_detection.gallery.locks import Locks
 from face_detection.gallery.people import Sample
@@ -24,7 +25,7 @@ from face_detection.gallery.remote.follower import Follower
 from face_detection.gallery.remote.index import VectorIndex
 from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.search.distances import compares_directions, distances, prepare
-from face_detection.gallery.search.searcher import Nearest, Neighbour, check_probes
+from face_detection.gallery.search.searcher import Nearest, Neighbour, Searcher, check_probes
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store
 from shared.errors import SearchUnavailable
@@ -42,7 +43,7 @@ _LONG = 0.05
 _PATIENCE = 100
 
 
-class RemoteSearcher:
+class RemoteSearcher(Searcher):
     """A ``Searcher`` over a ``VectorIndex``."""
 
     def __init__(
@@ -81,23 +82,24 @@ class RemoteSearcher:
         )
 
     @property
+    @override
     def applied(self) -> int:
-        """See ``Searcher``."""
         return self._follower.pending().applied
 
     @property
+    @override
     def lag(self) -> int:
-        """See ``Searcher``."""
         return self._follower.lag
 
+    @override
     def refresh(self) -> None:
-        """See ``Searcher``."""
         self._follower.pending().refresh()
 
+    @override
     def nearest(
         self, tenant: str, probes: NDArray[np.float32], k: int = 1, position: Position | None = None
     ) -> Nearest:
-        """See ``Searcher``; the position is looked up once the index has answered."""
+        """The position is looked up once the index has answered."""
         check_probes(probes, self._dimensions)
         if not len(probes):
             return Nearest([], exact=True)
@@ -127,8 +129,9 @@ class RemoteSearcher:
             return Nearest((_merge(own, others, k) for own, others in zip(measured, recent, strict=True)), found.exact)
         raise SearchUnavailable("Too much has changed for the index; it has yet to catch up.")
 
+    @override
     def size(self, tenant: str) -> int:
-        """See ``Searcher``; counted now and then, which takes long in a large gallery."""
+        """Counted now and then, which takes long in a large gallery."""
         with self._counting:
             count, until = self._sizes.get(tenant, (0, 0.0))
             if time.monotonic() >= until:
@@ -138,8 +141,8 @@ class RemoteSearcher:
                 self._sizes[tenant] = (count, started + (_PATIENCE * took if took > _LONG else 0.0))
             return count
 
+    @override
     def close(self) -> None:
-        """See ``Searcher``."""
         self._follower.close()
         self._index.close()
 

@@ -18,11 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from face_detection.gallery.people import Change
 from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.search.int8_scan import BLOCK
-from face_detection.gallery.search.searcher import Nearest, check_probes
+from face_detection.gallery.search.searcher import Nearest, Searcher, check_probes
 from face_detection.gallery.search.snapshot import Builder, Snapshot
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store, follow
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 _LOAD_CHUNK = 4096
 
 
-class MemoryIndex:
+class MemoryIndex(Searcher):
     """A ``Searcher`` that keeps the samples of one embedding space in memory."""
 
     name = "memory"
@@ -68,12 +69,13 @@ class MemoryIndex:
         self._building: threading.Thread | None = None
 
     @property
+    @override
     def applied(self) -> int:
-        """See ``Searcher``."""
         return self._applied
 
+    @override
     def refresh(self, position: Position | None = None) -> None:
-        """See ``Searcher``; up to a position if there is one, which was read a moment ago."""
+        """With a position that was read a moment ago, what was committed since then may be missing."""
         if self._has_seen(position or self._store.position()):
             return
         with self._lock:
@@ -87,10 +89,10 @@ class MemoryIndex:
                 self._start_over()
             self._build_next()
 
+    @override
     def nearest(
         self, tenant: str, probes: NDArray[np.float32], k: int = 1, position: Position | None = None
     ) -> Nearest:
-        """See ``Searcher``."""
         self.refresh(position)
         return self.search(tenant, probes, k)
 
@@ -102,13 +104,14 @@ class MemoryIndex:
             return Nearest(([] for _ in probes), exact=True)
         return snapshot.nearest(prepare(probes, self._metric), self._metric, k, self._pool)
 
+    @override
     def size(self, tenant: str) -> int:
-        """See ``Searcher``."""
         snapshot = self._snapshots.get(tenant)
         return 0 if snapshot is None else snapshot.size
 
+    @override
     def close(self) -> None:
-        """See ``Searcher``; what is left ends with the last search."""
+        """What is left ends with the last search."""
 
     def _has_seen(self, position: Position) -> bool:
         whole = self._making is self._snapshots

@@ -120,7 +120,7 @@ class Answers:
 
 
 def find(connection: Connection, once: Once[Any]) -> None:
-    """See ``Answers.find``."""
+    """Do what ``Answers.find`` does, within the transaction that stores what the answer tells of."""
     rows = connection.execute(FIND, {"key": once.key, "after": _now() - KEPT}).fetchall()
     for fingerprint, status, headers, body in rows:
         if fingerprint != once.fingerprint:

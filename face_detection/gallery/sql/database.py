@@ -92,7 +92,7 @@ class Connections(Protocol):
         """A connection within one transaction, which is committed at the end and rolled back on any error."""
 
     def compact(self) -> None:
-        """See ``Store``."""
+        """Rewrite the database, so that nothing is left of what was deleted."""
 
     def close(self) -> None:
         """Close every connection; one in use is closed when it is given back."""

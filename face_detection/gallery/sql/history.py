@@ -51,11 +51,11 @@ def new_mark() -> int:
 
 
 def position_of(connection: Connection) -> Position:
-    """See ``Store.position``."""
+    """How far the database is; 0 with the mark 0 before its first change."""
     rows = connection.execute(POSITION).fetchall()
     return Position(*rows[0]) if rows else Position(0, 0)
 
 
 def has_passed(connection: Connection, mark: int) -> bool:
-    """See ``Store.has_passed``."""
+    """Whether the database was at the position with this mark; at 0 every one was."""
     return mark == 0 or bool(connection.execute(_HAS_PASSED, {"mark": mark}).fetchall()[0][0])

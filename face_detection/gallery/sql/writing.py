@@ -69,7 +69,7 @@ class Transaction:
         self._insert(changes.added, spaces)
 
     def add(self, samples: Sequence[NewSample]) -> list[int]:
-        """See ``Store.add``; returns the numbers."""
+        """Add samples, whose numbers are returned; whoever is known keeps their description."""
         first = self._number + 1
         spaces = self._spaces(samples)
         self._put_people(sql.ADD_PEOPLE, samples[::-1])
@@ -77,7 +77,7 @@ class Transaction:
         return list(range(first, self._number + 1))
 
     def replace(self, number: int, space: str, vector: Vector) -> None:
-        """See ``Store.replace``."""
+        """Give a sample another embedding; NotFound if there is none with this number."""
         rows = self._rows(sql.SAMPLE_KEY, number=number)
         if not rows:
             raise NotFound("There is no sample with this number.")
@@ -88,7 +88,7 @@ class Transaction:
         self._change_vectors([(key, new, vector)])
 
     def describe(self, id: str, description: Description) -> None:
-        """See ``Store.describe``."""
+        """Describe a person anew; NotFound if there is nobody with this id."""
         row = {"tenant": self._tenant, "id": id, "now": self._now} | description_row(id, description)
         if not self.connection.execute(sql.DESCRIBE, row).rowcount:
             raise NotFound("There is nobody with this id.")
@@ -99,7 +99,7 @@ class Transaction:
         return str(self._rows(sql.OWNER, number=number)[0][0])
 
     def delete(self, id: str) -> bool:
-        """See ``Store.delete``."""
+        """Delete a person with all samples and events; returns whether there was one."""
         rows = self._rows(sql.PERSON_KEY, id=id)
         for (person,) in rows:
             self._change(sql.BURY_PERSON, person=person)
@@ -107,7 +107,7 @@ class Transaction:
         return bool(rows)
 
     def delete_sample(self, number: int) -> bool:
-        """See ``Store.delete_sample``."""
+        """Delete a sample, and with the last one the person; returns whether there was one."""
         rows = self._rows(sql.SAMPLE_KEY, number=number)
         for key, person, _ in rows:
             self._change(sql.BURY_KEYS, **listed([key]))
@@ -117,7 +117,7 @@ class Transaction:
         return bool(rows)
 
     def clear(self) -> int:
-        """See ``Store.clear``."""
+        """Delete everybody; returns how many samples there were."""
         self.connection.be_patient()
         count = self._change(sql.BURY_TENANT)
         for statement in (*answers.CLEAR, sql.CLEAR_EVENTS, sql.CLEAR_PEOPLE):

@@ -40,12 +40,12 @@ class Connection(sqlite3.Connection):
     def execute_batch(
         self, statements: Wordings, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any], /
     ) -> None:
-        """See ``gallery.sql.database``."""
+        """Write many rows, each by an execution of its own."""
         self.executemany(statements["sqlite"], ({**common, **row} for row in rows))
 
     @contextmanager
     def stream(self, statement: str, parameters: Mapping[str, Any], /) -> Iterator[Iterable[tuple[Any, ...]]]:
-        """See ``gallery.sql.database``."""
+        """Rows as SQLite comes across them."""
         with closing(self.execute(statement, parameters)) as rows:
             yield rows
 
@@ -118,7 +118,7 @@ class Connections:
             yield connection
 
     def compact(self) -> None:
-        """See ``Store``."""
+        """Rewrite the file, and empty its log."""
         with self._exclusive() as connection:
             # secure_delete overwrites what is freed, but leaves copies where rows had moved between pages.
             connection.execute("VACUUM")

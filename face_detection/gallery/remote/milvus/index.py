@@ -30,9 +30,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from face_detection.gallery.people import Change
-from face_detection.gallery.remote.index import Candidates, GalleryIndexes
+from face_detection.gallery.remote.index import Candidates, GalleryIndexes, VectorIndex
 from face_detection.gallery.remote.milvus import connection as milvus_connection
 from face_detection.gallery.remote.milvus.collections import LISTS, Collections, Layout
 from face_detection.gallery.remote.milvus.connection import Connection, NoSuchCollection
@@ -50,7 +51,7 @@ _BATCH_BYTES = 16 * 1024 * 1024
 _REPLACED = "The search index was replaced meanwhile."
 
 
-class MilvusIndex:
+class MilvusIndex(VectorIndex):
     """A ``VectorIndex`` in Milvus. What is said of its kind and size goes for collections that are made afterwards."""
 
     name = "milvus"
@@ -100,8 +101,8 @@ class MilvusIndex:
         self._searched: str | None = None
         self._known = 0  # what position() or apply() said last
 
+    @override
     def position(self) -> int:
-        """See ``VectorIndex``."""
         collection = self._current()
         try:
             position = 0 if collection is None else self._position(collection)
@@ -110,8 +111,8 @@ class MilvusIndex:
         self._searched, self._known = collection, position
         return position
 
+    @override
     def begin(self, change: int) -> int:
-        """See ``VectorIndex``."""
         collection = self._current() or self._collections.establish()
         try:
             noted = [*self._rows.numbers(collection, POSITION), *self._rows.numbers(collection, REMOVALS)]
@@ -121,8 +122,9 @@ class MilvusIndex:
             raise SearchUnavailable(_REPLACED) from error
         return max(noted, default=change)
 
+    @override
     def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
-        """See ``VectorIndex``. What the index has already by its position is skipped."""
+        """What the index has already by its position is skipped."""
         collection = self._current()
         if collection is None:
             if since > 0:
@@ -143,8 +145,8 @@ class MilvusIndex:
             raise SearchUnavailable(_REPLACED) from error
         self._searched, self._known = collection, max(position, present)
 
+    @override
     def nearest(self, tenant: str, probes: NDArray[np.float32], k: int) -> Candidates:
-        """See ``VectorIndex``."""
         if not len(probes):
             return Candidates([], [], exact=False)
         try:
@@ -165,8 +167,9 @@ class MilvusIndex:
         self._searched = collection
         return found
 
+    @override
     def fresh(self) -> Self:
-        """See ``VectorIndex``. Collections that were never published are removed: one rebuild at a time may run."""
+        """Collections that were never published are removed: one rebuild at a time may run."""
         self._collections.drop_unpublished()
         collection = self._collections.make()
         index = copy.copy(self)
@@ -176,11 +179,12 @@ class MilvusIndex:
         index._closed = False
         return index
 
+    @override
     def complete(self) -> None:
-        """See ``VectorIndex``. Milvus does so by itself."""
+        """Milvus does so by itself."""
 
+    @override
     def publish(self) -> None:
-        """See ``VectorIndex``."""
         assert self._unpublished is not None, "only what fresh() gave can be published"
         try:
             former = self._collections.publish(self._unpublished)
@@ -190,13 +194,13 @@ class MilvusIndex:
         if former is not None:
             self._collections.drop(former)
 
+    @override
     def drop(self) -> None:
-        """See ``VectorIndex``."""
         if self._unpublished is not None:
             self._collections.drop(self._unpublished)
 
+    @override
     def close(self) -> None:
-        """See ``VectorIndex``."""
         if not self._closed:
             self._closed = True
             self._connection.close()

@@ -6,15 +6,17 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from face_detection.gallery.people import Change
-from face_detection.gallery.remote.index import GALLERY_DIGITS, IndexState
+from face_detection.gallery.remote.index import GALLERY_DIGITS, GalleryIndexes, IndexState
 from face_detection.gallery.remote.milvus import connection as milvus_connection
 from face_detection.gallery.remote.milvus.collections import Collections, Layout, listed
 from face_detection.gallery.remote.milvus.connection import Connection, NoSuchCollection
 from face_detection.gallery.remote.milvus.rows import POSITION, REMOVALS, Rows
 
 
-class MilvusIndexes:
+class MilvusIndexes(GalleryIndexes):
     """``GalleryIndexes`` in Milvus.
 
     Args:
@@ -29,8 +31,8 @@ class MilvusIndexes:
         self._layout = layout
         self._pattern = re.compile(rf"faces_({re.escape(own[:GALLERY_DIGITS])}[0-9a-f]*)_[0-9a-f]+")
 
+    @override
     def states(self) -> Sequence[IndexState]:
-        """See ``GalleryIndexes``."""
         found = defaultdict(set)
         for collection in listed(self._connection):
             match = self._pattern.fullmatch(collection)
@@ -38,8 +40,9 @@ class MilvusIndexes:
                 found[match[1]].add(collection)
         return [self._state(name, collections) for name, collections in found.items()]
 
+    @override
     def remove(self, name: str, changes: Sequence[Change], position: int) -> None:
-        """See ``GalleryIndexes``. Versions that are newer than the changes stay."""
+        """Versions that are newer than the changes stay."""
         collections = self._collections(name)
         collection = collections.published()
         if collection is None:
@@ -53,12 +56,12 @@ class MilvusIndexes:
         except NoSuchCollection:  # replaced or dropped meanwhile
             return
 
+    @override
     def drop_leftovers(self, name: str) -> None:
-        """See ``GalleryIndexes``."""
         self._collections(name).drop_unpublished()
 
+    @override
     def drop(self, name: str) -> None:
-        """See ``GalleryIndexes``."""
         self._collections(name).drop_all()
 
     def _collections(self, name: str) -> Collections:

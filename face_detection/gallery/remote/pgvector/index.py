@@ -15,11 +15,12 @@ from typing import Any, Self
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from face_detection.gallery.people import Change
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.session import Session
-from face_detection.gallery.remote.index import Candidates, GalleryIndexes
+from face_detection.gallery.remote.index import Candidates, GalleryIndexes, VectorIndex
 from face_detection.gallery.remote.pgvector import statements as sql
 from face_detection.gallery.remote.pgvector.catalogue import Catalogue, Generation
 from face_detection.gallery.remote.pgvector.extension import Version, ensure_extension
@@ -45,7 +46,7 @@ _REMEASURED = 16
 _REPLACED = "The search index has been made anew."
 
 
-class PgvectorIndex:
+class PgvectorIndex(VectorIndex):
     """A ``VectorIndex`` in a PostgreSQL database. Safe between threads and processes.
 
     ``nearest`` raises SearchUnavailable when the index was lost, or was replaced by one that has not come as far as
@@ -102,14 +103,14 @@ class PgvectorIndex:
         self._half = self._version.graph(dimensions, compares_directions(metric))
         self._graphs = Graphs(self._connections, self._catalogue, dimensions, self._half, exact_below)
 
+    @override
     def position(self) -> int:
-        """See ``VectorIndex``."""
         with self._session() as session:
             self._known = self._present(session)
             return self._known.position
 
+    @override
     def begin(self, change: int) -> int:
-        """See ``VectorIndex``."""
         with self._session() as session:
             generation = self._present(session).id
             with session.transaction():
@@ -119,8 +120,8 @@ class PgvectorIndex:
             raise SearchUnavailable(_REPLACED)
         return int(rows[0][0])
 
+    @override
     def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
-        """See ``VectorIndex``."""
         with self._session() as session:
             for _ in range(2):
                 try:
@@ -137,8 +138,9 @@ class PgvectorIndex:
                 self._present(session)
         raise SearchUnavailable(_REPLACED)
 
+    @override
     def nearest(self, tenant: str, probes: NDArray[np.float32], k: int) -> Candidates:
-        """See ``VectorIndex``. Several probes take one round trip."""
+        """Several probes take one round trip."""
         if not len(probes):
             return Candidates([], [], exact=True)
         visited = k + _REMEASURED * bool(self._half)
@@ -160,8 +162,9 @@ class PgvectorIndex:
                 self._follow(session)
         raise SearchUnavailable(_REPLACED)
 
+    @override
     def fresh(self) -> Self:
-        """See ``VectorIndex``. Removes what was not published before."""
+        """Removes what was not published before."""
         with self._session() as session:
             generation = self._catalogue.replace_unpublished(session)
         try:
@@ -172,26 +175,29 @@ class PgvectorIndex:
         index._known = generation
         return index
 
+    @override
     def complete(self) -> None:
-        """See ``VectorIndex``. Makes the HNSW indexes of large tenants."""
+        """Makes the HNSW indexes of large tenants."""
         with self._patient() as session:
             self._make_graphs(session)
 
+    @override
     def publish(self) -> None:
-        """See ``VectorIndex``. Makes the HNSW indexes that are still missing first."""
+        """Makes the HNSW indexes that are still missing first."""
         with self._patient() as session:
             self._make_graphs(session)
             if not self._catalogue.publish(session, self._known.id):
                 raise SearchUnavailable(_REPLACED)
         self._unpublished = None
 
+    @override
     def drop(self) -> None:
-        """See ``VectorIndex``."""
         with self._session() as session:
             self._catalogue.remove(session, self._known.id)
 
+    @override
     def close(self) -> None:
-        """See ``VectorIndex``; an HNSW index that is being made is given up."""
+        """An HNSW index that is being made is given up."""
         self._graphs.close()
         self._connections.close()
 

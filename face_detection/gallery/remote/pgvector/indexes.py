@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from typing_extensions import override
+
 from face_detection.gallery.people import Change
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.session import Session
-from face_detection.gallery.remote.index import GALLERY_DIGITS, IndexState
+from face_detection.gallery.remote.index import GALLERY_DIGITS, GalleryIndexes, IndexState
 from face_detection.gallery.remote.pgvector import statements as sql
 from face_detection.gallery.remote.pgvector.catalogue import Generation, sweep, take_turn
 from shared.errors import SearchUnavailable, StorageError
@@ -18,7 +20,7 @@ _ROWS = 2000
 """Samples that are deleted by one statement."""
 
 
-class PgvectorIndexes:
+class PgvectorIndexes(GalleryIndexes):
     """``GalleryIndexes`` in a PostgreSQL database.
 
     Args:
@@ -30,13 +32,14 @@ class PgvectorIndexes:
         self.own = own
         self._connections = connections
 
+    @override
     def states(self) -> Sequence[IndexState]:
-        """See ``GalleryIndexes``."""
         with self._session() as session:
             return [IndexState(*row) for row in session.execute(sql.STATES, (self.own[:GALLERY_DIGITS],)).fetchall()]
 
+    @override
     def remove(self, name: str, changes: Sequence[Change], position: int) -> None:
-        """See ``GalleryIndexes``. Everything or nothing of it is done."""
+        """Everything or nothing of it is done."""
         with self._session() as session, session.transaction():
             rows = session.execute(sql.LOCK_PUBLISHED, (name,)).fetchall()
             if not rows:
@@ -52,16 +55,17 @@ class PgvectorIndexes:
                 session.execute(sql.COUNT, {"generation": generation.id, "tenants": list(gone), "more": more})
             session.execute(sql.RECORD_REMOVALS, (generation.id, position))
 
+    @override
     def drop_leftovers(self, name: str) -> None:
-        """See ``GalleryIndexes``. What somebody is still working on stays for the next time."""
+        """What somebody is still working on stays for the next time."""
         with self._session() as session:
             with session.transaction():
                 take_turn(session)
                 session.execute(sql.REMOVE_UNPUBLISHED, (name,))
             sweep(session, name)
 
+    @override
     def drop(self, name: str) -> None:
-        """See ``GalleryIndexes``."""
         with self._session() as session, session.transaction():
             take_turn(session)
             session.execute(sql.REMOVE_ALL, (name,))
