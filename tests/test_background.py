@@ -23,7 +23,7 @@ OWN_CARE = {
     "face_detection/api/own/live_conversation.py": "waits for its tasks, and raises what they raise",
     "face_detection/app.py": "starts until_done",
     "face_detection/extraction/client.py": "its tasks return their errors",
-    "face_detection/readiness.py": "whoever asks waits for the task",
+    "face_detection/recognition/readiness.py": "whoever asks waits for the task",
     "face_detection/recognition/service.py": "whoever writes waits for the task",
     "face_detection/recognition/enrolment.py": "a group of tasks",
 }

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from deploy.servers.waiting import wait_until
 from deploy.services import Services
 from tests.not_http import MALFORMED, answer_to, leave_in_the_middle
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
