@@ -15,10 +15,10 @@ from face_detection.gallery.sql.store import Store, follow
 from face_detection.gallery.sql.tombstones import BATCH
 from shared.errors import CursorExpired
 from tests.contracts.databases import DATABASES
+from tests.face_detection.api.doors.test_sync import gallery as held_by
+from tests.face_detection.api.doors.test_sync import write_at_random
 from tests.galleries import open_gallery
 from tests.gallery_samples import sample, samples, vectors
-from tests.test_sync import gallery as held_by
-from tests.test_sync import write_at_random
 
 LATER = 2**62
 """A time at which every tombstone is old."""
