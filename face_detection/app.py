@@ -28,8 +28,7 @@ from face_detection.api.own import companies, events, faces, live, offline, peop
 from face_detection.api.own.live_conversation import LIVE
 from face_detection.extraction.client import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
-from face_detection.gallery import Gallery, open_gallery
-from face_detection.gallery.pool import GalleryPool
+from face_detection.gallery import Gallery, GalleryPool, open_gallery
 from face_detection.gallery.search.approximate import load_library
 from face_detection.gallery.searchers import searchers
 from face_detection.journal import Journal

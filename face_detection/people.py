@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from face_detection.gallery.cursor import Cursor
+from face_detection.gallery import GalleryPool
 from face_detection.gallery.events import ALL_EVENTS, Event, EventFilter, EventLog
 from face_detection.gallery.metadata import Condition
-from face_detection.gallery.people import Description, Feed, Page, Person, Sample
-from face_detection.gallery.pool import GalleryPool
+from face_detection.gallery.people import Cursor, Description, Feed, Page, Person, Sample
 from face_detection.gallery.sql.store import Store, known_id
 from shared.errors import CursorExpired, NotFound
 

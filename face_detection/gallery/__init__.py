@@ -4,13 +4,17 @@ the nearest samples are found (``search``).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from face_detection.gallery.coordination import FileLocks, Locks, ProcessRateLimits, RateLimits
 from face_detection.gallery.directory import Directory
 from face_detection.gallery.events import EventLog
-from face_detection.gallery.locks import FileLocks, Locks
-from face_detection.gallery.rates import ProcessRateLimits, RateLimits
 from face_detection.gallery.sql import database as sql
 from face_detection.gallery.sql.answers import Answers
 from face_detection.gallery.sql.store import Store
@@ -18,6 +22,13 @@ from face_detection.gallery.sql.tables import Tables
 from face_detection.gallery.sql.tombstones import Tombstones
 from face_detection.gallery.sqlite.connections import MEMORY, Connections
 from shared.errors import SettingsError, StartupError
+
+T = TypeVar("T")
+
+_THREADS = 8
+
+_WRITERS = 32
+"""Threads that write: they mostly wait for one another, and give up together when the database stays locked."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,31 @@ class Gallery:
     def close(self) -> None:
         """Close the database; using any part afterwards raises StorageError."""
         self.store.close()
+
+
+class GalleryPool:
+    """Threads for searches and for the database, away from the event loop: some that read, others that write.
+
+    Apart from those that decode, and from each other, so that a write that waits for the database's lock holds up
+    neither a picture nor a search.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gallery")
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of some work that does not write; log lines that it writes have the request's id."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """The same of work that changes the database, and so may have to wait for whoever else does."""
+        return await asyncio.get_running_loop().run_in_executor(self._writers, copy_context().run, work)
+
+    def close(self) -> None:
+        """Finish what runs; what has not begun is dropped."""
+        self._writers.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
 
 def open_gallery(database: str) -> Gallery:
@@ -70,10 +106,8 @@ def _open_postgres(url: str) -> Gallery:
         raise StartupError(
             "DATABASE names a PostgreSQL database, whose driver is missing: pip install -r requirements-postgres.txt"
         ) from error
-    from face_detection.gallery.postgres.connections import Connections
-    from face_detection.gallery.postgres.locks import PostgresLocks
-    from face_detection.gallery.postgres.named import NamedConnections
-    from face_detection.gallery.postgres.rates import PostgresRateLimits
+    from face_detection.gallery.postgres.connections import Connections, NamedConnections
+    from face_detection.gallery.postgres.coordination import PostgresLocks, PostgresRateLimits
 
     connections = Connections(url)
     return _gallery(NamedConnections(connections), PostgresLocks(connections), PostgresRateLimits(connections))

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.extraction.client import ExtractionClient, ServedModel
+from face_detection.gallery import GalleryPool
 from face_detection.gallery.events import Occasion
 from face_detection.gallery.people import Person
-from face_detection.gallery.pool import GalleryPool
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.live.tracking import Ballot, Sighting, Track, Tracker
 from face_detection.live.visits import LEAVE_AFTER, Views, Visits

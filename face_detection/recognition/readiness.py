@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
 from face_detection.extraction.client import ExtractionClient
-from face_detection.gallery.pool import GalleryPool
+from face_detection.gallery import GalleryPool
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store
 from face_detection.recognition.identification import Identifier

@@ -12,8 +12,7 @@ from pydantic.alias_generators import to_camel
 from face_detection.api import schemas
 from face_detection.api.validation import Flag, ForeignRequest, Whole, read_as_text
 from face_detection.fetching import MAX_URL
-from face_detection.gallery.cursor import Cursor
-from face_detection.gallery.people import Person, Sample, Tombstone, Vector, check_description
+from face_detection.gallery.people import Cursor, Person, Sample, Tombstone, Vector, check_description
 from face_detection.naming import normal_name
 from face_detection.recognition.identification import Recognised
 from shared import exact_json

@@ -14,15 +14,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from typing_extensions import override
 
-from face_detection.gallery.postgres.address import shown
 from face_detection.gallery.postgres.failures import BUSY, translated, translation
 from face_detection.gallery.postgres.migrations import migrate
-from face_detection.gallery.postgres.session import Session
-from shared.errors import StartupError, StorageError, StorageUnavailable
+from face_detection.gallery.postgres.session import NamedSession, Session
+from face_detection.gallery.sql import database as sql
+from shared.errors import SettingsError, StartupError, StorageError, StorageUnavailable
+
+_ADDRESS = (
+    "write postgresql://user:password@host:port/name, with every character of the password that is neither a letter "
+    "nor a digit percent-encoded (@ is %40, / is %2F, % is %25)"
+)
 
 _LOCK = "SELECT change FROM counter FOR UPDATE"
+
+_COMPACT = (
+    "VACUUM (FULL, ANALYZE) answers_about, answers, events, samples, people, devices, sectors, keys, tenants, "
+    "last_numbers, horizons, marks, counter"
+)
 
 MAX_CONNECTIONS = 10
 """Most connections of one process."""
@@ -54,7 +66,7 @@ class Connections:
         self._idle_lock = threading.Lock()
         self._idle: list[Session] = []
         self._closed = False
-        name = shown(database, setting)
+        name = _shown(database, setting)
         try:
             with Session.open(database, BUSY_TIMEOUT) as session:
                 session.be_patient()
@@ -147,6 +159,53 @@ class Connections:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+class NamedConnections(sql.Connections):
+    """Those of an open database for all who write parameters as ``:name``."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    @override
+    @contextmanager
+    def reading(self) -> Iterator[NamedSession]:
+        with self._connections.reading() as session:
+            yield NamedSession(session)
+
+    @override
+    @contextmanager
+    def writing(self) -> Iterator[NamedSession]:
+        with self._connections.writing() as session:
+            yield NamedSession(session)
+
+    @override
+    def compact(self) -> None:
+        with self._connections.patient() as session:
+            # VACUUM alone leaves what was deleted in the free space of its pages.
+            session.execute(_COMPACT)
+
+    @override
+    def close(self) -> None:
+        self._connections.close()
+
+
+def _shown(url: str, setting: str = "DATABASE") -> str:
+    """The address without password and options, for messages.
+
+    Raises:
+        SettingsError: it cannot be understood; the message quotes nothing of it, since an unencoded character in a
+            password moves parts of the password to other places.
+    """
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise SettingsError(f"{setting} is no address of a PostgreSQL database: {_ADDRESS}.") from None
+    user, host, port, name = (str(parts.get(part, "")) for part in ("user", "host", "port", "dbname"))
+    ports = port.split(",") if port else []
+    if not all(one.isdecimal() and 0 < int(one) < 65536 for one in ports) or "@" in f"{host}{name}":
+        raise SettingsError(f"{setting} is no address of a PostgreSQL database: {_ADDRESS}.")
+    return f"postgresql://{user}{'@' if user else ''}{host}{':' if port else ''}{port}/{name}"
 
 
 def _has_ended(connection: Session) -> bool:

@@ -194,7 +194,7 @@ def name_the_gallery(connection: Connection[Any]) -> None:
 
 
 def count_requests(connection: Connection[Any]) -> None:
-    """A table of the requests that each limited API key has had lately, see ``rates``.
+    """A table of the requests that each limited API key has had lately, see ``coordination``.
 
     A row is written again and again: it stays in its page as long as that has room for another version.
     """

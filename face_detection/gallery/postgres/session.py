@@ -1,14 +1,21 @@
-"""One connection to PostgreSQL, of which nothing waits for ever."""
+"""One connection to PostgreSQL, of which nothing waits for ever; one for those who write parameters as ``:name``."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Self, TypeVar
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
+from typing_extensions import override
 
+from face_detection.gallery.sql import database as sql
+from face_detection.gallery.sql.database import Kind, Wordings
 from shared.errors import StartupError
 
 STATEMENT_TIMEOUT = 60.0
@@ -39,6 +46,10 @@ _SESSION = """
             WHEN 'off' THEN set_config('synchronous_commit', 'on', false)
         END
 """
+
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)( AS BYTEA\[\])?")
+
+_ROWS_AT_ONCE = 64
 
 RV = TypeVar("RV")
 
@@ -87,6 +98,60 @@ class Session(Connection[tuple[Any, ...]]):
             if self.info.transaction_status == TransactionStatus.ACTIVE:
                 self.close()
             raise
+
+
+class NamedSession(sql.Connection):
+    """A session for those who write parameters as ``:name`` (see ``gallery.sql.database``)."""
+
+    kind: Kind = "postgres"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @override
+    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None, /) -> Cursor[tuple[Any, ...]]:
+        """``binary`` spares vectors and pictures their way through text."""
+        return self._session.execute(pyformat(statement), parameters or {}, binary=True)
+
+    @override
+    def executemany(self, statement: str, parameters: Iterable[Mapping[str, Any]], /) -> Cursor[tuple[Any, ...]]:
+        cursor = self._session.cursor()
+        cursor.executemany(pyformat(statement), parameters)
+        return cursor
+
+    @override
+    def execute_batch(
+        self, statements: Wordings, rows: Sequence[Mapping[str, Any]], common: Mapping[str, Any], /
+    ) -> None:
+        if rows:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            self.execute(statements["postgres"], {**common, **columns})
+
+    @override
+    @contextmanager
+    def stream(self, statement: str, parameters: Mapping[str, Any], /) -> Iterator[Iterable[tuple[Any, ...]]]:
+        with self._session.transaction(), self._session.cursor("stream", binary=True) as cursor:
+            cursor.itersize = _ROWS_AT_ONCE
+            yield cursor.execute(pyformat(statement), parameters)
+
+    @override
+    def be_patient(self) -> None:
+        self._session.be_patient()
+
+
+@cache
+def pyformat(statement: str) -> str:
+    """A statement with its parameters as psycopg has them: ``%(name)s``, and ``%(name)b`` for an array of bytes.
+
+    Args:
+        statement: one of the project's own, without colons in literals or comments.
+    """
+    return _PARAMETER.sub(_placeholder, statement.replace("%", "%%"))
+
+
+def _placeholder(found: re.Match[str]) -> str:
+    name, of_bytes = found.groups()
+    return f"%({name})b{of_bytes}" if of_bytes else f"%({name})s"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from face_detection.gallery.locks import Locks
+from face_detection.gallery.coordination import Locks
 from face_detection.gallery.remote.index import VectorIndex, lock_to_rebuild
 from face_detection.gallery.remote.other_spaces import OtherSpaces
 from face_detection.gallery.remote.pending import PendingChanges

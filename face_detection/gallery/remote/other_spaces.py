@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 
-from face_detection.gallery.locks import Locks
+from face_detection.gallery.coordination import Locks
 from face_detection.gallery.remote.index import IndexState, VectorIndex, lock_to_apply, lock_to_rebuild
 from face_detection.gallery.sql.store import Store
 from shared.errors import CursorExpired, SearchUnavailable, ServiceError

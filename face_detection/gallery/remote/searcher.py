@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from face_detection.gallery.locks import Locks
+from face_detection.gallery.coordination import Locks
 from face_detection.gallery.people import Sample
 from face_detection.gallery.remote.follower import Follower
 from face_detection.gallery.remote.index import VectorIndex

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestClient
 
 from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, Operation
 from face_detection.app import OPERATIONS
-from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.directory import Device, Right, Sector, TenantSettings
 from face_detection.gallery.events import EventKind, Occasion
+from face_detection.gallery.people import Cursor
 from shared.errors import NotFound
 from tests.conftest import Front
 

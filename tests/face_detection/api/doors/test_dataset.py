@@ -25,8 +25,8 @@ from face_detection.api.doors.dataset import FETCHER
 from face_detection.api.doors.dataset_failures import ERROR_TYPES
 from face_detection.api.operation import ACCESS
 from face_detection.fetching import PictureFetcher, parse_hosts
-from face_detection.gallery.cursor import Cursor
 from face_detection.gallery.directory import Right
+from face_detection.gallery.people import Cursor
 from face_detection.gallery.search.distances import distances, prepare
 from shared import errors
 from shared.models import Metric

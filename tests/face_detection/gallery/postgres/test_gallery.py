@@ -15,7 +15,7 @@ from psycopg import Connection
 from deploy.servers.postgres import PostgresServer
 from face_detection.gallery.postgres import migrations
 from face_detection.gallery.postgres.connections import Connections
-from face_detection.gallery.postgres.named import pyformat
+from face_detection.gallery.postgres.session import pyformat
 from face_detection.gallery.sql import statements
 from face_detection.gallery.sql.database import Wordings, listed
 from face_detection.gallery.sql.store import Store

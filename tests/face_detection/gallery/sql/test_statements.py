@@ -13,7 +13,7 @@ import pytest
 
 from face_detection.gallery import events, open_gallery
 from face_detection.gallery.events import page_statement
-from face_detection.gallery.postgres.named import pyformat
+from face_detection.gallery.postgres.session import pyformat
 from face_detection.gallery.sql import answers, directory_statements
 from face_detection.gallery.sql import statements as store_statements
 

@@ -1,20 +1,27 @@
-"""Locks: of all processes that work on one database, one at a time does a certain piece of work."""
+"""What the processes on one database agree upon: who does a piece of work, and how many requests a key has had."""
 
 from __future__ import annotations
 
 import fcntl
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 from typing_extensions import override
 
 
 class Locks(Protocol):
-    """Locks by name. One ends at the latest with the process, or with its connection to the database."""
+    """Locks by name: of all processes that work on one database, one at a time does a certain piece of work.
+
+    A lock ends at the latest with the process, or with its connection to the database.
+    """
 
     def take(self, name: str) -> AbstractContextManager[bool]:
         """Take the lock called ``name`` if nobody else has it, for as long as the context is open; whether it was.
@@ -56,3 +63,35 @@ def _locked(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+class RateLimits(Protocol):
+    """Counts requests. Safe between threads."""
+
+    def hit(self, key: str, per_minute: int) -> float | None:
+        """Count a request, unless there have been so many within the last 60 seconds.
+
+        Args:
+            key: id of an API key that exists.
+            per_minute: most requests within any 60 seconds, at least 1.
+
+        Returns:
+            None when the request was counted; otherwise the seconds until another will be.
+
+        Raises:
+            StorageError: the database failed.
+        """
+
+
+class ProcessRateLimits(RateLimits):
+    """The ``RateLimits`` of one process, in its memory: N processes together let N times as many requests pass."""
+
+    def __init__(self) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    @override
+    def hit(self, key: str, per_minute: int) -> float | None:
+        item = RateLimitItemPerMinute(per_minute)
+        if self._limiter.hit(item, key):
+            return None
+        return max(0.0, self._limiter.get_window_stats(item, key).reset_time - time.time())

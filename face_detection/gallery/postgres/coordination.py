@@ -1,23 +1,20 @@
-"""Requests counted in PostgreSQL, for all fronts together and by the clock of the database.
-
-A row has the counts of the 61 seconds up to the last request. The window is these whole seconds, so that never more
-requests than allowed pass within any 60 seconds; a request may wait up to a second longer than it would have to. The
-row is locked by whoever counts: two fronts cannot both take the last place.
-
-The table is unlogged: a transaction that touches nothing else writes no log and waits for no disk at its end. A crash
-of the database, or a standby that takes over, begins with empty counts.
-"""
+"""What the processes on one PostgreSQL database agree upon, which keeps it for them."""
 
 # ruff: noqa: S608 -- statements are put together from each other only
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from typing_extensions import override
 
+from face_detection.gallery.coordination import Locks, RateLimits
 from face_detection.gallery.postgres.connections import Connections
-from face_detection.gallery.rates import RateLimits
+
+_TAKE = "SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0))"
+
+_RELEASE = "SELECT pg_advisory_unlock(hashtextextended(%(name)s, 0))"
 
 # Seconds since the last request of the key. One that came earlier than the last one but is counted later belongs to
 # the same second; a clock that was set back further than the window begins anew.
@@ -42,8 +39,34 @@ _COUNTS = """
 """
 
 
+class PostgresLocks(Locks):
+    """Advisory locks, which PostgreSQL takes back when the connection of whoever has one ends."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    @contextmanager
+    @override
+    def take(self, name: str) -> Iterator[bool]:
+        with self._connections.reading() as connection:
+            ((taken,),) = connection.execute(_TAKE, {"name": name}).fetchall()
+            try:
+                yield taken
+            finally:
+                if taken and not connection.closed:
+                    connection.execute(_RELEASE, {"name": name})
+
+
 class PostgresRateLimits(RateLimits):
-    """The ``RateLimits`` of all processes that use one PostgreSQL database."""
+    """The ``RateLimits`` of all processes that use one PostgreSQL database, by the clock of the database.
+
+    A row has the counts of the 61 seconds up to the last request. The window is these whole seconds, so that never
+    more requests than allowed pass within any 60 seconds; a request may wait up to a second longer than it would have
+    to. The row is locked by whoever counts: two fronts cannot both take the last place.
+
+    The table is unlogged: a transaction that touches nothing else writes no log and waits for no disk at its end. A
+    crash of the database, or a standby that takes over, begins with empty counts.
+    """
 
     def __init__(self, connections: Connections) -> None:
         """Counts in an open database, which whoever opened it closes."""
