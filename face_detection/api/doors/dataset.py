@@ -13,7 +13,6 @@ from aiohttp import web
 from pydantic import BaseModel, TypeAdapter
 
 from face_detection.api.doors import dataset_schemas as schemas
-from face_detection.api.doors.dataset_failures import DATASET
 from face_detection.api.http.bodies import validate
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.operation import (
@@ -212,7 +211,7 @@ OPERATIONS = (
         picture_body=True,
         once=True,
         errors=(*_PICTURE_ERRORS, 404),
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
     Operation(
         "GET",
@@ -224,7 +223,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.FaceAnswer),
         query=schemas.FaceRequest,
         errors=(400, 404),
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
     Operation(
         "GET",
@@ -235,7 +234,7 @@ OPERATIONS = (
         right=Right.ENROL,
         answer=TypeAdapter(schemas.FaceAnswer),
         errors=(400, 404),
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
     Operation(
         "GET",
@@ -247,7 +246,7 @@ OPERATIONS = (
         answer=TypeAdapter(list[schemas.ChangedEntry | schemas.DeletedEntry]),
         query=schemas.SyncRequest,
         errors=(400, 410, 502, 503, 504),
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
     Operation(
         "POST",
@@ -262,7 +261,7 @@ OPERATIONS = (
         urlencoded=True,
         picture_body=True,
         errors=_PICTURE_ERRORS,
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
     Operation(
         "POST",
@@ -277,7 +276,7 @@ OPERATIONS = (
         urlencoded=True,
         picture_body=True,
         errors=_PICTURE_ERRORS,
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
     Operation(
         "POST",
@@ -293,7 +292,7 @@ OPERATIONS = (
         picture_body=True,
         once=True,
         errors=(*_PICTURE_ERRORS, 404),
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
     Operation(
         "POST",
@@ -307,6 +306,6 @@ OPERATIONS = (
         form=True,
         urlencoded=True,
         errors=(400, 404, 413),
-        failure=DATASET,
+        failure=schemas.DATASET,
     ),
 )

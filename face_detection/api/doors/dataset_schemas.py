@@ -1,4 +1,4 @@
-"""What requests and answers of the data set look like."""
+"""What requests and answers of the data set look like, failures among them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic.alias_generators import to_camel
 
 from face_detection.api import schemas
+from face_detection.api.operation import FailureForm
 from face_detection.api.validation import Flag, ForeignRequest, Whole, read_as_text
 from face_detection.fetching import MAX_URL
 from face_detection.gallery.people import Cursor, Person, Sample, Tombstone, Vector, check_description
 from face_detection.naming import normal_name
 from face_detection.recognition.identification import Recognised
-from shared import exact_json
+from shared import errors, exact_json
 from shared.errors import InvalidRequest
 from shared.geometry import Box, Face
 from shared.times import time_text
@@ -265,3 +266,63 @@ def encoding_of(vector: Vector) -> list[float]:
     """An embedding as numbers with no more digits than float32 has."""
     numbers: list[float] = orjson.loads(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY))
     return numbers
+
+
+ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
+    errors.ServiceError: 100,
+    errors.StorageError: 101,
+    errors.DeadlinePassed: 102,
+    errors.NotReady: 103,
+    errors.StorageUnavailable: 104,
+    errors.SearchUnavailable: 105,
+    errors.StorageRefused: 106,
+    errors.ExtractionError: 110,
+    errors.ExtractionFailed: 111,
+    errors.ExtractionUnavailable: 112,
+    errors.Overloaded: 120,
+    errors.RateLimited: 121,
+    errors.InvalidRequest: 200,
+    errors.BodyTooLarge: 201,
+    errors.RequestTooSlow: 202,
+    errors.NotFound: 210,
+    errors.CursorExpired: 211,
+    errors.Conflict: 220,
+    errors.SpaceMismatch: 221,
+    errors.KeyReused: 222,
+    errors.AnswerDeleted: 223,
+    errors.NoPhotoOfModel: 224,
+    errors.Unauthorized: 230,
+    errors.Forbidden: 231,
+    errors.QuotaExceeded: 232,
+    errors.HostNotAllowed: 233,
+    errors.ImageError: 300,
+    errors.ImageTooLarge: 301,
+    errors.TooManyPixels: 302,
+    errors.UnsupportedImage: 303,
+    errors.UndecodableImage: 304,
+    errors.FetchFailed: 305,
+    errors.ImageByReference: 306,
+    errors.FaceNotFound: 310,
+    errors.AmbiguousFace: 311,
+}
+"""``error_type`` of each error; one without an entry has its nearest base's. A number never changes its meaning."""
+
+
+def error_type(error: errors.ServiceError) -> int:
+    """The number of an error."""
+    return next(ERROR_TYPES[kind] for kind in type(error).__mro__ if kind in ERROR_TYPES)
+
+
+class FailureAnswer(BaseModel):
+    """The body of an error at the data set's addresses."""
+
+    error_type: int = Field(description="Stable number of the error.")
+    error_message: str
+
+
+def _word(error: errors.ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
+    hint = " Its address may stand in image_url." if isinstance(error, errors.ImageByReference) else ""
+    return status, {"error_type": error_type(error), "error_message": error.message + hint}
+
+
+DATASET = FailureForm(_word, FailureAnswer)

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from face_detection.api.doors import dataset_schemas as schemas
 from face_detection.api.doors.dataset import FETCHER
-from face_detection.api.doors.dataset_failures import ERROR_TYPES
+from face_detection.api.doors.dataset_schemas import ERROR_TYPES
 from face_detection.api.operation import ACCESS
 from face_detection.fetching import PictureFetcher, parse_hosts
 from face_detection.gallery.directory import Right

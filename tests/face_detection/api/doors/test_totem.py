@@ -19,8 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from face_detection.api.doors.totem import _parse, _Refused
-from face_detection.api.doors.totem_schemas import NOBODY, CompanyRecognitionAnswer, CompanyRecognitionFailure, Status
+from face_detection.api.doors.totem import (
+    NOBODY,
+    CompanyRecognitionAnswer,
+    CompanyRecognitionFailure,
+    Status,
+    _parse,
+    _Refused,
+)
 from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE
 from face_detection.gallery.directory import Device, Right, Sector, TenantSettings
 from feature_extraction.embedder import open_embedder

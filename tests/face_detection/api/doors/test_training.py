@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from face_detection.api.doors.training import OPERATIONS
-from face_detection.api.doors.training_schemas import TrainingFailure
+from face_detection.api.doors.training import OPERATIONS, TrainingFailure
 from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE
 from face_detection.gallery.directory import Right
 from shared.images import Pixels

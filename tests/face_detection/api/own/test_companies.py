@@ -13,7 +13,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 from numpy.typing import NDArray
 
-from face_detection.api.doors.totem_schemas import AppCode, Status
+from face_detection.api.doors.totem import AppCode, Status
 from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE
 from face_detection.app import OPERATIONS
 from face_detection.gallery import open_gallery
