@@ -17,11 +17,11 @@ from face_detection.access import Access
 from face_detection.api.doors import dataset, keyed, original, totem, training
 from face_detection.api.http.authentication import guarded
 from face_detection.api.http.bodies import SETTINGS
+from face_detection.api.http.failures import speak_plainly
 from face_detection.api.http.idempotency import ANSWERS
 from face_detection.api.http.load import LOAD, Load
-from face_detection.api.http.malformed import speak_plainly
 from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
-from face_detection.api.http.sites import CHANGING, let_apps_read
+from face_detection.api.http.origins import CHANGING, let_apps_read
 from face_detection.api.openapi import describe
 from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
 from face_detection.api.own import companies, events, faces, live, offline, people, status

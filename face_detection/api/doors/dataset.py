@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, TypeAdapter
 
 from face_detection.api.doors import dataset_schemas as schemas
-from face_detection.api.http.bodies import validate
+from face_detection.api.http.bodies import read_parameters, validate
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.operation import (
     CALLER,
@@ -25,7 +25,6 @@ from face_detection.api.operation import (
     large_json_response,
     occasion_of,
 )
-from face_detection.api.parameters import read_parameters
 from face_detection.fetching import PictureFetcher
 from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.gallery.people import KEPT, Description, Sample, Tombstone

@@ -13,11 +13,20 @@ from face_detection.access import Caller, demand
 from face_detection.api.doors import keyed_schemas as schemas
 from face_detection.api.doors.keyed_stream import STREAM_TYPES, train_stream
 from face_detection.api.http.authentication import KEY_HEADER, key_text
-from face_detection.api.http.bodies import SETTINGS, most_picture_bytes, parse_json, validate
+from face_detection.api.http.bodies import (
+    MAX_OTHER,
+    SETTINGS,
+    URLENCODED,
+    most_picture_bytes,
+    once_each,
+    parse_json,
+    read_members,
+    take_pictures,
+    validate,
+)
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.http.load import LOAD, PLACE
 from face_detection.api.operation import ACCESS, CALLER, RECOGNITION, Operation, dump, json_response, occasion_of
-from face_detection.api.parameters import MAX_OTHER, URLENCODED, once_each, read_members, take_pictures
 from face_detection.api.schemas import FaceBox
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import clear_face, main_face

@@ -3,33 +3,164 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from aiohttp import web
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from face_detection.api import schemas
-from face_detection.api.http.bodies import SETTINGS, most_picture_bytes, read_form, read_json, validate
-from face_detection.api.http.failures import ORIGINAL
+from face_detection.api.http.bodies import (
+    SETTINGS,
+    most_picture_bytes,
+    read_form,
+    read_json,
+    read_picture_request,
+    validate,
+)
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.operation import (
     CALLER,
     PEOPLE,
     RECOGNITION,
+    FailureForm,
     Operation,
     json_response,
     large_json_response,
     occasion_of,
 )
-from face_detection.api.parameters import read_picture_request
+from face_detection.api.validation import Flag, ForeignRequest, Id, Name, Whole
 from face_detection.gallery.directory import Right
-from face_detection.recognition.choice import remark
+from face_detection.recognition.choice import clear_face, remark
 from face_detection.recognition.enrolment import Enrolment, Outcome
+from face_detection.recognition.identification import Recognised
 from shared.errors import InvalidRequest, ServiceError
 
-_SAMPLES = TypeAdapter(list[schemas.SampleRequest])
-_RECOGNITION = TypeAdapter(schemas.RecognitionRequest)
-
 TAG = "Recognition"
+
+
+class _OriginalRequest(ForeignRequest):
+    # Clients of the original service send members of their own, none of which is a slip of a known name.
+    refuses_slips = True
+
+
+class SampleRequest(_OriginalRequest):
+    """One sample to enrol."""
+
+    id: Id = Field(description="Unique; sending an id again replaces its sample.")
+    name: Name = Field(description="What to call the person.")
+    image: schemas.Picture
+    metadata: schemas.Metadata = Field(
+        default=None, description="Any JSON value of at most 64 KiB; given back with every match."
+    )
+    action: schemas.Action | None = Field(
+        default=None, description="Free text for the client; given back with every match."
+    )
+    face: schemas.FaceChoice = None
+
+    def enrolment(self) -> Enrolment:
+        """The request in the core's terms."""
+        return Enrolment(self.id, self.name, self.image, self.metadata, self.action, self.face or clear_face)
+
+
+class RecognitionOptions(_OriginalRequest):
+    """How the faces of a picture are to be named."""
+
+    min_distance: schemas.MinDistance = None
+    include_unknown: Flag = Field(default=False, description="Also return the faces that match nobody.")
+    candidates: Whole = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Also name this many people who are closest to each face, near enough or not.",
+    )
+
+
+class RecognitionRequest(RecognitionOptions):
+    """A picture whose faces are to be named."""
+
+    image: schemas.Picture
+
+
+class PlainErrorAnswer(BaseModel):
+    """The body of an error at the original service's addresses."""
+
+    error: str = Field(description="`Invalid request.` for 400, else what went wrong.")
+    code: str = Field(description="Stable name of the error.")
+    detail: str = Field(description="What exactly is wrong.")
+    request_id: str
+
+
+class UpdateAnswer(BaseModel):
+    """What became of a batch. ``errors`` and ``warnings`` are left out when empty."""
+
+    success: list[str] = Field(description="Ids that were stored.")
+    fail: list[str] = Field(description="Ids that were not.")
+    errors: dict[str, schemas.PictureErrorDetail] | None = Field(
+        default=None, description="Why, for every id in `fail`."
+    )
+    warnings: dict[str, list[str]] | None = Field(default=None, description="Remarks on stored samples.")
+
+
+class CandidateAnswer(BaseModel):
+    """Somebody who is close to a face."""
+
+    id: str
+    name: str
+    distance: float
+
+
+class RecognisedFace(BaseModel):
+    """A face and who it is; ``id``, ``name`` and ``metadata`` are empty for an unknown one."""
+
+    bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
+    id: str
+    name: str
+    metadata: Any
+    action: str | None = None
+    distance: float | None = Field(description="To the nearest sample; null when the gallery is empty.")
+    candidates: list[CandidateAnswer] | None = Field(
+        default=None, description="The closest people, nearest first, if they were asked for."
+    )
+
+    @classmethod
+    def of(cls, one: Recognised) -> RecognisedFace:
+        """The answer for a face."""
+        person = one.person
+        closest = [
+            CandidateAnswer(
+                id=candidate.sample.person.id,
+                name=candidate.sample.person.name,
+                distance=round(candidate.distance, 4),
+            )
+            for candidate in one.closest
+        ]
+        return cls(
+            bbox=str(one.face.box),
+            id=person.id if person else "",
+            name=person.name if person else "",
+            metadata=person.metadata if person else "",
+            action=person.action if person else None,
+            distance=None if one.distance is None else round(one.distance, 4),
+            candidates=closest or None,
+        )
+
+
+def _word_originally(error: ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
+    return status, {
+        "error": "Invalid request." if status == 400 else error.message,
+        "code": error.code,
+        "detail": error.message,
+        "request_id": request_id,
+        **error.details,
+    }
+
+
+ORIGINAL = FailureForm(_word_originally, PlainErrorAnswer)
+"""The original service's body, whose ``error`` is a string."""
+
+
+_SAMPLES = TypeAdapter(list[SampleRequest])
+_RECOGNITION = TypeAdapter(RecognitionRequest)
 
 
 async def running(request: web.Request) -> web.Response:
@@ -86,7 +217,7 @@ async def recognise(request: web.Request) -> web.Response:
         occasion_of(request),
         closest=wanted.candidates,
     )
-    shown = [schemas.RecognisedFace.of(one) for one in found if one.person or wanted.include_unknown]
+    shown = [RecognisedFace.of(one) for one in found if one.person or wanted.include_unknown]
     left_out = set() if wanted.candidates else {"candidates"}
     exact = all(one.exact for one in found)
     return await large_json_response(
@@ -101,7 +232,7 @@ async def clear_samples(request: web.Request) -> web.Response:
     return json_response({"success": "Samples have been removed successfully"})
 
 
-async def _read_samples(request: web.Request) -> list[schemas.SampleRequest]:
+async def _read_samples(request: web.Request) -> list[SampleRequest]:
     settings = request.app[SETTINGS]
     if request.content_type == "multipart/form-data":
         parts = await read_form(
@@ -140,7 +271,7 @@ OPERATIONS = (
         update_samples,
         TAG,
         right=Right.ENROL,
-        answer=TypeAdapter(schemas.UpdateAnswer),
+        answer=TypeAdapter(UpdateAnswer),
         body=_SAMPLES,
         form=True,
         once=True,
@@ -155,9 +286,9 @@ OPERATIONS = (
         recognise,
         TAG,
         right=Right.RECOGNISE,
-        answer=TypeAdapter(list[schemas.RecognisedFace]),
+        answer=TypeAdapter(list[RecognisedFace]),
         body=_RECOGNITION,
-        query=schemas.RecognitionOptions,
+        query=RecognitionOptions,
         form=True,
         urlencoded=True,
         picture_body=True,

@@ -10,7 +10,18 @@ from pydantic import AliasChoices, BaseModel, Field, TypeAdapter
 
 from face_detection.access import demand
 from face_detection.api import schemas
-from face_detection.api.http.bodies import SETTINGS, read_form, read_json, read_query, validate
+from face_detection.api.http.bodies import (
+    IMAGE,
+    SETTINGS,
+    once_each,
+    read_form,
+    read_json,
+    read_members,
+    read_picture_request,
+    read_query,
+    take_pictures,
+    validate,
+)
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.operation import (
     CALLER,
@@ -24,7 +35,6 @@ from face_detection.api.operation import (
     large_json_response,
     occasion_of,
 )
-from face_detection.api.parameters import IMAGE, once_each, read_members, read_picture_request, take_pictures
 from face_detection.api.validation import Flag, ForeignRequest, Id, Name, OwnRequest, StoredId
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import clear_face

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from face_detection.api.http.bodies import SETTINGS
 from face_detection.api.http.failures import failure_response
-from face_detection.api.http.forwarded import sent
 from face_detection.api.http.idempotency import replay
 from face_detection.api.http.load import LOAD, PLACE, Place
-from face_detection.api.http.sites import refuse_strangers_pages, route_of
-from face_detection.api.operation import FailureForm
+from face_detection.api.http.origins import refuse_strangers_pages, route_of, sent
+from face_detection.api.operation import FailureForm, Handler
 from face_detection.gallery.sql.answers import Answered
 from face_detection.metrics import Metrics
 from shared import errors, logs, wire
@@ -22,8 +20,6 @@ from shared import errors, logs, wire
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
 FAILURES: web.AppKey[dict[str, FailureForm]] = web.AppKey("failures", dict)
 """How the routes that have a form of their own word their failures, by the pattern of their path."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 

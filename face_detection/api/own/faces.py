@@ -3,26 +3,100 @@
 from __future__ import annotations
 
 from aiohttp import web
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from face_detection.api import schemas
-from face_detection.api.http.bodies import validate
+from face_detection.api.http.bodies import read_picture_request, validate
 from face_detection.api.operation import RECOGNITION, Operation, dump, json_response
-from face_detection.api.parameters import read_picture_request
+from face_detection.api.validation import OwnRequest
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import main_face
-
-_DETECTION = TypeAdapter(schemas.DetectionRequest)
-_VERIFICATION = TypeAdapter(schemas.VerificationRequest)
+from face_detection.recognition.verification import Verification
+from shared.geometry import Face
 
 TAG = "Faces"
+
+
+class PairOptions(schemas.VerificationOptions):
+    """How the faces of two pictures are compared."""
+
+    face1: schemas.FaceChoice = None
+    face2: schemas.FaceChoice = None
+
+
+class VerificationRequest(PairOptions):
+    """Two pictures; one face of each is compared."""
+
+    image1: schemas.Picture
+    image2: schemas.Picture
+
+
+class DetectionRequest(OwnRequest):
+    """A picture whose faces are to be found."""
+
+    image: schemas.Picture
+
+
+class VerificationAnswer(BaseModel):
+    """Whether two pictures show the same person."""
+
+    same: bool = Field(description="`distance` < `threshold`")
+    distance: float
+    threshold: float
+    bbox1: str
+    bbox2: str
+
+    @classmethod
+    def of(cls, one: Verification) -> VerificationAnswer:
+        """The answer for a comparison."""
+        first, second = one.faces
+        return cls(
+            same=one.same,
+            distance=round(one.distance, 4),
+            threshold=one.threshold,
+            bbox1=str(first.box),
+            bbox2=str(second.box),
+        )
+
+
+class LandmarksAnswer(BaseModel):
+    """Five points, each [x, y] in pixels; right and left are the person's own."""
+
+    right_eye: tuple[float, float]
+    left_eye: tuple[float, float]
+    nose: tuple[float, float]
+    right_mouth: tuple[float, float]
+    left_mouth: tuple[float, float]
+
+
+class DetectedFace(BaseModel):
+    """A face that was found."""
+
+    bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
+    landmarks: LandmarksAnswer
+    score: float = Field(description="The detector's confidence, from 0 to 1.")
+
+    @classmethod
+    def of(cls, face: Face) -> DetectedFace:
+        """The answer for a face."""
+        names = LandmarksAnswer.model_fields
+        points = [(round(x, 1), round(y, 1)) for x, y in face.landmarks.points]
+        return cls(
+            bbox=str(face.box),
+            landmarks=LandmarksAnswer(**dict(zip(names, points, strict=True))),
+            score=round(face.score, 4),
+        )
+
+
+_DETECTION = TypeAdapter(DetectionRequest)
+_VERIFICATION = TypeAdapter(VerificationRequest)
 
 
 async def detect(request: web.Request) -> web.Response:
     """Find the faces of a picture."""
     wanted = validate(_DETECTION, await read_picture_request(request))
     faces = await request.app[RECOGNITION].detect(wanted.image)
-    return json_response([dump(schemas.DetectedFace.of(face)) for face in faces])
+    return json_response([dump(DetectedFace.of(face)) for face in faces])
 
 
 async def verify(request: web.Request) -> web.Response:
@@ -30,7 +104,7 @@ async def verify(request: web.Request) -> web.Response:
     wanted = validate(_VERIFICATION, await read_picture_request(request, pictures=2))
     faces = wanted.face1 or main_face, wanted.face2 or main_face
     result = await request.app[RECOGNITION].verify(wanted.image1, wanted.image2, wanted.min_distance, faces)
-    return json_response(dump(schemas.VerificationAnswer.of(result)))
+    return json_response(dump(VerificationAnswer.of(result)))
 
 
 OPERATIONS = (
@@ -41,7 +115,7 @@ OPERATIONS = (
         detect,
         TAG,
         right=Right.RECOGNISE,
-        answer=TypeAdapter(list[schemas.DetectedFace]),
+        answer=TypeAdapter(list[DetectedFace]),
         body=_DETECTION,
         form=True,
         urlencoded=True,
@@ -55,9 +129,9 @@ OPERATIONS = (
         verify,
         TAG,
         right=Right.RECOGNISE,
-        answer=TypeAdapter(schemas.VerificationAnswer),
+        answer=TypeAdapter(VerificationAnswer),
         body=_VERIFICATION,
-        query=schemas.PairOptions,
+        query=PairOptions,
         form=True,
         urlencoded=True,
         errors=(400, 413, 415, 422, 502, 503, 504),

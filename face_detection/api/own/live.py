@@ -11,8 +11,8 @@ from aiohttp import WSCloseCode, web
 from face_detection.access import Caller, demand
 from face_detection.api.http.authentication import key_text
 from face_detection.api.http.bodies import SETTINGS
-from face_detection.api.http.forwarded import sent
 from face_detection.api.http.load import PLACE, Account
+from face_detection.api.http.origins import sent
 from face_detection.api.operation import Operation
 from face_detection.api.own.live_conversation import Conversation, authenticate
 from face_detection.api.own.live_messages import LIVE_ANSWER

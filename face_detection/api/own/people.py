@@ -8,7 +8,17 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from face_detection.api import schemas
-from face_detection.api.http.bodies import SETTINGS, read_json, read_query, validate
+from face_detection.api.http.bodies import (
+    IMAGE,
+    SETTINGS,
+    once_each,
+    read_json,
+    read_members,
+    read_picture_request,
+    read_query,
+    take_pictures,
+    validate,
+)
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.operation import (
     CALLER,
@@ -37,7 +47,6 @@ from face_detection.api.own.people_schemas import (
     PhotosRequest,
     WhoRequest,
 )
-from face_detection.api.parameters import IMAGE, once_each, read_members, read_picture_request, take_pictures
 from face_detection.gallery.directory import Right
 from face_detection.gallery.metadata import MOST_CONDITIONS, Condition
 from face_detection.gallery.people import Description

@@ -7,13 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from face_detection.access import Caller
-from face_detection.api import schemas
 from face_detection.api.http.authentication import authenticate, key_text
-from face_detection.api.http.forwarded import public_path
 from face_detection.api.http.middleware import METRICS
+from face_detection.api.http.origins import public_path
 from face_detection.api.operation import ACCESS, CALLER, DIRECTORY, POOL, RECOGNITION, Operation, json_response
 from face_detection.gallery.directory import Right
 from face_detection.recognition.readiness import Readiness, Shared
@@ -36,6 +35,34 @@ CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+
+
+class ReadyAnswer(BaseModel):
+    """The service is ready, and with what."""
+
+    status: str
+    version: str = Field(description="The version of the service.")
+    model: str
+    engine: str
+    device: str
+    distance: str = Field(description="How embeddings are compared.")
+    min_distance: float = Field(description="The default threshold.")
+    company_min_distance: float | None = Field(
+        default=None, description="That of the caller's company, where it has one of its own."
+    )
+    samples: int | None = Field(
+        default=None, description="Samples in the search index; told to callers that may use the service."
+    )
+    people_of_other_models: int | None = Field(
+        default=None,
+        description="People who are not found, since they have no photo of this model; told to the same callers.",
+    )
+
+
+class AliveAnswer(BaseModel):
+    """The process is up."""
+
+    status: str
 
 
 async def live(request: web.Request) -> web.Response:
@@ -69,7 +96,7 @@ async def _ready_answer(app: web.Application, caller: Caller | None) -> dict[str
     recognition, readiness = app[RECOGNITION], app[READINESS]
     await readiness.check()
     model = await recognition.model()
-    answer = schemas.ReadyAnswer(
+    answer = ReadyAnswer(
         status="ready",
         version=__version__,
         model=model.card.name,
@@ -134,9 +161,7 @@ def _page(name: str) -> web.FileResponse:
 
 
 OPERATIONS = (
-    Operation(
-        "GET", "/livez", "Whether the process is up", live, TAG, right=None, answer=TypeAdapter(schemas.AliveAnswer)
-    ),
+    Operation("GET", "/livez", "Whether the process is up", live, TAG, right=None, answer=TypeAdapter(AliveAnswer)),
     Operation(
         "GET",
         "/readyz",
@@ -144,7 +169,7 @@ OPERATIONS = (
         ready,
         TAG,
         right=None,
-        answer=TypeAdapter(schemas.ReadyAnswer),
+        answer=TypeAdapter(ReadyAnswer),
         errors=(502, 503, 504),
     ),
     Operation("GET", "/metrics", "Metrics for Prometheus", metrics, TAG, right=Right.ADMIN, operator=True),

@@ -17,7 +17,7 @@ from face_detection.api.http.authentication import caller_for_company, guarded
 from face_detection.api.http.bodies import SETTINGS
 from face_detection.api.http.load import LOAD, Load
 from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
-from face_detection.api.http.sites import CHANGING
+from face_detection.api.http.origins import CHANGING
 from face_detection.api.operation import ACCESS, CALLER, Operation
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import Right, TenantSettings

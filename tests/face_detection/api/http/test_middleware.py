@@ -12,11 +12,11 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from face_detection.api.doors.original import ORIGINAL
 from face_detection.api.http.bodies import SETTINGS, read_body, read_form
-from face_detection.api.http.failures import ORIGINAL
 from face_detection.api.http.load import LOAD, RESERVE, Load
 from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
-from face_detection.api.http.sites import CHANGING
+from face_detection.api.http.origins import CHANGING
 from face_detection.metrics import Metrics
 from shared.errors import ExtractionUnavailable, StorageError
 from shared.settings import FrontSettings
