@@ -27,7 +27,7 @@ from deploy.services import ROOT, Services
 from face_detection.gallery import open_gallery
 from shared.service_process import ServiceProcess, free_port
 from tests.contracts.databases import DATABASES, copied
-from tests.face_detection.gallery.test_pool import locked
+from tests.face_detection.gallery.test_gallery import locked
 
 pytestmark = pytest.mark.e2e
 

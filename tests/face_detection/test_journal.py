@@ -19,7 +19,7 @@ from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from shared.errors import StorageError
 from tests.contracts.databases import DATABASES
-from tests.face_detection.gallery.test_pool import locked
+from tests.face_detection.gallery.test_gallery import locked
 from tests.gallery_samples import samples
 
 DAY = 86_400 * 1_000_000
