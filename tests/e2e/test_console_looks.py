@@ -153,5 +153,5 @@ def test_pages_come_with_a_policy_and_work_within_it(url: str, open_browser: Ope
     browser.forgive()
     headers = requests.get(url, timeout=10).headers
     assert "unsafe" not in headers["Content-Security-Policy"] and "Set-Cookie" not in headers
-    source = "".join(file.read_text() for file in (ROOT / "face_detection" / "web").glob("*.js"))
+    source = "".join(file.read_text() for file in (ROOT / "face_detection" / "web").rglob("*.js"))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", source)

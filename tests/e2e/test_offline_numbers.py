@@ -72,7 +72,7 @@ if (!window.detector) {
   const file = new Uint8Array(await (await fetch(address)).arrayBuffer());
   window.detector = await Detector.open(await loadRuntime(), file, models.detector);
 }
-const { decode } = await at("pixels"), { full } = await at("preview");
+const { decode, full } = await at("pixels");
 const picture = full(await decode(blobOf(given[0]), { bytes: 1e8, pixels: 1e8 }));
 """
 
@@ -163,7 +163,7 @@ def test_pixels_are_what_a_viewer_shows_on_white(
 
 CUT_OUT = """
 const [photo, faces, alignment] = given;
-const { decode } = await at("pixels"), { full } = await at("preview"), { cutOut, similarity } = await at("alignment");
+const { decode, full } = await at("pixels"), { cutOut, similarity } = await at("alignment");
 const picture = full(await decode(blobOf(photo), { bytes: 1e8, pixels: 1e8 }));
 return faces.map((points) => ({
   transform: similarity(points, alignment.template), crop: [...cutOut(picture, points, alignment)],
@@ -216,7 +216,7 @@ def test_large_jpegs_are_reduced_as_the_service_does(page: OfflinePage, photos: 
     data = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     expected = ImageDecoder(1 << 30, 1 << 30).preview(data, 1024)
     body = """
-    const { decode } = await at("pixels"), { preview } = await at("preview");
+    const { decode, preview } = await at("pixels");
     const found = preview(await decode(blobOf(given[0]), { bytes: 1e8, pixels: 1e8 }), 1024);
     const { data, width, height, fullWidth, fullHeight } = found;
     const text = data.reduce((text, byte) => text + String.fromCharCode(byte), "");
@@ -232,7 +232,7 @@ def test_large_jpegs_are_reduced_as_the_service_does(page: OfflinePage, photos: 
 def test_normalisations(page: OfflinePage, normalisation: Normalisation) -> None:
     random_crop = np.random.default_rng(1).integers(0, 256, (6, 5, 3), np.uint8)
     body = """
-    const { normalise, channelsFirst } = await at("normalisation");
+    const { normalise, channelsFirst } = await at("embedder");
     const pixels = normalise(Uint8ClampedArray.from(given[0]), given[1]);
     return [[...pixels], [...channelsFirst(pixels)]];
     """
@@ -275,7 +275,7 @@ def test_decisions(page: OfflinePage, rule: Any) -> None:
         for _ in range(200)
     ]
     body = """
-    const [cases, rule] = given, { decide } = await at("decision");
+    const [cases, rule] = given, { decide } = await at("gallery");
     const faces = (near) => near.map(([distance, personId]) => ({ distance, personId }));
     return cases.map((near) => decide(faces(near), { threshold: 1, rule }));
     """

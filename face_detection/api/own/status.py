@@ -138,12 +138,12 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def docs(request: web.Request) -> web.StreamResponse:
     """The description as a page."""
-    return _page("docs.html")
+    return _page("docs")
 
 
 async def console(request: web.Request) -> web.StreamResponse:
     """The web console."""
-    return _page("index.html")
+    return _page("console")
 
 
 async def to_console(request: web.Request) -> web.Response:
@@ -153,7 +153,7 @@ async def to_console(request: web.Request) -> web.Response:
 
 def _page(name: str) -> web.FileResponse:
     """A page that may load nothing but the service's own files, run no script inside itself and be in no frame."""
-    page = web.FileResponse(WEB / name)
+    page = web.FileResponse(WEB / name / "index.html")
     page.headers["Content-Security-Policy"] = CONTENT_POLICY
     page.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
     page.headers["Referrer-Policy"] = "no-referrer"

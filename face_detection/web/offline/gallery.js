@@ -1,4 +1,4 @@
-// The copy of the gallery in memory, and the faces of it nearest to a face.
+// The copy of the gallery in memory, the faces of it nearest to a face, and which of them it is.
 import { metricOf } from "./distances.js";
 
 export class Gallery {
@@ -35,3 +35,18 @@ export class Gallery {
     return near;
   }
 }
+
+/**
+ * Who it is: one of the faces near to a face, or nobody (face_detection/recognition/decision.py).
+ * @param {{personId, distance}[]} near the nearest faces of the gallery, by ascending distance.
+ * @param {{threshold: number, rule: "nearest" | "vote"}} decision
+ * @returns the nearest face of the person that the rule chooses, or null.
+ */
+export const decide = (near, { threshold, rule }) => {
+  const matching = near.filter((face) => face.distance < threshold);
+  if (!matching.length || rule === "nearest") return matching[0] ?? null;
+  const votes = new Map();
+  for (const face of matching) votes.set(face.personId, (votes.get(face.personId) ?? 0) + 1 - face.distance / threshold);
+  const most = Math.max(...votes.values());
+  return matching.find((face) => votes.get(face.personId) === most);
+};

@@ -2,8 +2,6 @@
 import { addressOf, ownName } from "../../static/addresses.js";
 import { formatOf, undecodable } from "../../static/formats.js";
 import { Background } from "./background.js";
-import { Camera } from "./camera.js";
-import { drawFaces, namesOf, timesOf } from "./view.js";
 
 const CATCH_UP_SECONDS = 15;
 const SHOWN_SIDE = 1024;
@@ -18,6 +16,73 @@ const problem = (text) => {
   byId("problem").textContent = text ?? "";
   show(byId("problem"), Boolean(text));
 };
+
+const labelOf = ({ personId, name, distance }) => {
+  const how = distance === null ? "" : ` (${distance.toFixed(2)})`;
+  return personId === null ? `unknown${how}` : `${name || personId}${how}`;
+};
+
+const timesOf = (milliseconds) =>
+  Object.entries(milliseconds).map(([stage, time]) => `${stage} ${time.toFixed(time < 10 ? 1 : 0)} ms`).join(", ");
+
+const namesOf = (faces) => (faces.length ? faces.map(labelOf).join("; ") : "no face");
+
+/** Boxes with labels, onto a canvas that shows the picture at a scale. */
+const drawFaces = (canvas, faces, scale = 1) => {
+  const context = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+  const size = Math.max(12, Math.round(Math.max(canvas.width, canvas.height) / 40));
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  context.lineWidth = Math.max(2, size / 8);
+  context.textBaseline = "bottom";
+  for (const face of faces) {
+    const [x, y, width, height] = [face.box.x, face.box.y, face.box.width, face.box.height].map((side) => side * scale);
+    const text = labelOf(face);
+    const colour = style.getPropertyValue(face.personId === null ? "--unknown" : "--known");
+    context.strokeStyle = context.fillStyle = colour;
+    context.strokeRect(x, y, width, height);
+    const top = Math.max(y, size * 1.3);
+    context.fillRect(x - context.lineWidth / 2, top - size * 1.3, context.measureText(text).width + size * 0.6, size * 1.3);
+    context.fillStyle = style.getPropertyValue("--surface");
+    context.fillText(text, x + size * 0.2, top - size * 0.1);
+  }
+};
+
+/** Names the faces before the camera, one picture after another. */
+class Camera {
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {(frame: ImageBitmap) => Promise<void>} onFrame is given the next picture when it is done with one.
+   */
+  constructor(video, onFrame) {
+    this.video = video;
+    this.onFrame = onFrame;
+    this.stream = null;
+  }
+
+  get running() {
+    return this.stream !== null;
+  }
+
+  async start() {
+    this.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 640 } } });
+    this.video.srcObject = this.stream;
+    await this.video.play();
+    this.run(this.stream);
+  }
+
+  stop() {
+    this.stream?.getTracks().forEach((track) => track.stop());
+    this.stream = null;
+    this.video.srcObject = null;
+  }
+
+  async run(stream) {
+    while (this.stream === stream) {
+      await new Promise((resolve) => this.video.requestVideoFrameCallback(resolve));
+      if (this.stream === stream) await this.onFrame(await createImageBitmap(this.video));
+    }
+  }
+}
 
 const connectionText = ({ connected, online }) => (!connected ? "no copy" : online === null ? "…" : online ? "online" : "offline");
 

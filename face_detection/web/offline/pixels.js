@@ -1,7 +1,9 @@
 // Pictures: {data, width, height, jpeg} with data RGBA in bytes, row by row, as a viewer shows them on white:
-// sRGB (an embedded colour profile is applied) and opaque. The service's decoder does the same.
+// sRGB (an embedded colour profile is applied) and opaque. The service's decoder does the same (shared/images.py).
+import { reduce } from "./resize.js";
 
 const JPEG = [0xff, 0xd8, 0xff];
+const SCALES = [8, 4, 2];
 
 /** A picture that cannot be used; its message is for people. */
 export class PictureError extends Error {}
@@ -36,4 +38,19 @@ export const pixelsOf = (bitmap) => {
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   return { data: context.getImageData(0, 0, width, height).data, width, height, jpeg: false };
+};
+
+/** A picture at full scale, as detector and alignment take it. */
+export const full = (picture) => ({ ...picture, fullWidth: picture.width, fullHeight: picture.height });
+
+/**
+ * What the service looks at first: it decodes a large JPEG at reduced scale where that is enough for the detector.
+ * libjpeg's reduced transforms give the averages of neighbouring pixels, so the same is had here by averaging.
+ * @param {{data, width, height, jpeg}} picture
+ * @param {number} leastSide the longer side is not reduced below this, in pixels.
+ */
+export const preview = (picture, leastSide) => {
+  const { width, height, jpeg } = picture;
+  const scale = jpeg ? SCALES.find((one) => Math.floor(Math.max(width, height) / one) >= leastSide) : undefined;
+  return scale ? { ...reduce(picture, scale), fullWidth: width, fullHeight: height } : full(picture);
 };

@@ -4,7 +4,7 @@ import { cutOut, shrinks } from "./alignment.js";
 import { Detector } from "./detector.js";
 import { Embedder } from "./embedder.js";
 import { inReadingOrder } from "./geometry.js";
-import { full, preview } from "./preview.js";
+import { full, preview } from "./pixels.js";
 
 const RUNTIME = addressOf("/offline/runtime/");
 const MOST_THREADS = 4;

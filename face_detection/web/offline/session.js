@@ -1,14 +1,36 @@
 // The copy of the gallery and the models: when it is fetched, followed, used and thrown away.
-import { ownName } from "../../static/addresses.js";
-import { decide } from "./decision.js";
-import { Gallery } from "./gallery.js";
+import { addressOf, ownName } from "../../static/addresses.js";
+import { decide, Gallery } from "./gallery.js";
 import { files, forgetFiles, identityOf, keptFiles, MODELS } from "./models.js";
 import { loadRuntime, Recogniser } from "./recogniser.js";
 import { askJson, Expired, Refused, Unreachable } from "./service.js";
 import { Store } from "./store.js";
-import { changes, SpaceChanged } from "./sync.js";
 
 const LOCK = ownName("face-recognition-offline");
+
+/** The service has changed its model meanwhile. */
+class SpaceChanged extends Error {}
+
+const entryOf = ({ faceId, personId, name, faceEncoding, deleted }) =>
+  deleted ? { id: faceId, deleted } : { id: faceId, personId, name, encoding: Float32Array.from(faceEncoding) };
+
+/**
+ * The pages of what has changed in the gallery since the cursor (docs/api/dataset.md), in its order.
+ * @param {string} key
+ * @param {string} space that encodings must have.
+ * @param {string | null} cursor from where on; null for the beginning.
+ * @yields {{entries: object[], cursor: string}}
+ */
+async function* changes(key, space, cursor) {
+  for (let more = true; more; ) {
+    const query = cursor === null ? "" : `?${new URLSearchParams({ last_updated_at: cursor })}`;
+    const { headers, body } = await askJson(addressOf(`/faces/sync${query}`), key);
+    if (headers.get("X-Embedding-Space") !== space) throw new SpaceChanged("The service has changed its model.");
+    cursor = headers.get("X-Next-Cursor");
+    more = /rel="next"/.test(headers.get("Link") ?? "");
+    yield { entries: body.map(entryOf), cursor };
+  }
+}
 
 export class Session {
   /** @param {(status: object) => void} report told of every change of the status. */

@@ -167,7 +167,7 @@ async def test_other_names_are_refused_at_every_door(enrolled: TestClient) -> No
     for operation in OPERATIONS:
         response = await enrolled.request(operation.method, operation.path, headers={"Host": "evil.test"})
         assert (response.status, "ALLOWED_HOSTS" in await response.text()) == (421, True), operation.path
-    for path in ("/static/console.js", "/nowhere"):
+    for path in ("/static/console/console.js", "/nowhere"):
         assert (await enrolled.get(path, headers={"Host": "evil.test:80"})).status == 421
     assert await ids(enrolled) == ["a"]
 
@@ -252,7 +252,7 @@ async def test_what_a_trusted_proxy_says_of_the_sender(start_front: Front) -> No
 
 async def test_a_path_before_all_addresses(start_front: Front) -> None:
     front = await start_front(base_path="/faces", trusted_proxies="127.0.0.1")
-    for path in ("/people", "/static/console.js", "/docs", "/livez", "/offline"):
+    for path in ("/people", "/static/console/console.js", "/docs", "/livez", "/offline"):
         for base in ("", "/faces"):
             assert (await front.get(f"{base}{path}")).status == 200, (base, path)
     redirect = await front.get("/faces", allow_redirects=False)

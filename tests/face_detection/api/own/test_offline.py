@@ -204,7 +204,7 @@ async def test_the_page_is_isolated_and_runs_only_its_own_scripts(front: TestCli
     [
         "/offline/page/package.json",
         "/offline/page/nothing.js",
-        "/offline/page/..%2Fdocs.js",
+        "/offline/page/..%2Faddresses.js",
         "/offline/page/%2Fetc%2Fpasswd",
         "/offline/runtime/package-lock.json",
         "/offline/runtime/..%2Fgallery.db",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -116,7 +117,7 @@ async def test_head_answers_where_get_does_without_a_body(
     image = data_uri(photos / "obama.jpg")
     await front.post("/update-samples", json=[{"id": "a", "name": "A", "image": image}])
     asked = {operation.path for operation in OPERATIONS if operation.safe}
-    asked |= {"/static/console.js", "/static/icon.svg", "/nowhere", "/faces/sync?limit=1", "/people?limit=0"}
+    asked |= {"/static/console/console.js", "/static/icon.svg", "/nowhere", "/faces/sync?limit=1", "/people?limit=0"}
     assert len(asked) > 25
     for path in sorted(asked):
         path = HEADS.get(path, path)
@@ -266,7 +267,7 @@ async def test_pages_load_only_what_is_served_here(front: TestClient, address: s
 
 
 async def test_modules_of_the_console_find_each_other(front: TestClient) -> None:
-    wanted, seen = ["console.js"], set()
+    wanted, seen = ["console/console.js"], set()
     while wanted:
         name = wanted.pop()
         if name in seen:
@@ -274,8 +275,10 @@ async def test_modules_of_the_console_find_each_other(front: TestClient) -> None
         seen.add(name)
         response = await front.get(f"/static/{name}")
         assert response.status == 200 and response.content_type.endswith("/javascript"), name
-        wanted += re.findall(r'(?:from|import|import\() ?"\./([^"]+)"', await response.text())
-    modules = {path.name for path in status.WEB.glob("*.js")} - {"docs.js"}
+        others = re.findall(r'(?:from|import|import\() ?"(\.\.?/[^"]+)"', await response.text())
+        wanted += [urljoin(name, other) for other in others]
+    files = [*status.WEB.glob("*.js"), *(status.WEB / "console").glob("*.js")]
+    modules = {str(path.relative_to(status.WEB)) for path in files}
     assert seen == modules, "a module that nothing loads, or one that is missing"
 
 

@@ -1,4 +1,4 @@
-// Small helpers for the document. Text of the service and of files only ever becomes text.
+// Small helpers for the document, and modal dialogs. Text of the service and of files only ever becomes text.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -22,6 +22,9 @@ export function note(target, text, kind = "") {
   target.className = kind ? `note ${kind}` : "note";
   target.hidden = !text;
 }
+
+/** What to call somebody: their name, or the id of those who have none. */
+export const called = (person) => person.name || person.id;
 
 export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
@@ -58,4 +61,24 @@ export async function copy(text, button) {
     dialog.showModal();
     area.select();
   }
+}
+
+// Buttons with data-close close their dialog.
+document.addEventListener("click", (event) => {
+  if (event.target instanceof Element) event.target.closest("[data-close]")?.closest("dialog").close("");
+});
+
+/** Open a dialog and wait until it is closed; its return value. */
+export function answered(dialog) {
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
+}
+
+/** Ask before something that cannot be undone. */
+export async function confirmed(title, text, verb) {
+  byId("confirm-title").textContent = title;
+  byId("confirm-text").textContent = text;
+  byId("confirm-yes").textContent = verb;
+  return (await answered(byId("confirm-dialog"))) === "yes";
 }

@@ -1,5 +1,5 @@
 // Pictures in the browser: turned upright by their EXIF orientation and on white, as the service sees them.
-import { formatOf } from "./formats.js";
+import { formatOf } from "../formats.js";
 
 /** [x, y, width, height] of a `bbox`, in pixels of the upright picture. */
 export const boxOf = (text) => text.split(",").map(Number);

@@ -1,8 +1,8 @@
 // Photos of one person, sent one by one, with what became of each.
 import { ApiError, request } from "./api.js";
 import { element, plural } from "./dom.js";
-import { formatOf } from "./formats.js";
 import { boxOf, drawFace, open, undisplayable } from "./pictures.js";
+import { formatOf } from "../formats.js";
 
 export const personPath = (id) => `/people/${encodeURIComponent(id)}`;
 

@@ -1,6 +1,6 @@
 // Whether the service can be reached: a banner while it cannot, and word when it can again.
-import { addressOf } from "./addresses.js";
 import { announce, byId } from "./dom.js";
+import { addressOf } from "../addresses.js";
 
 const PAUSES = [1, 2, 3, 5];
 const PATIENCE = 5000;

@@ -1,4 +1,5 @@
-// The threshold: the caller's default, and a slider that departs from it.
+// The threshold: the caller's default, a slider that departs from it, and who a face is at it, decided here from what
+// the service answered once.
 import { request } from "./api.js";
 import { byId } from "./dom.js";
 
@@ -46,4 +47,18 @@ export class ThresholdSlider extends EventTarget {
     this.#output.textContent = String(Number(this.value.toFixed(3)));
     this.#reset.disabled = !this.moved;
   }
+}
+
+/**
+ * The id, name, metadata and distance of a face.
+ *
+ * At the default threshold that is the service's own decision, which may be a vote of several samples. At another one it
+ * is the nearest candidate, if its distance is less.
+ */
+export function decide(face, threshold) {
+  if (!threshold.moved) return { id: face.id, name: face.name, metadata: face.metadata, distance: face.distance, known: face.id !== "" };
+  const nearest = face.candidates?.[0];
+  if (!nearest || nearest.distance >= threshold.value) return { id: "", name: "", metadata: "", distance: face.distance, known: false };
+  const metadata = nearest.id === face.id ? face.metadata : null;
+  return { id: nearest.id, name: nearest.name, metadata, distance: nearest.distance, known: true };
 }

@@ -1,11 +1,10 @@
 // The page People: search, page through, and what leads to the dialogs.
 import { json } from "./api.js";
 import { onBack } from "./connection.js";
-import { announce, byId, element, note, plural } from "./dom.js";
+import { announce, byId, called, element, note, plural } from "./dom.js";
 import { openExport } from "./exporting.js";
 import { openImport } from "./importing.js";
 import { onKeyChange } from "./key.js";
-import { called } from "./naming.js";
 import { addSomebody, editPerson } from "./person.js";
 
 const PAGE = 24;

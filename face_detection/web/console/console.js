@@ -1,8 +1,7 @@
 // The console's frame: which page is shown. A page's module is loaded when the page is first wanted.
-import "./dialogs.js";
+import { byId } from "./dom.js";
 import "./key.js";
 import "./connection.js";
-import { byId } from "./dom.js";
 
 const PAGES = {
   recognise: () => import("./recognise.js"),

@@ -1,6 +1,5 @@
 // The camera, and a dialog that takes a photo with it.
-import { answered } from "./dialogs.js";
-import { byId, note } from "./dom.js";
+import { answered, byId, note } from "./dom.js";
 import { jpeg } from "./pictures.js";
 
 /** A video stream of the camera; rejects with a message that says what to do. */

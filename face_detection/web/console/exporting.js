@@ -1,7 +1,6 @@
 // Export of all people as JSON, paged through.
 import { json, request } from "./api.js";
-import { answered } from "./dialogs.js";
-import { byId, plural, save } from "./dom.js";
+import { answered, byId, plural, save } from "./dom.js";
 
 const PAGE = 1000;
 const MOST_STARTS = 3;

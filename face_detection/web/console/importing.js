@@ -1,9 +1,8 @@
 // Import of a folder: one sub-folder for each person.
 import { addPhoto, exists } from "./adding.js";
-import { answered } from "./dialogs.js";
-import { byId, element, plural } from "./dom.js";
-import { formatOf } from "./formats.js";
-import { each } from "./pool.js";
+import { each } from "./api.js";
+import { answered, byId, element, plural } from "./dom.js";
+import { formatOf } from "../formats.js";
 
 const AT_ONCE = 3;
 const READ_AT_ONCE = 16;

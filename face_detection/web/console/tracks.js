@@ -1,6 +1,5 @@
 // Boxes and names over the video: each track glides from where it was to where it is.
-import { short } from "./dom.js";
-import { called } from "./naming.js";
+import { called, short } from "./dom.js";
 
 const KNOWN = "#12703a", UNKNOWN = "#8a4b00";
 const LINGER = 2.5; // intervals between answers for which a track that is gone is still drawn

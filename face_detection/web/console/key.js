@@ -1,7 +1,6 @@
 // The API key: kept for this tab only, asked for when the service wants one.
-import { ownName } from "./addresses.js";
-import { answered } from "./dialogs.js";
-import { announce, byId, note } from "./dom.js";
+import { announce, answered, byId, note } from "./dom.js";
+import { ownName } from "../addresses.js";
 
 const STORED = ownName("api-key");
 const changes = new EventTarget();

@@ -1,5 +1,5 @@
 // Shows /openapi.json: one foldable entry for each operation, with the fields of what it takes and answers.
-import { addressOf } from "./addresses.js";
+import { addressOf } from "../addresses.js";
 
 const element = (name, properties = {}, ...children) => {
   const node = Object.assign(document.createElement(name), properties);

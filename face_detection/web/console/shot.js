@@ -1,10 +1,10 @@
 // One photo of the page Recognise: the picture with its boxes, its faces and their closest people.
-import { addressOf } from "./addresses.js";
 import { ApiError, json } from "./api.js";
+import { called, copy, element, plural, short } from "./dom.js";
 import { currentKey } from "./key.js";
-import { copy, element, plural, short } from "./dom.js";
-import { called, decide } from "./naming.js";
 import { boxOf, drawFace, open, undisplayable } from "./pictures.js";
+import { decide } from "./threshold.js";
+import { addressOf } from "../addresses.js";
 
 const CANDIDATES = 3;
 const MOST_METADATA = 200; // characters beside a name; all of them are in the JSON

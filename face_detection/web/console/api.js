@@ -1,7 +1,7 @@
-// Requests to the service: with the key, and with errors in its own words.
-import { addressOf } from "./addresses.js";
+// Requests to the service: with the key, a few at a time, and with errors in its own words.
 import { isGone } from "./connection.js";
 import { askForKey, currentKey } from "./key.js";
+import { addressOf } from "../addresses.js";
 
 const MOST_TRIES = 6;
 
@@ -70,3 +70,15 @@ const pause = (milliseconds, signal) =>
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
   });
+
+/** Call `work` for each item, at most `width` at a time, in order of the items, until the signal aborts. */
+export async function each(items, width, work, signal) {
+  const waiting = items[Symbol.iterator]();
+  const worker = async () => {
+    for (const item of waiting) {
+      if (signal?.aborted) return;
+      await work(item);
+    }
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+}

@@ -1,12 +1,12 @@
 // The page Recognise: photos in, names out.
+import { each } from "./api.js";
 import { takePhoto } from "./camera.js";
 import { onBack } from "./connection.js";
 import { announce, byId, note, plural } from "./dom.js";
 import { onKeyChange } from "./key.js";
-import { formatOf } from "./formats.js";
-import { each } from "./pool.js";
 import { Shot } from "./shot.js";
 import { ThresholdSlider } from "./threshold.js";
+import { formatOf } from "../formats.js";
 
 const MOST = 50; // photos on the page
 const NAMED = 10; // files that are left out

@@ -1,7 +1,7 @@
 // The connection of a live session: opens it again when it breaks, counts the frames that are under way.
-import { addressOf } from "./addresses.js";
 import { isGone } from "./connection.js";
 import { askForKey, currentKey } from "./key.js";
+import { addressOf } from "../addresses.js";
 
 const SHORTEST = 500, LONGEST = 10_000; // milliseconds between attempts
 const STUCK = 8000; // milliseconds after which a frame is no longer waited for

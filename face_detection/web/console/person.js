@@ -1,9 +1,7 @@
 // The dialog of one person: somebody new, or somebody to rename, describe, give photos or delete.
-import { json, parse, request, sendJson } from "./api.js";
 import { addPhotos, exists, idFor, personPath } from "./adding.js";
-import { answered, confirmed } from "./dialogs.js";
-import { announce, byId, element, note, plural } from "./dom.js";
-import { called } from "./naming.js";
+import { json, parse, request, sendJson } from "./api.js";
+import { announce, answered, byId, called, confirmed, element, note, plural } from "./dom.js";
 
 const dialog = byId("person-dialog");
 const fields = { id: byId("person-id"), name: byId("person-name"), metadata: byId("person-metadata"), files: byId("person-files") };

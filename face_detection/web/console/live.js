@@ -1,14 +1,13 @@
 // The page Live: the browser's camera, named as it goes.
-import { Attendance } from "./attendance.js";
 import { openCamera, stop as stopCamera } from "./camera.js";
 import { onBack } from "./connection.js";
 import { byId, note } from "./dom.js";
 import { onKeyChange } from "./key.js";
 import { LiveSocket } from "./live-socket.js";
 import { jpeg } from "./pictures.js";
-import { Strangers } from "./strangers.js";
 import { ThresholdSlider } from "./threshold.js";
 import { Tracks } from "./tracks.js";
+import { Attendance, Strangers } from "./visitors.js";
 
 const LONGER_SIDE = 960; // pixels of the frames that are sent
 const SHORTEST_PAUSE = 40; // milliseconds between frames
