@@ -29,9 +29,8 @@ from tqdm import tqdm
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.recognition.alignment import cut_out
 from face_detection.recognition.detection import YuNet
-from feature_extraction.embedder import open_embedder
+from feature_extraction.embedder import network_input, open_embedder
 from feature_extraction.engines import Network
-from feature_extraction.preprocessing import network_input
 from feature_extraction.weights.store import ensure_detector
 from shared.geometry import Face
 from shared.images import ImageDecoder, Pixels, Preview

@@ -22,7 +22,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator
 
 from benchmarks.accuracy import FACES, crop_of, read_photos
-from feature_extraction.preprocessing import network_input
+from feature_extraction.embedder import network_input
 from feature_extraction.weights import facenet_int8, store
 from feature_extraction.weights.graph import INPUT
 from shared.models import find_card

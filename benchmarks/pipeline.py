@@ -39,8 +39,7 @@ from deploy.services import Services
 from face_detection.gallery.search.distances import prepare
 from face_detection.recognition.alignment import cut_out
 from face_detection.recognition.detection import YuNet
-from feature_extraction.embedder import open_embedder
-from feature_extraction.preprocessing import network_input
+from feature_extraction.embedder import network_input, open_embedder
 from shared import wire
 from shared.images import ImageDecoder, Preview
 from shared.models import find_card

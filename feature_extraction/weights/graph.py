@@ -1,4 +1,4 @@
-"""A small builder of ONNX graphs for convolutional networks that take pictures as (n, height, width, 3)."""
+"""ONNX graphs of convolutional networks: built for pictures as (n, height, width, 3), or made fit for batches."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from shared.errors import WeightsError
 
 INPUT = "input"
 OUTPUT = "embedding"
@@ -109,3 +112,26 @@ class Graph:
         )
         onnx.checker.check_model(model)
         path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def free_batch(source: Path, target: Path) -> None:
+    """Write a published graph, which is fixed at a batch of one, with a dynamic batch.
+
+    It may list its weights as inputs, as OpenCV Zoo's SFace does, which keeps ONNX Runtime from folding and fusing
+    them; the result does not.
+
+    Raises:
+        WeightsError: the source is damaged.
+    """
+    try:
+        model = onnx.load(str(source))
+    except DecodeError as error:
+        raise WeightsError(f"{source} is damaged or is not an ONNX file.") from error
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.checker.check_model(model)
+    target.write_bytes(model.SerializeToString(deterministic=True))

@@ -96,15 +96,15 @@ def _convert_facenet(source: Path, target: Path) -> None:
 
 
 def _convert_sface(source: Path, target: Path) -> None:
-    from feature_extraction.weights import sface_onnx
+    from feature_extraction.weights import graph
 
-    sface_onnx.convert(source, target)
+    graph.free_batch(source, target)
 
 
 def _convert_dlib(source: Path, target: Path) -> None:
-    from feature_extraction.weights import dlib_graph
+    from feature_extraction.weights import dlib_onnx
 
-    dlib_graph.convert(source, target)
+    dlib_onnx.convert(source, target)
 
 
 # FaceNet's converted file has the name under which DeepFace's ONNX client looks for its own. SFace's has not: there

@@ -22,8 +22,7 @@ from face_detection.gallery.search.distances import distances, prepare
 from face_detection.recognition.alignment import cut_out, shrinks, similarity
 from face_detection.recognition.decision import Candidate, decide
 from face_detection.recognition.detection import YuNet
-from feature_extraction.embedder import Embedder
-from feature_extraction.preprocessing import network_input
+from feature_extraction.embedder import Embedder, network_input
 from shared.geometry import Face, in_reading_order
 from shared.images import ImageDecoder, Preview
 from shared.models import CATALOGUE, YUNET, Metric, Normalisation

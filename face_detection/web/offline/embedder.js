@@ -1,4 +1,4 @@
-// From aligned crops to embeddings (feature_extraction/preprocessing.py, embedder.py).
+// From aligned crops to embeddings (feature_extraction/embedder.py).
 import { toUnit } from "./distances.js";
 
 const MOST_CROPS = 8;

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from feature_extraction.weights import sface_onnx, store
+from feature_extraction.weights import graph, store
 from shared.errors import WeightsError
 from shared.models import find_card, weights_folder
 
@@ -30,5 +30,5 @@ def test_weights_are_no_inputs(deepface_home: Path) -> None:
 def test_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "sface.onnx").write_bytes(b"not a graph")
     with pytest.raises(WeightsError, match="is damaged"):
-        sface_onnx.convert(tmp_path / "sface.onnx", tmp_path / "new.onnx")
+        graph.free_batch(tmp_path / "sface.onnx", tmp_path / "new.onnx")
     assert not (tmp_path / "new.onnx").exists()

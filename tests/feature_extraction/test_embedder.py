@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from feature_extraction.preprocessing import network_input
+from feature_extraction.embedder import network_input
 from shared.models import Normalisation
 
 CROPS = hnp.arrays(np.uint8, st.tuples(st.integers(0, 3), st.integers(2, 6), st.integers(2, 6), st.just(3)))
