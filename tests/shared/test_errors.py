@@ -113,9 +113,7 @@ def test_the_front_gives_the_designed_status(kind: type[ServiceError]) -> None:
 
 @pytest.mark.parametrize("kind", FOR_CLIENTS)
 def test_the_extraction_service_gives_the_designed_status(kind: type[ServiceError]) -> None:
-    # It cannot be unavailable to itself, and has no database.
-    if not issubclass(kind, errors.ExtractionUnavailable | errors.StorageUnavailable):
-        assert extraction.status_of(kind("…")) == DESIGNED_EXTRACTION[kind.__name__]
+    assert extraction.status_of(kind("…")) == DESIGNED_EXTRACTION[kind.__name__]
 
 
 def test_no_status_is_made_for_what_only_the_operator_sees() -> None:
@@ -125,7 +123,5 @@ def test_no_status_is_made_for_what_only_the_operator_sees() -> None:
 @pytest.mark.parametrize("status_of", [wire.status_of, extraction.status_of])
 @pytest.mark.parametrize("kind", FOR_CLIENTS)
 def test_a_retry_is_suggested_exactly_where_it_may_help(status_of: StatusOf, kind: type[ServiceError]) -> None:
-    foreign = issubclass(kind, errors.StorageUnavailable) and status_of is extraction.status_of
-    if kind not in (errors.ExtractionError, errors.ExtractionUnavailable) and not foreign:
+    if kind is not errors.ExtractionError:  # never raised itself
         assert (status_of(kind("…")) in (429, 503)) == (kind.retry_after is not None)
-    assert errors.ExtractionUnavailable.retry_after
