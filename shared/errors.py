@@ -52,6 +52,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from typing_extensions import override
+
 
 class ServiceError(Exception):
     """Base of every error that either service raises on purpose.
@@ -192,8 +194,8 @@ class AmbiguousFace(ServiceError):
         self.boxes = boxes
 
     @property
+    @override
     def details(self) -> dict[str, Any]:
-        """See ``ServiceError.details``."""
         return super().details | {"boxes": list(self.boxes)}
 
 

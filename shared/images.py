@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.colours import Colours, colours_of
 from shared.errors import TooManyPixels, UndecodableImage
 from shared.formats import Format, read_header
 from shared.picture_text import decode_text, is_text, too_large
-from shared.rendering import on_white, orientation_of, render, upright
+from shared.rendering import Colours, colours_of, on_white, orientation_of, render, upright
 
 Pixels = NDArray[np.uint8]
 

@@ -13,6 +13,8 @@ import uuid
 from contextvars import ContextVar
 from typing import Any
 
+from typing_extensions import override
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the request that is being served in this context, or empty."""
 
@@ -30,8 +32,8 @@ def new_request_id(proposed: str | None) -> str:
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON; fields given as ``extra`` become members."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
-        """See ``logging.Formatter.format``."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname,

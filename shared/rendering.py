@@ -1,4 +1,6 @@
-"""Pictures that OpenCV does not decode as a viewer shows them: GIF, TIFF, HEIC, AVIF, and a few of the others.
+"""Pictures as a viewer shows them, where OpenCV does not: GIF, TIFF, HEIC, AVIF, a few of the others; and colours.
+
+Colour profiles (ICC.1:2022) lead from a picture's own colours to sRGB, which everything else here works with.
 
 Their libraries read a file's header when they open it and its pixels when they are asked for them; in between the size
 is checked. What is heavy to import is imported for the first picture of its kind.
@@ -9,15 +11,16 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
-from shared.colours import Colours, colours_of, convert
 from shared.errors import ImageError, UndecodableImage, UnsupportedImage
 from shared.formats import Format
 
@@ -36,6 +39,12 @@ _PLUGINS = {
     Format.TIFF: ("PIL.TiffImagePlugin", "TiffImageFile"),
     Format.AVIF: ("PIL.AvifImagePlugin", "AvifImageFile"),
 }
+
+_MOST_PROFILE_BYTES = 4 << 20
+"""Those of printers have about 2 MiB. A larger profile is ignored, like one that is damaged."""
+
+_SAME_COLOUR = 2
+"""Steps of 255 by which colours may differ from sRGB before it is worth to convert them."""
 
 
 def render(data: bytes, format: Format, check_size: CheckSize) -> tuple[Pixels, Colours | None]:
@@ -110,7 +119,7 @@ def _bgra(image: Image.Image, profile: bytes | None) -> Pixels:
         deep = np.asarray(image)
         return np.asarray(cv2.cvtColor((deep >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
     if image.mode in ("CMYK", "LAB"):
-        image = convert(image, profile)
+        image = _convert(image, profile)
     if image.has_transparency_data:
         return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGBA")), cv2.COLOR_RGBA2BGRA), np.uint8)
     return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)
@@ -162,3 +171,75 @@ def orientation_of(exif: bytes) -> int:
     except struct.error:
         pass  # what is damaged says nothing
     return 1
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours of three channels, or of gray, that are not those of sRGB."""
+
+    _transform: ImageCms.ImageCmsTransform
+    _gray: bool
+
+    def to_srgb(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The same pixels in sRGB.
+
+        Args:
+            pixels: (..., width, 3) uint8 BGR; gray has three equal channels.
+        """
+        if not pixels.size:
+            return pixels
+        if self._gray:
+            ramp = ImageCms.applyTransform(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), self._transform)
+            return np.asarray(cv2.LUT(pixels, np.asarray(ramp)[..., ::-1]), np.uint8)
+        rows = pixels.reshape(-1, pixels.shape[-2], 3)
+        image = Image.fromarray(cv2.cvtColor(rows, cv2.COLOR_BGR2RGB))
+        ImageCms.applyTransform(image, self._transform, inPlace=True)
+        return np.asarray(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR), np.uint8).reshape(pixels.shape)
+
+
+def colours_of(profile: bytes | None) -> Colours | None:
+    """The colours that a profile stands for; None for sRGB, and where there is no profile that can be used."""
+    for mode in ("RGB", "L"):
+        transform = _profile_transform(profile, mode) if profile and len(profile) <= _MOST_PROFILE_BYTES else None
+        if transform:
+            return Colours(transform, mode == "L")
+    return None
+
+
+def _convert(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """A picture of CMYK or LAB as sRGB, by its profile, or as it usually is where it has none.
+
+    Args:
+        image: of the mode CMYK or LAB.
+        profile: that the picture brings.
+    """
+    transform = _profile_transform(profile, image.mode) if profile and len(profile) <= _MOST_PROFILE_BYTES else None
+    if transform is None and image.mode == "LAB":
+        transform = _lab_transform()
+    if transform is None:
+        return image.convert("RGB")
+    converted = ImageCms.applyTransform(image, transform)
+    assert converted is not None
+    return converted
+
+
+@lru_cache(16)
+def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None also for one that changes next to nothing."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+    if mode == "RGB":
+        steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+        colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+        converted = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), transform))
+        if np.abs(converted.astype(int) - colours).max() <= _SAME_COLOUR:
+            return None
+    return transform
+
+
+@lru_cache(1)
+def _lab_transform() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")

@@ -20,8 +20,8 @@ from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
 from face_detection.cli.video.frames import Video
 from face_detection.cli.video.presence import Presence, Stay
-from shared.ending import Stopped
 from shared.errors import ServiceError, UnsupportedImage
+from shared.signals import Stopped
 
 _AT_ONCE = 4
 """Pictures that are worked on at once: while one is decoded another is embedded."""

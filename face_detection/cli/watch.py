@@ -16,7 +16,7 @@ from face_detection.cli.console import remark
 from face_detection.cli.parameters import CODE, SECONDS, min_distance_option
 from face_detection.cli.service.connection import refusals, url_option
 from face_detection.live.visits import LEAVE_AFTER
-from shared.ending import asked
+from shared.signals import asked
 
 _SECRET = "FACE_WEBHOOK_SECRET"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,18 @@ DEVICES = ("cpu", "cuda", "tensorrt")
 GPU_HINT = "install it with `pip install -r requirements-gpu.txt` on a machine with an NVIDIA driver"
 
 
-class Network(Protocol):
-    """A loaded network, ready to run."""
+class Network(ABC):
+    """A loaded network, ready to run. Safe to use from several threads.
 
-    @property
-    def device(self) -> str:
-        """Where it runs: cpu, cuda or tensorrt."""
-        ...
+    Attributes:
+        device: where it runs: cpu, cuda or tensorrt.
+        lanes: how many calls of ``run`` from different threads make good use of the hardware at once.
+    """
 
-    @property
-    def lanes(self) -> int:
-        """How many calls of ``run`` from different threads make good use of the hardware at once."""
-        ...
+    device: str
+    lanes: int
 
+    @abstractmethod
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One forward pass.
 
@@ -36,7 +35,6 @@ class Network(Protocol):
         Returns:
             (n, dimensions) float32.
         """
-        ...
 
 
 def parse_devices(text: str) -> list[str]:

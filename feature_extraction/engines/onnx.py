@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from feature_extraction.engines import GPU_HINT, Network, missing_package, parse_devices
 from shared.errors import EngineUnavailable, WeightsError
@@ -107,8 +108,8 @@ def _provider_options(device: str, path: Path, settings: ExtractionSettings) -> 
     return {}
 
 
-class OnnxNetwork:
-    """A session of ONNX Runtime. Safe to use from several threads."""
+class OnnxNetwork(Network):
+    """A session of ONNX Runtime."""
 
     def __init__(self, session: Any, card: ModelCard, path: Path, device: str, lanes: int) -> None:
         self.device = device
@@ -123,8 +124,8 @@ class OnnxNetwork:
         if not (self._channels_first or shape == [*size, 3]) or dimensions not in (card.dimensions, None):
             raise WeightsError(f"{path} is not a network for MODEL={card.name}: {shape} to {dimensions}.")
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See ``Network``."""
         if self._channels_first:
             batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         (embeddings,) = self._session.run([self._output], {self._input: batch})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from feature_extraction.engines import GPU_HINT, Network, missing_package, parse_device
 from feature_extraction.weights import deepface_files
@@ -73,8 +74,8 @@ def _deepface_model(client: Any, path: Path, settings: ExtractionSettings) -> An
         raise WeightsError(f"{path} is damaged or is not a weight file of this model.") from error
 
 
-class TorchNetwork:
-    """A PyTorch module in inference mode. Safe to use from several threads."""
+class TorchNetwork(Network):
+    """A PyTorch module in inference mode."""
 
     def __init__(self, torch: Any, model: Any, device: str) -> None:
         self.device = device
@@ -82,8 +83,8 @@ class TorchNetwork:
         self._torch = torch
         self._model = model.eval().to(device, memory_format=torch.channels_last)
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See ``Network``."""
         with self._torch.inference_mode():
             # (n, height, width, 3) seen as (n, 3, height, width) is what PyTorch calls channels_last: no copy.
             pixels = self._torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2)

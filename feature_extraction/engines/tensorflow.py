@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from feature_extraction.engines import GPU_HINT, Network, missing_package, parse_device
 from feature_extraction.weights import deepface_files
@@ -89,8 +90,8 @@ def _deepface_model(client: Any, path: Path, settings: ExtractionSettings) -> An
         raise WeightsError(f"{path} is damaged or is not a weight file of this model.") from error
 
 
-class TensorflowNetwork:
-    """A Keras model as a compiled graph with a dynamic batch. Safe to use from several threads."""
+class TensorflowNetwork(Network):
+    """A Keras model as a compiled graph with a dynamic batch."""
 
     def __init__(self, tensorflow: Any, model: Any, card: ModelCard, device: str) -> None:
         self.device = device
@@ -102,6 +103,6 @@ class TensorflowNetwork:
         graph = tensorflow.function(lambda batch: model([batch] if listed else batch, training=False))
         self._forward = graph.get_concrete_function(tensorflow.TensorSpec(shape, tensorflow.float32))
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See ``Network``."""
         return np.asarray(self._forward(self._constant(batch)).numpy(), np.float32)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from shared.signals import end_at_once
+from shared.signals import end_at_once, run
 
 end_at_once()  # also the imports, which take their time
 
 from feature_extraction.weights.cli import main  # noqa: E402
-from shared.ending import run  # noqa: E402
 
 run(main)

@@ -79,7 +79,7 @@ class Packaged:
 
     @property
     def revision(self) -> str:
-        """See ``Weights``."""
+        """Of the weights that it makes."""
         revision = self.source.sha256[:REVISION_LENGTH]
         return f"{revision}-int8-{sha256_of(self.ranges)[:6]}" if self.ranges else revision
 

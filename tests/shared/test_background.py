@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 OWN_CARE = {
     "shared/background.py": "it is what the others use",
     "face_detection/gallery/search/memory.py": "builds once, and catches everything",
-    "shared/ending.py": "only waits for signals, and then ends the process",
+    "shared/signals.py": "only waits for signals, and then ends the process",
     "shared/tethered.py": "only reads, and then ends the process",
     "feature_extraction/service.py": "loads once; a failure ends the process",
     "feature_extraction/draining.py": "a timer that ends the process",
