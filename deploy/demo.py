@@ -17,9 +17,9 @@ import numpy as np
 from deploy import sample_photos
 from deploy.foreground import fetch_weights
 from deploy.services import ROOT, Services
-from shared.ending import run
 from shared.errors import StartupError
 from shared.images import Pixels
+from shared.signals import run
 
 OUTPUT = ROOT / "build" / "demo"
 _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5

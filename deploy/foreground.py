@@ -11,7 +11,6 @@ from contextlib import suppress
 from types import FrameType
 
 from deploy import web_assets
-from deploy.addresses import check_free
 from deploy.services import ROOT, Services
 from shared import tethered
 from shared.errors import StartupError
@@ -81,7 +80,7 @@ def run() -> int:
 
 
 def _start(services: Services, environment: Mapping[str, str]) -> None:
-    check_free((services.extraction, services.front))
+    services.check_free()
     fetch_weights(environment)
     problem = web_assets.ensure(ROOT / FrontSettings.from_environment(environment).web_assets)
     if problem:

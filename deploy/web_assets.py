@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from deploy.services import ROOT
-from shared.ending import run
 from shared.errors import StartupError
 from shared.settings import FrontSettings
+from shared.signals import run
 
 LOCK = ROOT / "face_detection" / "web" / "offline" / "package-lock.json"
 FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from typing_extensions import override
+
 from deploy.servers.server import Server
 
 MISSING = "needs Milvus Lite: pip install -r requirements-dev.txt"
@@ -46,8 +48,8 @@ class MilvusServer(Server):
         """What SEARCH_URL is set to."""
         return f"http://127.0.0.1:{self.port}"
 
+    @override
     def start(self) -> None:
-        """See ``Server``."""
         import grpc
 
         command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self.data)]

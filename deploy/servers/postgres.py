@@ -16,6 +16,7 @@ from typing import LiteralString
 
 import psycopg
 from psycopg.sql import SQL, Identifier
+from typing_extensions import override
 
 from deploy.servers.server import Server
 from deploy.servers.waiting import wait_until
@@ -91,8 +92,8 @@ class PostgresServer(Server):
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(SQL(statement).format(*map(Identifier, names)))
 
+    @override
     def start(self) -> None:
-        """See ``Server``."""
         deadline = time.monotonic() + 60
         while not self._takes_connections():
             # After a kill -9 it refuses to start until the last process of its predecessor has gone.
@@ -101,8 +102,9 @@ class PostgresServer(Server):
             assert time.monotonic() < deadline, (self._folder / "log").read_text()[-2000:]
             time.sleep(0.05)
 
+    @override
     def kill(self) -> None:
-        """See ``Server``. The processes of its connections answer until they notice, which is waited for."""
+        # The processes of its connections answer until they notice.
         children = self._children()
         super().kill()
         wait_until(lambda: not any(map(_runs, children)))
