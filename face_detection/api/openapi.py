@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from face_detection.api import schemas
 from face_detection.api.http.authentication import KEY_HEADER
@@ -115,7 +116,7 @@ def _responses(operation: Operation, components: dict[str, Any]) -> dict[str, An
         if operation.picture_answer:
             answers["image/jpeg"] = _BYTES
         responses = {"200": {"description": "OK", "content": answers}}
-    error = TypeAdapter(operation.failure.schema if operation.failure else schemas.ErrorAnswer)
+    error = _adapter(operation.failure.schema if operation.failure else schemas.ErrorAnswer)
     content = {"application/json": {"schema": _schema(error, components, "serialization")}}
     refusals = () if operation.right is None else (401, 503)
     slow = () if operation.body is None else (408,)
@@ -128,13 +129,24 @@ def _responses(operation: Operation, components: dict[str, Any]) -> dict[str, An
 def _schema(
     adapter: TypeAdapter[Any], components: dict[str, Any], mode: Literal["validation", "serialization"]
 ) -> dict[str, Any]:
-    schema = adapter.json_schema(ref_template=_REF, mode=mode)
+    schema = dict(_generated(adapter, mode))
     components.update(schema.pop("$defs", {}))
     title = schema.get("title")
     if schema.get("type") == "object" and title:
         components[title] = schema
         return {"$ref": _REF.format(model=title)}
     return schema
+
+
+@cache
+def _adapter(model: type[BaseModel]) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+# Most operations share a few models, and one schema takes pydantic milliseconds.
+@cache
+def _generated(adapter: TypeAdapter[Any], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
+    return adapter.json_schema(ref_template=_REF, mode=mode)
 
 
 def _form_schema(schema: dict[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,22 @@ A migration that was released is never edited; a change of the schema is a new o
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
 
 from face_detection.gallery.sql.history import new_mark
 from face_detection.gallery.sql.rows import search_text
 from face_detection.naming import composed
 from shared.errors import StartupError
+
+# sqlite_utils loads pandas where that is installed, half a second for kinds of columns that nothing here has.
+_absent = sys.modules.setdefault("pandas", None) is None  # type: ignore[arg-type]
+from sqlite_utils import Database  # noqa: E402
+from sqlite_utils.migrations import Migrations  # noqa: E402
+
+if _absent:
+    del sys.modules["pandas"]
 
 
 def create_samples(database: Database) -> None:
