@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
+import shutil
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,9 +34,16 @@ from shared.models import Metric, weights_folder
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.gallery_samples import SPACE
 from tests.milvus_indexes import OpenMilvus
+from tests.remembered import RememberedEmbedder, RememberedYuNet
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+
+# Thousands of small databases are made and removed, which a disk takes longer for than everything else together.
+_MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 << 30:
+    os.environ["TMPDIR"] = str(_MEMORY)
+    tempfile.tempdir = None  # it may have been looked up
 
 # A time limit for each example fails on a busy machine; pytest's own limit ends what hangs.
 hypothesis.settings.register_profile("project", deadline=None)
@@ -100,14 +110,14 @@ def extraction_url(
     serve_extraction: ServeExtraction, extraction_settings: ExtractionSettings, facenet: Embedder
 ) -> str:
     """The extraction service with the real default model."""
-    return serve_extraction(extraction_settings, facenet)
+    return serve_extraction(extraction_settings, RememberedEmbedder(facenet))
 
 
 @pytest.fixture(scope="session")
 def sface_url(serve_extraction: ServeExtraction, extraction_settings: ExtractionSettings) -> str:
     """The extraction service with another model."""
     settings = extraction_settings.model_copy(update={"model": "sface"})
-    return serve_extraction(settings, open_embedder(settings))
+    return serve_extraction(settings, RememberedEmbedder(open_embedder(settings)))
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +126,14 @@ def detector_home(deepface_home: Path) -> Path:
     weights_folder(deepface_home).mkdir(parents=True, exist_ok=True)
     ensure_detector(weights_folder(deepface_home))
     return deepface_home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_faces() -> Iterator[None]:
+    """Fronts of this process search each picture once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("face_detection.app.YuNet", RememberedYuNet)
+        yield
 
 
 @pytest.fixture(scope="session")
