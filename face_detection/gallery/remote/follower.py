@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence, Set
 
 from face_detection.gallery.coordination import Locks
+from face_detection.gallery.people import Change
 from face_detection.gallery.remote.index import VectorIndex, lock_to_rebuild
 from face_detection.gallery.remote.other_spaces import OtherSpaces
-from face_detection.gallery.remote.pending import PendingChanges
+from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store, follow
 from shared.background import start_thread
 from shared.errors import CursorExpired, SearchUnavailable, ServiceError
+from shared.models import Metric
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,43 @@ _FIRST_LOOK = 15.0
 """Seconds within which a process must have looked at the index for the first time."""
 
 
+class PendingChanges(MemoryIndex):
+    """What an index elsewhere does not have yet: the samples that the latest changes have touched, exactly, in memory.
+
+    Whatever the index says of these samples is outdated.
+    """
+
+    def __init__(self, store: Store, space: str, metric: Metric, base: int, begun: int) -> None:
+        """No pending changes yet; ``refresh`` or the first search finds them.
+
+        Args:
+            store, space, metric: see ``MemoryIndex``.
+            base: number of the last change that the index has.
+            begun: number of the change up to which the index has nothing that was deleted.
+        """
+        super().__init__(store, space, metric)
+        self.base = self._applied = self._loaded = base
+        self._begun = begun
+        self._position = store.position()
+        self._touched: defaultdict[str, set[int]] = defaultdict(set)
+
+    def touched(self, tenant: str) -> Set[int]:
+        """Keys of a tenant's samples that were changed, deleted ones included."""
+        return self._touched.get(tenant, set())
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        super()._apply(changes)
+        # Last, so that whoever reads these and then searches never misses a sample.
+        for change in changes:
+            self._touched[change.tenant].add(change.key)
+
+    def _start_over(self) -> None:  # another takes its place
+        raise SearchUnavailable("The search index has yet to catch up with the database.")
+
+    def _capacity(self, tenant: str, least: int) -> int:
+        return least
+
+
 class Follower:
     """Follows one index. Safe between threads.
 
@@ -41,8 +80,7 @@ class Follower:
         locks: who applies the changes.
         lock: its name.
         index: what is kept up to date; whoever made it closes it, after this.
-        open_pending: makes those of all changes after a number, to which the index has come; the other is how
-            far it is free of what was deleted.
+        space, metric: of the pending changes, see ``MemoryIndex``.
         most_pending: most changes that are kept in memory.
     """
 
@@ -52,14 +90,16 @@ class Follower:
         locks: Locks,
         lock: str,
         index: VectorIndex,
-        open_pending: Callable[[int, int], PendingChanges],
+        space: str,
+        metric: Metric,
         most_pending: int,
     ) -> None:
         self._store = store
         self._locks = locks
         self._lock = lock
         self._index = index
-        self._open_pending = open_pending
+        self._space = space
+        self._metric = metric
         self._most_pending = most_pending
         self._former = OtherSpaces(store, locks, index)
         self._pending: PendingChanges | None = None
@@ -177,11 +217,14 @@ class Follower:
         if last - self._settled > self._most_pending:
             self._pending = None
         elif pending is None:
-            self._pending = self._open_pending(self._settled, begun)
+            self._pending = self._pending_from(begun)
         elif self._settled > pending.base and 2 * (self._settled - pending.base) >= pending.applied - pending.base:
-            renewed = self._open_pending(self._settled, begun)
+            renewed = self._pending_from(begun)
             renewed.refresh()
             self._pending = renewed
+
+    def _pending_from(self, begun: int) -> PendingChanges:
+        return PendingChanges(self._store, self._space, self._metric, self._settled, begun)
 
     def _apply(self) -> None:
         """Apply what the index lacks, if it is this process's turn."""

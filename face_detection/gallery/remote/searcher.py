@@ -23,7 +23,6 @@ from face_detection.gallery.coordination import Locks
 from face_detection.gallery.people import Sample
 from face_detection.gallery.remote.follower import Follower
 from face_detection.gallery.remote.index import VectorIndex
-from face_detection.gallery.remote.pending import PendingChanges
 from face_detection.gallery.search.distances import compares_directions, distances, prepare
 from face_detection.gallery.search.searcher import Nearest, Neighbour, Searcher, check_probes
 from face_detection.gallery.sql.history import Position
@@ -77,9 +76,7 @@ class RemoteSearcher(Searcher):
         self._metric = metric
         self._sizes: dict[str, tuple[int, float]] = {}  # with the time until when each is good
         self._counting = threading.Lock()
-        self._follower = Follower(
-            store, locks, lock, index, lambda *so_far: PendingChanges(store, space, metric, *so_far), most_pending
-        )
+        self._follower = Follower(store, locks, lock, index, space, metric, most_pending)
 
     @property
     @override

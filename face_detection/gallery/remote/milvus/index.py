@@ -1,4 +1,4 @@
-"""An index of vectors in Milvus (``SEARCH=milvus``).
+"""Indexes of vectors in Milvus (``SEARCH=milvus``).
 
 A row is a version of a sample: its primary key is the number of the change, so that a row never changes and it does
 not matter how often, in which order or by how many processes changes are applied. Applying writes the new rows first
@@ -6,7 +6,7 @@ and removes the older ones of the same samples afterwards. A process that is beh
 until the next rebuild, which takes a candidate's place and misleads nobody: whoever searches reads its candidates from
 the database.
 
-How far the index is stands in rows of the same collection (``rows``), written after the data. What follows is
+How far the index is stands in rows of the same collection (``Rows``), written after the data. What follows is
 applied to a collection that is there, and to no other published meanwhile.
 
 What is relied upon in Milvus 2.4 and later, as documented:
@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -33,12 +35,18 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from face_detection.gallery.people import Change
-from face_detection.gallery.remote.index import Candidates, GalleryIndexes, VectorIndex
+from face_detection.gallery.remote.index import GALLERY_DIGITS, Candidates, GalleryIndexes, IndexState, VectorIndex
 from face_detection.gallery.remote.milvus import connection as milvus_connection
-from face_detection.gallery.remote.milvus.collections import LISTS, Collections, Layout
+from face_detection.gallery.remote.milvus.collections import (
+    LISTS,
+    POSITION,
+    REMOVALS,
+    Collections,
+    Layout,
+    Rows,
+    listed,
+)
 from face_detection.gallery.remote.milvus.connection import Connection, NoSuchCollection
-from face_detection.gallery.remote.milvus.indexes import MilvusIndexes
-from face_detection.gallery.remote.milvus.rows import POSITION, REMOVALS, Rows
 from face_detection.gallery.search.distances import prepare
 from shared.errors import SearchUnavailable
 from shared.models import Metric
@@ -247,3 +255,73 @@ class MilvusIndex(VectorIndex):
             return found
 
         return self._collections.read(collection, search)
+
+
+class MilvusIndexes(GalleryIndexes):
+    """``GalleryIndexes`` in Milvus: what is common to them, whatever their vectors.
+
+    Args:
+        connection: whose user closes it.
+        own: name of the index that is searched.
+        layout: its own; what it says of memory goes for others that are brought into memory, too.
+    """
+
+    def __init__(self, connection: Connection, own: str, layout: Layout) -> None:
+        self.own = own
+        self._connection = connection
+        self._layout = layout
+        self._pattern = re.compile(rf"faces_({re.escape(own[:GALLERY_DIGITS])}[0-9a-f]*)_[0-9a-f]+")
+
+    @override
+    def states(self) -> Sequence[IndexState]:
+        found = defaultdict(set)
+        for collection in listed(self._connection):
+            match = self._pattern.fullmatch(collection)
+            if match:
+                found[match[1]].add(collection)
+        return [self._state(name, collections) for name, collections in found.items()]
+
+    @override
+    def remove(self, name: str, changes: Sequence[Change], position: int) -> None:
+        """Versions that are newer than the changes stay."""
+        collections = self._collections(name)
+        collection = collections.published()
+        if collection is None:
+            return
+        rows = Rows(self._connection, collections)
+        try:
+            rows.delete_outdated(collection, changes)
+            former = rows.numbers(collection, REMOVALS)
+            if position > max(former, default=0):
+                rows.record(collection, REMOVALS, position, former, self._dimensions(collection))
+        except NoSuchCollection:  # replaced or dropped meanwhile
+            return
+
+    @override
+    def drop_leftovers(self, name: str) -> None:
+        self._collections(name).drop_unpublished()
+
+    @override
+    def drop(self, name: str) -> None:
+        self._collections(name).drop_all()
+
+    def _collections(self, name: str) -> Collections:
+        return Collections(self._connection, name, self._layout)
+
+    def _state(self, name: str, present: set[str]) -> IndexState:
+        collections = self._collections(name)
+        published = collections.published()  # after all were listed: one that was not published then may be by now
+        reached = None
+        if published is not None:
+            rows = Rows(self._connection, collections)
+            try:
+                numbers = [*rows.numbers(published, POSITION), *rows.numbers(published, REMOVALS)]
+                reached = max(numbers, default=0)
+            except NoSuchCollection:
+                published = None
+        return IndexState(name, reached, leftovers=bool(present - {published}))
+
+    def _dimensions(self, collection: str) -> int:
+        with self._connection.client() as client:
+            fields = client.describe_collection(collection, timeout=milvus_connection.READ_TIMEOUT)["fields"]
+        return int(next(field["params"]["dim"] for field in fields if field["name"] == "vector"))

@@ -1,4 +1,4 @@
-"""An index of vectors in PostgreSQL, by the extension pgvector.
+"""Indexes of vectors in PostgreSQL, by the extension pgvector.
 
 Changes are applied in transactions which follow each other, in all processes, by the lock of a row that has the number
 of the last one: a search sees a change as soon as it has been applied. Small tenants are scanned, large ones have an
@@ -20,14 +20,13 @@ from typing_extensions import override
 from face_detection.gallery.people import Change
 from face_detection.gallery.postgres.connections import Connections
 from face_detection.gallery.postgres.session import Session
-from face_detection.gallery.remote.index import Candidates, GalleryIndexes, VectorIndex
+from face_detection.gallery.remote.index import GALLERY_DIGITS, Candidates, GalleryIndexes, IndexState, VectorIndex
 from face_detection.gallery.remote.pgvector import statements as sql
-from face_detection.gallery.remote.pgvector.catalogue import Catalogue, Generation
+from face_detection.gallery.remote.pgvector.catalogue import Catalogue, Generation, sweep, take_turn
 from face_detection.gallery.remote.pgvector.extension import Version, ensure_extension
 from face_detection.gallery.remote.pgvector.graphs import Graphs
-from face_detection.gallery.remote.pgvector.indexes import PgvectorIndexes, translated
 from face_detection.gallery.search.distances import compares_directions, prepare
-from shared.errors import SearchUnavailable, StartupError
+from shared.errors import SearchUnavailable, StartupError, StorageError
 from shared.models import Metric
 
 MAX_VISITED = 1000
@@ -105,13 +104,13 @@ class PgvectorIndex(VectorIndex):
 
     @override
     def position(self) -> int:
-        with self._session() as session:
+        with _reading(self._connections) as session:
             self._known = self._present(session)
             return self._known.position
 
     @override
     def begin(self, change: int) -> int:
-        with self._session() as session:
+        with _reading(self._connections) as session:
             generation = self._present(session).id
             with session.transaction():
                 session.execute(sql.BEGIN, {"generation": generation, "position": change})
@@ -122,7 +121,7 @@ class PgvectorIndex(VectorIndex):
 
     @override
     def apply(self, changes: Sequence[Change], since: int, position: int) -> None:
-        with self._session() as session:
+        with _reading(self._connections) as session:
             for _ in range(2):
                 try:
                     with session.transaction():
@@ -145,7 +144,7 @@ class PgvectorIndex(VectorIndex):
             return Candidates([], [], exact=True)
         visited = k + _REMEASURED * bool(self._half)
         values = [{"tenant": tenant, "probe": str(probe.tolist()), "k": k, "visited": visited} for probe in probes]
-        with self._session() as session:
+        with _reading(self._connections) as session:
             for _ in range(3):
                 generation = self._known.id
                 try:
@@ -165,7 +164,7 @@ class PgvectorIndex(VectorIndex):
     @override
     def fresh(self) -> Self:
         """Removes what was not published before."""
-        with self._session() as session:
+        with _reading(self._connections) as session:
             generation = self._catalogue.replace_unpublished(session)
         try:
             index = type(self)(*self._same)
@@ -192,7 +191,7 @@ class PgvectorIndex(VectorIndex):
 
     @override
     def drop(self) -> None:
-        with self._session() as session:
+        with _reading(self._connections) as session:
             self._catalogue.remove(session, self._known.id)
 
     @override
@@ -202,13 +201,8 @@ class PgvectorIndex(VectorIndex):
         self._connections.close()
 
     @contextmanager
-    def _session(self) -> Iterator[Session]:
-        with translated(), self._connections.reading() as session:
-            yield session
-
-    @contextmanager
     def _patient(self) -> Iterator[Session]:
-        with translated(), self._connections.patient() as session:
+        with _translated(), self._connections.patient() as session:
             session.execute("SET lock_timeout = 0")
             yield session
 
@@ -291,3 +285,73 @@ class PgvectorIndex(VectorIndex):
         if [row[0] for row in still.fetchall()] != [generation]:
             return None
         return [[row[0] for row in cursor.fetchall()] for cursor in cursors]
+
+
+class PgvectorIndexes(GalleryIndexes):
+    """``GalleryIndexes`` in a PostgreSQL database: what is common to them, whatever their vectors.
+
+    Args:
+        connections: to the database, whose user closes them.
+        own: name of the index that is searched.
+    """
+
+    def __init__(self, connections: Connections, own: str) -> None:
+        self.own = own
+        self._connections = connections
+
+    @override
+    def states(self) -> Sequence[IndexState]:
+        with _reading(self._connections) as session:
+            return [IndexState(*row) for row in session.execute(sql.STATES, (self.own[:GALLERY_DIGITS],)).fetchall()]
+
+    @override
+    def remove(self, name: str, changes: Sequence[Change], position: int) -> None:
+        """Everything or nothing of it is done."""
+        with _reading(self._connections) as session, session.transaction():
+            rows = session.execute(sql.LOCK_PUBLISHED, (name,)).fetchall()
+            if not rows:
+                return
+            generation = Generation(*rows[0])
+            keys = [change.key for change in changes if change.number > generation.position]
+            table = sql.table_name(name, generation.id)
+            gone: Counter[str] = Counter()
+            for start in range(0, len(keys), _ROWS):
+                gone.update(dict(session.execute(sql.delete(table), (keys[start : start + _ROWS],)).fetchall()))
+            if gone:
+                more = [-count for count in gone.values()]
+                session.execute(sql.COUNT, {"generation": generation.id, "tenants": list(gone), "more": more})
+            session.execute(sql.RECORD_REMOVALS, (generation.id, position))
+
+    @override
+    def drop_leftovers(self, name: str) -> None:
+        """What somebody is still working on stays for the next time."""
+        with _reading(self._connections) as session:
+            with session.transaction():
+                take_turn(session)
+                session.execute(sql.REMOVE_UNPUBLISHED, (name,))
+            sweep(session, name)
+
+    @override
+    def drop(self, name: str) -> None:
+        with _reading(self._connections) as session, session.transaction():
+            take_turn(session)
+            session.execute(sql.REMOVE_ALL, (name,))
+            for (table,) in session.execute(sql.TABLES, (name,)).fetchall():
+                session.execute(sql.drop_table(table))
+
+
+@contextmanager
+def _reading(connections: Connections) -> Iterator[Session]:
+    with _translated(), connections.reading() as session:
+        yield session
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise what ``VectorIndex`` announces instead of what connections do."""
+    try:
+        yield
+    except SearchUnavailable:
+        raise
+    except StorageError as error:
+        raise SearchUnavailable(f"The search index failed: {error.message}") from error
