@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from face_detection.gallery.coordination import ProcessRateLimits, RateLimits
-from face_detection.gallery.directory import DEFAULT_TENANT, UNKNOWN_TENANT, ApiKey, Directory, Right, StoredKey
+from face_detection.gallery.directory import DEFAULT_TENANT, UNKNOWN_TENANT, ApiKey, Right, StoredKey
+from face_detection.gallery.sql.directory import Directory
 from shared.errors import Forbidden, InvalidRequest, NotFound, RateLimited, Unauthorized
 
 _TEXT = re.compile(r"fr_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")

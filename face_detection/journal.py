@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from face_detection.gallery.directory import Directory
 from face_detection.gallery.events import EventKind, EventLog, NewEvent, Occasion
 from face_detection.gallery.sql.answers import Answers
+from face_detection.gallery.sql.directory import Directory
 from face_detection.metrics import Metrics
 from shared.background import start_thread
 from shared.errors import StorageError, StorageRefused

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from face_detection.gallery.coordination import Locks
+from face_detection.gallery.sql.history import BATCH, Tombstones
 from face_detection.gallery.sql.store import Store
-from face_detection.gallery.sql.tombstones import BATCH, Tombstones
 from shared.background import start_thread
 from shared.errors import ServiceError
 

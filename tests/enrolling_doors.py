@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from face_detection.gallery.directory import Device, Directory, Sector
+from face_detection.gallery.directory import Device, Sector
+from face_detection.gallery.sql.directory import Directory
 
 COMPANY, SECTOR, DEVICE = "default", 7, 31
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -12,8 +12,9 @@ from pydantic import BaseModel, TypeAdapter
 
 from face_detection.access import Access, Caller
 from face_detection.gallery import GalleryPool
-from face_detection.gallery.directory import Directory, Right
+from face_detection.gallery.directory import Right
 from face_detection.gallery.events import Occasion
+from face_detection.gallery.sql.directory import Directory
 from face_detection.people import People
 from face_detection.recognition.service import Recognition
 from shared import exact_json

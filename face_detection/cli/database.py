@@ -17,8 +17,8 @@ from face_detection.gallery.remote.follower import rebuild
 from face_detection.gallery.remote.index import VectorIndex
 from face_detection.gallery.remote.other_spaces import drop_former
 from face_detection.gallery.searchers import check_address, lock_of, open_index
+from face_detection.gallery.sql.history import BATCH
 from face_detection.gallery.sql.tables import TABLES, Table, copy
-from face_detection.gallery.sql.tombstones import BATCH
 from face_detection.gallery.sqlite import backup as copies
 from face_detection.gallery.sqlite.migrations import STEPS
 from face_detection.upkeep import removable

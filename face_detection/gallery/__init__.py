@@ -1,5 +1,5 @@
-"""The gallery: where samples (``sql.store``), tenants (``directory``) and what happened (``events``) are kept, and how
-the nearest samples are found (``search``).
+"""The gallery: where samples (``sql.store``), tenants (``sql.directory``) and what happened (``events``) are kept, and
+how the nearest samples are found (``search``).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from face_detection.gallery.coordination import FileLocks, Locks, ProcessRateLimits, RateLimits
-from face_detection.gallery.directory import Directory
 from face_detection.gallery.events import EventLog
-from face_detection.gallery.sql import database as sql
+from face_detection.gallery.sql import database
 from face_detection.gallery.sql.answers import Answers
+from face_detection.gallery.sql.directory import Directory
+from face_detection.gallery.sql.history import Tombstones
 from face_detection.gallery.sql.store import Store
 from face_detection.gallery.sql.tables import Tables
-from face_detection.gallery.sql.tombstones import Tombstones
 from face_detection.gallery.sqlite.connections import MEMORY, Connections
 from shared.errors import SettingsError, StartupError
 
@@ -113,7 +113,7 @@ def _open_postgres(url: str) -> Gallery:
     return _gallery(NamedConnections(connections), PostgresLocks(connections), PostgresRateLimits(connections))
 
 
-def _gallery(connections: sql.Connections, locks: Locks, rates: RateLimits) -> Gallery:
+def _gallery(connections: database.Connections, locks: Locks, rates: RateLimits) -> Gallery:
     return Gallery(
         Store(connections),
         Directory(connections),

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from face_detection.extraction.client import ServedModel
-from face_detection.gallery.directory import Directory, TenantSettings
+from face_detection.gallery.directory import TenantSettings
 from face_detection.gallery.events import EventKind, Occasion
 from face_detection.gallery.people import Person, Sample
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.gallery.search.recall import RecallCheck
 from face_detection.gallery.search.searcher import Nearest, Neighbour, OpenSearcher, Searcher
+from face_detection.gallery.sql.directory import Directory
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import GalleryPool
-from face_detection.gallery.directory import Directory
 from face_detection.gallery.events import EventKind, Occasion
 from face_detection.gallery.people import Description, Sample, Vector
 from face_detection.gallery.sql.answers import Once
+from face_detection.gallery.sql.directory import Directory
 from face_detection.gallery.sql.store import Store, known_id
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics

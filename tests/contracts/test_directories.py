@@ -17,17 +17,9 @@ import pytest
 
 from deploy.servers.waiting import wait_until
 from face_detection.gallery import Gallery, open_gallery
-from face_detection.gallery.directory import (
-    MAX_INTEGER,
-    ApiKey,
-    Device,
-    Directory,
-    Right,
-    Sector,
-    StoredKey,
-    TenantSettings,
-)
+from face_detection.gallery.directory import MAX_INTEGER, ApiKey, Device, Right, Sector, StoredKey, TenantSettings
 from face_detection.gallery.events import EventKind, NewEvent, Occasion
+from face_detection.gallery.sql.directory import Directory
 from shared.errors import Conflict, InvalidRequest, NotFound, StorageError
 from tests.contracts.databases import DATABASES
 from tests.gallery_samples import sample
@@ -322,7 +314,7 @@ def test_what_does_not_exist(directory: Directory, tenant: str) -> None:
 
 
 def test_a_tenant_cannot_have_any_number_of_things(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("face_detection.gallery.directory.MAX_ENTRIES", 2)
+    monkeypatch.setattr("face_detection.gallery.sql.directory.MAX_ENTRIES", 2)
     for number in (1, 2):
         directory.add_key(key(str(number)))
         directory.put_sector(Sector("1042", number, "a"))

@@ -11,8 +11,8 @@ import pytest
 
 from face_detection.gallery import Gallery
 from face_detection.gallery.people import Sample, Tombstone
+from face_detection.gallery.sql.history import BATCH
 from face_detection.gallery.sql.store import Store, follow
-from face_detection.gallery.sql.tombstones import BATCH
 from shared.errors import CursorExpired
 from tests.contracts.databases import DATABASES
 from tests.face_detection.api.doors.test_sync import gallery as held_by

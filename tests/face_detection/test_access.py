@@ -12,7 +12,8 @@ import pytest
 
 from face_detection.access import Access, Caller, demand, demand_operator
 from face_detection.gallery import open_gallery
-from face_detection.gallery.directory import Directory, Right, StoredKey, TenantSettings
+from face_detection.gallery.directory import Right, StoredKey, TenantSettings
+from face_detection.gallery.sql.directory import Directory
 from shared.errors import Conflict, Forbidden, InvalidRequest, NotFound, RateLimited, Unauthorized
 
 ALL = frozenset(Right)

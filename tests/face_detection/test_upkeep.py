@@ -14,7 +14,7 @@ from deploy.servers.waiting import wait_until
 from face_detection import upkeep
 from face_detection.cli import main
 from face_detection.gallery import Gallery
-from face_detection.gallery.sql.tombstones import Tombstones
+from face_detection.gallery.sql.history import Tombstones
 from face_detection.upkeep import Upkeep
 from shared.errors import StorageUnavailable
 from tests.conftest import Front

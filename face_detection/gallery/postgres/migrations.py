@@ -275,7 +275,7 @@ def write_alike(connection: Connection[Any]) -> None:
 
 
 def let_go_of_tombstones(connection: Connection[Any]) -> None:
-    """Up to which change and revision tombstones of each tenant are removed, see ``tombstones``."""
+    """Up to which change and revision tombstones of each tenant are removed, see ``history``."""
     connection.execute(
         """
         CREATE TABLE horizons (

@@ -7,7 +7,7 @@ tombstone, which has the tenant, the sample's number and the change's, and nothi
 changes up to N asks for those after N and is then up to date: ``changes`` for the whole database, ``feed`` for one
 tenant, whose numbers and revisions tell nothing of other tenants.
 
-Tombstones are removed at last (``tombstones``). Whoever comes later than that misses deletions, and is told to start
+Tombstones are removed at last (``history``). Whoever comes later than that misses deletions, and is told to start
 over. Whoever knew nothing when they began lacks no deletion from before: ``begun`` says when that was.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 from face_detection.gallery.directory import UNKNOWN_TENANT
 from face_detection.gallery.metadata import Condition, fragments
 from face_detection.gallery.people import Change, Description, Feed, NewSample, Page, Person, Sample, Vector
-from face_detection.gallery.sql import answers, history, tombstones
+from face_detection.gallery.sql import answers, history
 from face_detection.gallery.sql import statements as sql
 from face_detection.gallery.sql.answers import Once
 from face_detection.gallery.sql.database import UNLIMITED, Connections, listed
@@ -263,7 +263,7 @@ class Store:
         """
         with self._connections.reading() as connection:
             rows = connection.execute(sql.CHANGES, {"since": since, "limit": limit, "begun": begun}).fetchall()
-            tombstones.check_change(connection, max(since, begun))
+            history.check_change(connection, max(since, begun))
         return changes_of(rows)
 
     def feed(self, tenant: str, since: int, limit: int, begun: int = 0) -> Feed:
@@ -286,12 +286,12 @@ class Store:
         with self._connections.reading() as connection:
             with connection.stream(sql.FEED, wanted) as rows:
                 feed = feed_of(rows, limit)
-            tombstones.check_revision(connection, tenant, max(since, begun))
+            history.check_revision(connection, tenant, max(since, begun))
         return feed
 
     def horizon(self) -> int:
         """Number of the last change whose tombstone is removed, 0 when all are there."""
-        return int(self._rows(tombstones.HORIZON)[0][0])
+        return int(self._rows(history.HORIZON)[0][0])
 
     def last_revision(self, tenant: str) -> int:
         """Revision of the tenant's last change, 0 when there was none."""

@@ -315,7 +315,7 @@ def written_alike(rows: Sequence[tuple[int, str, str, str]]) -> Iterator[tuple[s
 
 
 def let_go_of_tombstones(database: Database) -> None:
-    """Up to which change and revision tombstones of each tenant are removed, see ``tombstones``."""
+    """Up to which change and revision tombstones of each tenant are removed, see ``history``."""
     database.execute(
         """
         CREATE TABLE horizons (

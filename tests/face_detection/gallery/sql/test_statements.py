@@ -14,15 +14,15 @@ import pytest
 from face_detection.gallery import events, open_gallery
 from face_detection.gallery.events import page_statement
 from face_detection.gallery.postgres.session import pyformat
-from face_detection.gallery.sql import answers, directory_statements
+from face_detection.gallery.sql import answers, directory
 from face_detection.gallery.sql import statements as store_statements
 
 INDEXES = {
-    directory_statements.TENANT: ("sqlite_autoindex_tenants_1 (id=?)", "tenants_pkey"),
-    directory_statements.KEY: ("sqlite_autoindex_keys_1 (id=?)", "keys_pkey"),
-    directory_statements.SECTORS: ("sqlite_autoindex_sectors_1 (tenant=?)", "sectors_pkey"),
-    directory_statements.DEVICE: ("sqlite_autoindex_devices_1 (tenant=? AND code=?)", "devices_pkey"),
-    directory_statements.HAS_PEOPLE: ("sqlite_autoindex_people_1 (tenant=?)", "people_tenant_id_key"),
+    directory.TENANT: ("sqlite_autoindex_tenants_1 (id=?)", "tenants_pkey"),
+    directory.KEY: ("sqlite_autoindex_keys_1 (id=?)", "keys_pkey"),
+    directory.SECTORS: ("sqlite_autoindex_sectors_1 (tenant=?)", "sectors_pkey"),
+    directory.DEVICE: ("sqlite_autoindex_devices_1 (tenant=? AND code=?)", "devices_pkey"),
+    directory.HAS_PEOPLE: ("sqlite_autoindex_people_1 (tenant=?)", "people_tenant_id_key"),
     events.ADD: ("sqlite_autoindex_last_numbers_1 (tenant=?)", "last_numbers_pkey"),
     page_statement(()): ("sqlite_autoindex_events_1 (tenant=? AND number<?)", "events_pkey"),
     page_statement({"until"}): ("sqlite_autoindex_events_1 (tenant=? AND number<?)", "events_pkey"),
@@ -41,7 +41,7 @@ INDEXES = {
 
 
 def statements() -> Iterator[str]:
-    for module in (answers, directory_statements, events, store_statements):
+    for module in (answers, directory, events, store_statements):
         for name, value in vars(module).items():
             if name.isupper() and not name.startswith("_") and isinstance(value, str | tuple):
                 yield from [value] if isinstance(value, str) else value
