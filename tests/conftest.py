@@ -32,6 +32,7 @@ from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights.store import ensure_detector
 from shared.models import Metric, weights_folder
 from shared.settings import ExtractionSettings, FrontSettings
+from tests.contracts.databases import DATABASES, SHARED
 from tests.gallery_samples import SPACE
 from tests.milvus_indexes import OpenMilvus
 from tests.remembered import RememberedEmbedder, RememberedYuNet
@@ -153,6 +154,12 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     name = f"gallery_{secrets.token_hex(4)}"
     yield postgres.database(name, TEMPLATE)
     postgres.drop(name)
+
+
+@pytest.fixture(params=SHARED)
+def shared_database(request: pytest.FixtureRequest) -> str:
+    """DATABASE for a new gallery that several processes can open, of each kind."""
+    return DATABASES[request.param](request)
 
 
 @pytest.fixture(scope="session")

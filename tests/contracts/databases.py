@@ -31,6 +31,9 @@ DATABASES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
 }
 """What DATABASE is set to, by kind."""
 
+SHARED = ("sqlite file", "postgresql")
+"""Kinds of which several processes can open the same one."""
+
 
 def copied(database: str) -> Callable[[], None]:
     """Take a copy of what is in a database; the answer puts it back behind the backs of those who have it open.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -12,16 +12,7 @@ from face_detection.gallery.people import Sample
 from face_detection.gallery.sql import answers
 from face_detection.gallery.sql.answers import Answer, Answered, Once
 from shared.errors import AnswerDeleted, InvalidRequest, KeyReused, StorageError
-from tests.contracts.databases import DATABASES
-from tests.galleries import open_gallery
 from tests.gallery_samples import SPACE, samples, vectors
-
-
-@pytest.fixture(params=DATABASES)
-def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
-    gallery = open_gallery(DATABASES[request.param](request))
-    yield gallery
-    gallery.close()
 
 
 def once(

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -29,11 +29,10 @@ HOSTILE = "'; DROP TABLE tenants--"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
 
-@pytest.fixture(params=DATABASES)
-def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
-    gallery = open_gallery(DATABASES[request.param](request))
-    yield gallery
-    gallery.store.close()
+@pytest.fixture
+def gallery(database: str) -> Iterator[Gallery]:
+    with closing(open_gallery(database)) as gallery:
+        yield gallery
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,20 +10,16 @@ from face_detection.gallery import Gallery
 from face_detection.gallery.directory import TenantSettings
 from face_detection.gallery.events import EventFilter, EventKind, NewEvent, Occasion
 from shared.errors import InvalidRequest, NotFound, StorageError
-from tests.contracts.databases import DATABASES
-from tests.galleries import open_gallery
 from tests.gallery_samples import samples
 
 HERE = Occasion("key", 7, -3.7, 38.5)
 
 
-@pytest.fixture(params=DATABASES)
-def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
-    gallery = open_gallery(DATABASES[request.param](request))
+@pytest.fixture
+def gallery(gallery: Gallery) -> Gallery:
     gallery.store.upsert("t", samples("ab"))
     gallery.store.upsert("u", samples("a"))
-    yield gallery
-    gallery.close()
+    return gallery
 
 
 def seen(person: str | None, at: int = 1, crop: bytes | None = None, distance: float | None = 0.5) -> NewEvent:

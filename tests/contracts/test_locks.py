@@ -11,12 +11,6 @@ import pytest
 
 from face_detection.gallery import Gallery, open_gallery
 from tests.conftest import ROOT
-from tests.contracts.databases import DATABASES
-
-
-@pytest.fixture(params=DATABASES)
-def database(request: pytest.FixtureRequest) -> str:
-    return DATABASES[request.param](request)
 
 
 @pytest.fixture

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
-from face_detection.gallery import Gallery, is_postgres, open_gallery
+from face_detection.gallery import Gallery, is_postgres
 from face_detection.gallery.directory import ApiKey, Right, StoredKey
-from tests.contracts.databases import DATABASES
 
 KEYS = ("a" * 16, "b" * 16)
 
 Pass = Callable[[float], None]
 
 
-@pytest.fixture(params=DATABASES)
-def database(request: pytest.FixtureRequest) -> str:
-    return DATABASES[request.param](request)
-
-
 @pytest.fixture
-def gallery(database: str) -> Iterator[Gallery]:
-    gallery = open_gallery(database)
+def gallery(gallery: Gallery) -> Gallery:
     for id in KEYS:
         key = ApiKey(id, "default", "door", frozenset({Right.RECOGNISE}), datetime.now(UTC))
         gallery.directory.add_key(StoredKey(key, b"salt", b"hash"))
-    yield gallery
-    gallery.close()
+    return gallery
 
 
 @pytest.fixture

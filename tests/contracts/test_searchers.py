@@ -32,9 +32,8 @@ from shared.errors import InvalidRequest, SearchUnavailable, SpaceMismatch
 from shared.geometry import Box, Face
 from shared.models import CATALOGUE, Metric
 from shared.settings import FrontSettings
-from tests.contracts.databases import DATABASES, copied
+from tests.contracts.databases import copied
 from tests.contracts.vector_indexes import VECTOR_INDEXES
-from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
 
 OpenSearcher = Callable[..., Searcher]
@@ -104,21 +103,9 @@ SEARCHERS = {
 }
 
 
-@pytest.fixture(params=["sqlite file", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    return DATABASES[request.param](request)
-
-
 @pytest.fixture
-def gallery(database: str) -> Iterator[Gallery]:
-    gallery = open_gallery(database)
-    yield gallery
-    gallery.close()
-
-
-@pytest.fixture
-def store(gallery: Gallery) -> Store:
-    return gallery.store
+def database(shared_database: str) -> str:
+    return shared_database
 
 
 @pytest.fixture(params=SEARCHERS)

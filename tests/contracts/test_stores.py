@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -22,15 +21,8 @@ from face_detection.gallery.sql.store import Store, known_id
 from face_detection.gallery.sql.tables import ids_of_people
 from shared.errors import InvalidRequest, NotFound, QuotaExceeded, SpaceMismatch, StorageError
 from tests.contracts.databases import DATABASES
-from tests.galleries import open_gallery, open_store
+from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, ids_of, sample, samples, vectors
-
-
-@pytest.fixture(params=DATABASES)
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    store = open_store(DATABASES[request.param](request))
-    yield store
-    store.close()
 
 
 def test_an_empty_store(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -14,26 +14,12 @@ from face_detection.gallery.people import Sample, Tombstone
 from face_detection.gallery.sql.history import BATCH
 from face_detection.gallery.sql.store import Store, follow
 from shared.errors import CursorExpired
-from tests.contracts.databases import DATABASES
 from tests.face_detection.api.doors.test_sync import gallery as held_by
 from tests.face_detection.api.doors.test_sync import write_at_random
-from tests.galleries import open_gallery
 from tests.gallery_samples import sample, samples, vectors
 
 LATER = 2**62
 """A time at which every tombstone is old."""
-
-
-@pytest.fixture(params=DATABASES)
-def gallery(request: pytest.FixtureRequest) -> Iterator[Gallery]:
-    gallery = open_gallery(DATABASES[request.param](request))
-    yield gallery
-    gallery.close()
-
-
-@pytest.fixture
-def store(gallery: Gallery) -> Store:
-    return gallery.store
 
 
 def tombstones(store: Store, tenant: str = "t") -> list[int]:

@@ -20,17 +20,12 @@ from face_detection.gallery.remote.index import Candidates, IndexState, VectorIn
 from face_detection.gallery.search.distances import distances, prepare
 from shared.errors import SearchUnavailable
 from shared.models import Metric
-from tests.contracts.vector_indexes import FORMER, NAME, VECTOR_INDEXES, Place
+from tests.contracts.vector_indexes import FORMER, NAME, Place
 from tests.gallery_samples import OTHER_SPACE, SPACE, vectors
 
 UNIT = Metric.TENFOLD_UNIT_EUCLIDEAN
 
 Vectors = NDArray[np.float32]
-
-
-@pytest.fixture(params=VECTOR_INDEXES)
-def place(request: pytest.FixtureRequest) -> Place:
-    return VECTOR_INDEXES[request.param](request)
 
 
 Fresh = Callable[[VectorIndex], VectorIndex]

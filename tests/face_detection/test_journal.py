@@ -18,7 +18,6 @@ from face_detection.gallery.events import EventKind, NewEvent, Occasion
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from shared.errors import StorageError
-from tests.contracts.databases import DATABASES
 from tests.face_detection.gallery.test_gallery import locked
 from tests.gallery_samples import samples
 
@@ -26,14 +25,9 @@ DAY = 86_400 * 1_000_000
 NOBODY = Occasion()
 
 
-@pytest.fixture(params=["sqlite file", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    return DATABASES[request.param](request)
-
-
 @pytest.fixture
-def gallery(database: str) -> Iterator[Gallery]:
-    gallery = open_gallery(database)
+def gallery(shared_database: str) -> Iterator[Gallery]:
+    gallery = open_gallery(shared_database)
     for tenant in ("none", "long"):
         gallery.directory.create_tenant(tenant, tenant, TenantSettings())
         gallery.store.upsert(tenant, samples("a"))
@@ -144,18 +138,18 @@ def test_an_event_that_cannot_be_written_is_set_aside_alone(
 
 
 def test_what_a_trigger_refuses_is_no_failure_of_the_database(
-    gallery: Gallery, journal: Journal, metrics: Metrics, database: str
+    gallery: Gallery, journal: Journal, metrics: Metrics, shared_database: str
 ) -> None:
     with ExitStack() as stack:
-        if "://" in database:
+        if "://" in shared_database:
             import psycopg
 
-            connection = stack.enter_context(psycopg.connect(database, autocommit=True))
+            connection = stack.enter_context(psycopg.connect(shared_database, autocommit=True))
             connection.execute("ALTER TABLE events ADD CONSTRAINT no_seven CHECK (device <> 7)")
         else:
             import sqlite3
 
-            connection = sqlite3.connect(database)
+            connection = sqlite3.connect(shared_database)
             stack.callback(connection.close)
             connection.execute(
                 "CREATE TRIGGER no_seven BEFORE INSERT ON events WHEN new.device = 7 "
@@ -210,10 +204,10 @@ def test_a_purge_that_fails_does_not_end_the_journal(
 
 
 def test_events_wait_while_the_database_is_locked(
-    gallery: Gallery, journal: Journal, metrics: Metrics, database: str
+    gallery: Gallery, journal: Journal, metrics: Metrics, shared_database: str
 ) -> None:
     journal.start()
-    with locked(database):
+    with locked(shared_database):
         for number in range(100):
             note(journal, number)
         assert figures(metrics)["waiting"] == 100
@@ -241,10 +235,10 @@ def test_the_oldest_give_way(
 
 
 def test_the_end_is_bounded_and_says_what_is_lost(
-    gallery: Gallery, journal: Journal, metrics: Metrics, database: str, caplog: pytest.LogCaptureFixture
+    gallery: Gallery, journal: Journal, metrics: Metrics, shared_database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.start()
-    with locked(database):
+    with locked(shared_database):
         for number in range(100):
             note(journal, number)
         started = time.monotonic()

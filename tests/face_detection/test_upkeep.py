@@ -18,23 +18,16 @@ from face_detection.gallery.sql.history import Tombstones
 from face_detection.upkeep import Upkeep
 from shared.errors import StorageUnavailable
 from tests.conftest import Front
-from tests.contracts.databases import DATABASES
 from tests.galleries import open_gallery
 from tests.gallery_samples import sample, samples, vectors
 
 DAY = 86_400 * 1_000_000
-IN_FILES = [kind for kind in DATABASES if kind != "sqlite memory"]
-
-
-@pytest.fixture(params=IN_FILES)
-def database(request: pytest.FixtureRequest) -> str:
-    return DATABASES[request.param](request)
 
 
 @pytest.fixture
-def gallery(database: str) -> Iterator[Gallery]:
+def gallery(shared_database: str) -> Iterator[Gallery]:
     """With tombstones of five people, and with one that stays."""
-    with closing(open_gallery(database)) as gallery:
+    with closing(open_gallery(shared_database)) as gallery:
         gallery.store.upsert("t", samples("abcdef"))
         for id in "abcde":
             gallery.store.delete("t", id)
@@ -68,8 +61,8 @@ def test_what_the_search_index_has_yet_to_see_stays(gallery: Gallery) -> None:
         assert gallery.store.horizon() == horizon
 
 
-def test_one_process_at_a_time(gallery: Gallery, database: str) -> None:
-    with closing(open_gallery(database)) as other:
+def test_one_process_at_a_time(gallery: Gallery, shared_database: str) -> None:
+    with closing(open_gallery(shared_database)) as other:
         with other.locks.take(upkeep.TURN) as taken:
             assert taken
             of(gallery).remove()
@@ -110,10 +103,10 @@ def test_it_goes_on_whatever_fails_and_ends_when_it_is_closed(
     of(gallery).close()
 
 
-def test_compacting_removes_them_too(gallery: Gallery, database: str) -> None:
+def test_compacting_removes_them_too(gallery: Gallery, shared_database: str) -> None:
     age(gallery, 40)
     for days, horizon in (("41", 0), ("39", 10)):
-        result = CliRunner().invoke(main, ["compact"], env={"DATABASE": database, "SYNC_DAYS": days})
+        result = CliRunner().invoke(main, ["compact"], env={"DATABASE": shared_database, "SYNC_DAYS": days})
         assert result.exit_code == 0, result.output
         assert gallery.store.horizon() == horizon
     assert [person.id for person in gallery.store.page("t", 10).people] == ["f"]
