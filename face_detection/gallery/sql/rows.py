@@ -25,6 +25,8 @@ from face_detection.naming import folded
 
 _LITTLE_ENDIAN = np.dtype("<f4")
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+
 
 def blob(vector: Vector) -> bytes:
     """A vector as it is stored: float32, little-endian."""
@@ -43,7 +45,7 @@ def search_text(id: str, name: str) -> str:
 
 def metadata_text(metadata: Any) -> str:
     """Metadata as it is stored: JSON."""
-    return json.dumps(metadata, separators=(",", ":"))
+    return _COMPACT.encode(metadata)
 
 
 def description_row(id: str, description: Description) -> dict[str, object]:
