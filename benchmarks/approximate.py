@@ -40,7 +40,7 @@ from benchmarks.search import (
     take_turns,
     unit_vectors,
 )
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.search.approximate import Codes
 from face_detection.gallery.search.distances import distances, prepare
@@ -195,7 +195,7 @@ def ours(folder: Path) -> None:
     codes = Codes.build(rows, lambda: False)
     built, occupied = time.perf_counter() - started, (resident() - before) / 2**20
     del codes
-    store = open_store(str(folder / "gallery.db"))
+    store = open_gallery(str(folder / "gallery.db")).store
     searchers = {False: MemoryIndex(store, SPACE, METRIC, approximate_above=1), True: MemoryIndex(store, SPACE, METRIC)}
     for searcher in searchers.values():
         searcher.refresh()

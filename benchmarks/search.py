@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.people import NewSample
 from face_detection.gallery.search.distances import prepare
@@ -65,7 +65,7 @@ def unit_vectors(count: int, dimensions: int, seed: int) -> Vectors:
 
 def fill(database: str, rows: Vectors) -> None:
     """Store the rows as samples of one tenant."""
-    store = open_store(database)
+    store = open_gallery(database).store
     for start in range(0, len(rows), 20_000):
         part = enumerate(rows[start : start + 20_000], start)
         store.upsert(DEFAULT_TENANT, [NewSample(f"id {n}", f"name {n}", {"number": n}, SPACE, row) for n, row in part])
@@ -129,7 +129,7 @@ def exact(count: int, dimensions: int, seconds: float, libraries: dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         database = str(Path(folder) / "gallery.db")
         fill(database, rows)
-        store = open_store(database)
+        store = open_gallery(database).store
         index = MemoryIndex(store, SPACE, METRIC)
         index.refresh()
         tables: dict[int, Contestants] = {}
@@ -176,7 +176,7 @@ def resident() -> int:
 
 def load(database: str, count: int, dimensions: int) -> None:
     """Print what loading a database takes; in a process of its own, so that memory is its own too."""
-    store = open_store(database)
+    store = open_gallery(database).store
     index = MemoryIndex(store, SPACE, METRIC)
     before, started, busy = resident(), time.perf_counter(), time.process_time()
     index.refresh()

@@ -124,8 +124,3 @@ def _gallery(connections: database.Connections, locks: Locks, rates: RateLimits)
         Answers(connections),
         Tombstones(connections),
     )
-
-
-def open_store(database: str) -> Store:
-    """The store alone, see ``open_gallery``."""
-    return open_gallery(database).store

@@ -21,7 +21,7 @@ from deploy.servers.waiting import wait_until
 from deploy.services import Services
 from face_detection.cli import archive
 from face_detection.cli.service.protocol import Record
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery
 from tests.conftest import ROOT
 from tests.gallery_samples import vectors
 
@@ -178,7 +178,7 @@ def test_an_interrupted_import_goes_on(alone: dict[str, str], tmp_path: Path) ->
         stderr=subprocess.PIPE,
         preexec_fn=heed_interrupts,
     )
-    store = open_store(alone["DATABASE"])
+    store = open_gallery(alone["DATABASE"]).store
     while not store.count("default"):
         assert process.poll() is None
     store.close()

@@ -211,7 +211,7 @@ class _Upsert:
 
     @classmethod
     def of(cls, samples: Sequence[NewSample], spaces: Mapping[str, int], known: Iterable[tuple[Any, ...]]) -> _Upsert:
-        """See ``Store.upsert``.
+        """What ``Store.upsert`` has to do.
 
         Args:
             samples: the batch.

@@ -16,6 +16,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
+from face_detection.gallery.sql import database as sql
 from face_detection.gallery.sql.database import Kind, Wordings
 from face_detection.gallery.sqlite.file_failures import BUSY, DAMAGED_ADVICE, LOG_FILES, translation
 from face_detection.gallery.sqlite.migrations import migrate
@@ -33,7 +36,7 @@ _REPLACED = "The database file was replaced or removed while in use: restart the
 
 
 class Connection(sqlite3.Connection):
-    """A ``gallery.sql.database.Connection``, of which one thread at a time makes use."""
+    """A ``sql.Connection``, of which one thread at a time makes use."""
 
     kind: Kind = "sqlite"
 
@@ -53,11 +56,8 @@ class Connection(sqlite3.Connection):
         """Nothing has a limit here but the wait for another transaction."""
 
 
-class Connections:
-    """The ``gallery.sql.database.Connections`` of a file: a writer, and readers that are opened as needed and kept.
-
-    Safe between threads.
-    """
+class Connections(sql.Connections):
+    """Those of a file: a writer, and readers that are opened as needed and kept."""
 
     def __init__(self, database: str) -> None:
         """Open and migrate a database.
@@ -88,13 +88,10 @@ class Connections:
             raise StartupError(f"DATABASE={database} cannot be opened: {error.text}", error.advice) from error
         self._place = self._find()
 
+    @override
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for reading. Fetch every row before leaving, or the log cannot be folded into the file.
-
-        Raises:
-            StorageError, InvalidRequest: see ``Store``.
-        """
+        """With a row that was not fetched, the log could not be folded into the file."""
         with self._translated():
             if self._database == MEMORY:
                 with self._write_lock:
@@ -107,18 +104,15 @@ class Connections:
             finally:
                 self._give_back(connection)
 
+    @override
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """The writer within one transaction, which is committed at the end and rolled back on any error.
-
-        Raises:
-            StorageError, InvalidRequest: see ``Store``.
-        """
         with self._exclusive() as connection, _transaction(connection):
             yield connection
 
+    @override
     def compact(self) -> None:
-        """Rewrite the file, and empty its log."""
+        """The log is emptied, too."""
         with self._exclusive() as connection:
             # secure_delete overwrites what is freed, but leaves copies where rows had moved between pages.
             connection.execute("VACUUM")
@@ -126,8 +120,8 @@ class Connections:
         if busy:
             raise StorageUnavailable(BUSY)
 
+    @override
     def close(self) -> None:
-        """Close every connection; one in use is closed when it is given back."""
         with self._idle_lock:
             self._closed = True
             for connection in self._idle:

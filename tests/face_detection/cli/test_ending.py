@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from deploy.servers.waiting import catches, wait_until
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery
 from tests.conftest import ROOT
 from tests.gallery_samples import sample, vectors
 
@@ -221,7 +221,7 @@ def test_signals_that_it_was_told_to_ignore(start: Start, tmp_path: Path) -> Non
     ],
 )
 def test_nobody_reads_what_it_prints(start: Start, tmp_path: Path, module: str, arguments: tuple[str, ...]) -> None:
-    store = open_store(str(tmp_path / "gallery.db"))
+    store = open_gallery(str(tmp_path / "gallery.db")).store
     store.add("default", [sample(f"p{number}", vector) for number, vector in enumerate(vectors(3000, 128, 5))])
     store.close()
     process = start(*arguments, module=module)

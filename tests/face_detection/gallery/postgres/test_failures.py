@@ -147,9 +147,9 @@ def test_a_server_that_freezes(postgres: PostgresServer, postgres_url: str, monk
 
 FOLLOWER = """
 import sys
-from face_detection.gallery import open_store
+from face_detection.gallery import open_gallery
 
-store = open_store(sys.argv[1])
+store = open_gallery(sys.argv[1]).store
 seen = {}
 print("ready", flush=True)
 while len(seen) < 600:
