@@ -20,7 +20,7 @@ from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import open_gallery
 from face_detection.gallery.sql.tables import ids_of_people
 from face_detection.gallery.sqlite.backup import find_damage
-from face_detection.gallery.sqlite.file_failures import DAMAGED_ADVICE, obstacle
+from face_detection.gallery.sqlite.failures import DAMAGED_ADVICE, obstacle
 from face_detection.naming import normal_id
 from shared.disks import nearest_folder, try_writing
 from shared.errors import InvalidRequest, ServiceError

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from face_detection.gallery.sqlite.connections import damage
-from face_detection.gallery.sqlite.file_failures import DAMAGED, translation
+from face_detection.gallery.sqlite.failures import DAMAGED, translation
 from face_detection.gallery.sqlite.migrations import migrate
 from shared.errors import Conflict, StartupError, StorageError, StorageUnavailable
 

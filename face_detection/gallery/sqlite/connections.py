@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from face_detection.gallery.sql import database as sql
 from face_detection.gallery.sql.database import Kind, Wordings
-from face_detection.gallery.sqlite.file_failures import BUSY, DAMAGED_ADVICE, LOG_FILES, translation
+from face_detection.gallery.sqlite.failures import BUSY, DAMAGED_ADVICE, LOG_FILES, translation
 from face_detection.gallery.sqlite.migrations import migrate
 from shared.errors import InvalidRequest, StartupError, StorageError, StorageUnavailable
 
