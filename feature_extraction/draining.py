@@ -23,7 +23,7 @@ from shared import logs, wire
 from shared.errors import InvalidRequest
 
 
-def is_malformed(error: BaseException) -> bool:
+def _is_malformed(error: BaseException) -> bool:
     """Whether what a client has sent is no HTTP."""
     own = (http.ConfigurationProblem, http.InvalidResponseHeader, http.InvalidResponseHeaderName)
     return isinstance(error, http.ParseException) and not isinstance(error, own)
@@ -54,7 +54,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what is no HTTP in the form of the service's errors; gunicorn's own is a page with what was sent."""
-        if not is_malformed(exc):
+        if not _is_malformed(exc):
             super().handle_error(req, client, addr, exc)
             return
         identity = logs.new_request_id(None)

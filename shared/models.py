@@ -208,8 +208,6 @@ def _deepface_card(
     )
 
 
-_LFW = "6,000 pairs of LFW: "
-
 _CARDS = (
     ModelCard(
         name="facenet",

@@ -67,7 +67,7 @@ class HAProxy:
         with log.open("ab") as opened:
             command = [str(program()), "-f", str(configuration)]
             self._process = subprocess.Popen(command, env=variables, stdout=opened, stderr=opened)
-        wait_until(lambda: self._listens(), self.text)
+        wait_until(self._listens, self.text)
 
     def text(self) -> str:
         """What it has written so far."""

@@ -22,7 +22,7 @@ from shared.settings import Precision
 
 log = logging.getLogger(__name__)
 
-REVISION_LENGTH = 12
+_REVISION_LENGTH = 12
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Packaged:
     @property
     def revision(self) -> str:
         """Of the weights that it makes."""
-        revision = self.source.sha256[:REVISION_LENGTH]
+        revision = self.source.sha256[:_REVISION_LENGTH]
         return f"{revision}-int8-{sha256_of(self.ranges)[:6]}" if self.ranges else revision
 
     def origin(self, result: Path) -> Origin:
@@ -149,7 +149,7 @@ def ensure(
         if not (folder / name).is_file():
             with locked(folder):
                 deepface_files.ensure(card, engine, folder)
-        return Weights(folder / name, sha256_of(folder / name)[:REVISION_LENGTH])
+        return Weights(folder / name, sha256_of(folder / name)[:_REVISION_LENGTH])
     if engine == "onnx":
         return _ensure_converted(packaged, folder, progress)
     if engine not in packaged.engines:
@@ -204,7 +204,7 @@ def origin_file(converted: Path) -> Path:
     return converted.with_name(f"{converted.name}.origin.json")
 
 
-def read_origin(converted: Path) -> Origin | None:
+def _read_origin(converted: Path) -> Origin | None:
     """What a converted file was made from; None if that is not known."""
     try:
         return Origin(**json.loads(origin_file(converted).read_text()))
@@ -215,7 +215,7 @@ def read_origin(converted: Path) -> Origin | None:
 def is_current(packaged: Packaged, folder: Path) -> bool:
     """Whether the converted file is there, intact, and made from the pinned source by this conversion."""
     path = folder / packaged.converted
-    return path.is_file() and read_origin(path) == packaged.origin(path)
+    return path.is_file() and _read_origin(path) == packaged.origin(path)
 
 
 def is_foreign(packaged: Packaged, folder: Path) -> bool:
@@ -227,7 +227,7 @@ def is_foreign(packaged: Packaged, folder: Path) -> bool:
 def _ensure_converted(packaged: Packaged, folder: Path, progress: bool) -> Weights:
     path = folder / packaged.converted
     if is_foreign(packaged, folder):
-        return Weights(path, sha256_of(path)[:REVISION_LENGTH])
+        return Weights(path, sha256_of(path)[:_REVISION_LENGTH])
     if not is_current(packaged, folder):
         source = _ensure_source(packaged.source, folder, progress)
         with locked(folder):
@@ -237,7 +237,7 @@ def _ensure_converted(packaged: Packaged, folder: Path, progress: bool) -> Weigh
 
 
 def _convert(packaged: Packaged, source: Path, path: Path) -> None:
-    origin = read_origin(path)
+    origin = _read_origin(path)
     if path.is_file() and (origin is None or origin.result != sha256_of(path)):
         log.warning("%s is damaged; converting it again.", path)
     else:

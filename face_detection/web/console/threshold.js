@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 const FARTHEST = { "tenfold-unit-euclidean": 20, cosine: 2 };
 
 /** The default threshold, the company's if it has its own, and the largest distance worth a slider's while. */
-export async function loadThreshold() {
+async function loadThreshold() {
   const ready = await (await request("/readyz")).json();
   const value = ready.company_min_distance ?? ready.min_distance;
   return { value, most: Math.max(FARTHEST[ready.distance] ?? 0, value * 2) };

@@ -5,25 +5,22 @@ import { reduce } from "./resize.js";
 const JPEG = [0xff, 0xd8, 0xff];
 const SCALES = [8, 4, 2];
 
-/** A picture that cannot be used; its message is for people. */
-export class PictureError extends Error {}
-
 /**
  * Decode a picture and turn it upright by its EXIF orientation.
  * @param {Blob} file JPEG, PNG, WebP or BMP.
  * @param {{bytes: number, pixels: number}} limits of the service.
  */
 export const decode = async (file, limits) => {
-  if (file.size > limits.bytes) throw new PictureError(`The picture has more than ${limits.bytes} bytes.`);
+  if (file.size > limits.bytes) throw new Error(`The picture has more than ${limits.bytes} bytes.`);
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { premultiplyAlpha: "none" });
   } catch {
-    throw new PictureError("The picture cannot be decoded.");
+    throw new Error("The picture cannot be decoded.");
   }
   if (bitmap.width * bitmap.height > limits.pixels) {
     bitmap.close();
-    throw new PictureError(`The picture has more than ${limits.pixels} pixels.`);
+    throw new Error(`The picture has more than ${limits.pixels} pixels.`);
   }
   const jpeg = new Uint8Array(await file.slice(0, JPEG.length).arrayBuffer()).every((byte, i) => byte === JPEG[i]);
   return { ...pixelsOf(bitmap), jpeg };
