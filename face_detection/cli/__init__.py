@@ -14,9 +14,8 @@ from face_detection.cli.admin import companies, devices, keys, sectors
 from face_detection.cli.database import backup, compact, migrate, migrate_database, rebuild_search, restore
 from face_detection.cli.doctor import doctor
 from face_detection.cli.enrol import enrol
-from face_detection.cli.events import events
 from face_detection.cli.live import live
-from face_detection.cli.people import people
+from face_detection.cli.people import events, people
 from face_detection.cli.recognise import recognise
 from face_detection.cli.transfer import export_people, import_people
 from face_detection.cli.verify import verify

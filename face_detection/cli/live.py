@@ -19,8 +19,7 @@ from face_detection.cli.console import printable, remark
 from face_detection.cli.parameters import SECONDS, min_distance_option
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Seen, Service
-from face_detection.cli.video.camera import SILENT_SECONDS, Camera
-from face_detection.cli.video.frames import Frame, Video
+from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.presence import Presence, Stay
 from face_detection.live.visits import LEAVE_AFTER
 from shared.errors import ServiceError, StartupError

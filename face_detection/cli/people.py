@@ -1,19 +1,22 @@
-"""python -m face_detection people"""
+"""python -m face_detection people, events"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import islice
 
 import click
 
 from face_detection.cli.console import print_list, remark
-from face_detection.cli.parameters import CONDITION, as_json
+from face_detection.cli.parameters import CODE, CONDITION, MOMENT, as_json
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import Service, check_name
+from face_detection.gallery.events import Event, EventFilter, EventKind
 from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Person
 from shared.errors import ServiceError
+from shared.times import time_text
 
 
 @click.group(
@@ -43,7 +46,7 @@ def people() -> None:
 @connected()
 def list_people(service: Service, text: str | None, metadata: tuple[Condition, ...], as_json: bool) -> None:
     """List people, ordered by id."""
-    print_list([_row(person) for person in service.people(text, metadata)], as_json)
+    print_list([_person_row(person) for person in service.people(text, metadata)], as_json)
 
 
 @people.command()
@@ -52,7 +55,7 @@ def list_people(service: Service, text: str | None, metadata: tuple[Condition, .
 @connected()
 def show(service: Service, id: str, as_json: bool) -> None:
     """Show all that is known of a person."""
-    person = _row(service.person(id))
+    person = _person_row(service.person(id))
     if as_json:
         click.echo(json.dumps(person, indent=2))
         return
@@ -106,7 +109,7 @@ def photos(service: Service, id: str, number: int | None, as_json: bool) -> None
     print_list([asdict(photo) for photo in service.photos(id)], as_json)
 
 
-def _row(person: Person) -> dict[str, object]:
+def _person_row(person: Person) -> dict[str, object]:
     return {
         "id": person.id,
         "name": person.name,
@@ -115,4 +118,48 @@ def _row(person: Person) -> dict[str, object]:
         "action": person.action,
         "created_at": person.created_at,
         "updated_at": person.updated_at,
+    }
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  python -m face_detection events
+  python -m face_detection events --person 44 --since 2026-11-28
+  python -m face_detection events --kind unknown --device 31 --since 2026-11-28T08:00+01:00 --until 2026-11-28T18:00Z
+"""
+)
+@click.option("--person", metavar="ID", help="Only those of the person with this id.")
+@click.option("--kind", type=click.Choice([kind.value for kind in EventKind]), help="Only those of this kind.")
+@click.option("--device", type=CODE, help="Only those of the capture device with this code.")
+@click.option("--since", type=MOMENT, help="Only what happened at this time or later.")
+@click.option("--until", type=MOMENT, help="Only what happened before this time.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most events.")
+@as_json
+@connected()
+def events(
+    service: Service,
+    person: str | None,
+    kind: str | None,
+    device: int | None,
+    since: int | None,
+    until: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List who was enrolled and recognised, the latest first."""
+    which = EventFilter(person, EventKind(kind) if kind else None, device, since, until)
+    print_list([_event_row(event) for event in islice(service.events(which, limit), limit)], as_json)
+
+
+def _event_row(event: Event) -> dict[str, object]:
+    return {
+        "number": event.number,
+        "at": time_text(event.at),
+        "kind": event.kind.value,
+        "person": event.person,
+        "name": event.name,
+        "distance": event.distance,
+        "device": event.occasion.device,
+        "api_key": event.occasion.api_key,
     }

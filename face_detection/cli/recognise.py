@@ -9,22 +9,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import click
 
 from face_detection.cli.console import followed, print_list, remark
-from face_detection.cli.marking import Marker
 from face_detection.cli.parameters import SECONDS, ExistingPath, min_distance_option
-from face_detection.cli.pictures import Kind, found_below, kind_of, read_picture, title
+from face_detection.cli.pictures import STDIN, Kind, found_below, kind_of, read_picture, title
 from face_detection.cli.service.connection import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
 from face_detection.cli.video.frames import Video
 from face_detection.cli.video.presence import Presence, Stay
-from shared.errors import ServiceError, UnsupportedImage
+from face_detection.recognition.drawing import Mark, marked_jpeg
+from shared.errors import InvalidRequest, ServiceError, UnsupportedImage
+from shared.images import ImageDecoder
+from shared.settings import FrontSettings
 from shared.signals import Stopped
 
 _AT_ONCE = 4
 """Pictures that are worked on at once: while one is decoded another is embedded."""
+
+_JPEG = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def recognise(
     if not files:
         found_files.tell()
         raise click.ClickException("There are no pictures and no videos.")
-    marker = Marker.into(draw, files, sources) if draw else None
+    marker = _Marker.into(draw, files, sources) if draw else None
     service.prepare()
 
     found: list[tuple[Path, _Found]] = []
@@ -134,7 +139,7 @@ def _in_order(files: Iterable[Path], work: Callable[[Path], _Found]) -> Iterator
         pool.shutdown(patient, cancel_futures=True)
 
 
-def _examine(service: Service, file: Path, min_distance: float | None, every: float, marker: Marker | None) -> _Found:
+def _examine(service: Service, file: Path, min_distance: float | None, every: float, marker: _Marker | None) -> _Found:
     try:
         kind = kind_of(file)
         if kind is Kind.OTHER:
@@ -152,7 +157,7 @@ def _examine(service: Service, file: Path, min_distance: float | None, every: fl
         return error
 
 
-def _watch(service: Service, file: Path, min_distance: float | None, every: float, marker: Marker | None) -> _Watched:
+def _watch(service: Service, file: Path, min_distance: float | None, every: float, marker: _Marker | None) -> _Watched:
     presence = Presence(patience=2 * every)
     stays: list[Stay] = []
     seconds = 0.0
@@ -216,3 +221,63 @@ def _stay(stay: Stay) -> dict[str, object]:
         "frames": stay.frames,
         "distance": stay.distance,
     }
+
+
+class _Marker:
+    """Writes copies of pictures with the boxes and names of their faces.
+
+    Args:
+        targets: where the copy of each file goes; for a video the folder of its frames.
+    """
+
+    def __init__(self, targets: dict[Path, Path]) -> None:
+        settings = FrontSettings.from_environment()
+        self._decoder = ImageDecoder(settings.max_image_bytes, settings.max_image_pixels)
+        self._targets = targets
+
+    @classmethod
+    def into(cls, out: Path, files: Sequence[Path], sources: Sequence[Path]) -> Self:
+        """A marker for the files found in ``sources``.
+
+        Raises:
+            click.UsageError: a copy would be written over a picture or over another copy.
+        """
+        if out.suffix.lower() in _JPEG and not out.is_dir():
+            if len(files) != 1 or kind_of(files[0]) is Kind.VIDEO:
+                raise click.UsageError("For several pictures, --draw must name a folder.")
+            targets = {files[0]: out}
+        else:
+            targets = {file: out / _name_of_copy(file, sources) for file in files}
+        originals = {file.resolve() for file in files}
+        if len(set(targets.values())) < len(targets) or any(
+            target.resolve() in originals for target in targets.values()
+        ):
+            raise click.UsageError("--draw would write two pictures to one file, or over one of the pictures.")
+        return cls(targets)
+
+    def mark(self, file: Path, picture: bytes, seen: Sequence[Seen], seconds: float | None = None) -> None:
+        """Write the copy of a picture, or of the frame of a video at a time in seconds.
+
+        Raises:
+            ImageError: the picture cannot be decoded.
+            InvalidRequest: the copy cannot be written.
+        """
+        marks = [Mark(one.box, None if one.id is None else one.name) for one in seen]
+        copy = marked_jpeg(self._decoder.decode(self._decoder.bytes_of(picture)), marks, draw=True, mask=None)
+        target = self._targets[file]
+        if seconds is not None:
+            target = target / f"{seconds:010.3f}.jpg"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(copy)
+        except OSError as error:
+            raise InvalidRequest(f"{target} cannot be written: {error.strerror}.") from error
+
+
+def _name_of_copy(file: Path, sources: Sequence[Path]) -> Path:
+    """Where in the folder of copies one belongs: as in the folder that was named."""
+    if file == STDIN:
+        return Path("stdin.jpg")
+    folders = [source for source in sources if source.is_dir() and file.is_relative_to(source)]
+    name = file.relative_to(folders[0]) if folders else Path(file.name)
+    return name if kind_of(file) is Kind.VIDEO or name.suffix.lower() in _JPEG else name.with_name(f"{name.name}.jpg")

@@ -9,8 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from face_detection.cli.video.camera import MOMENT, SILENT_SECONDS, Camera
-from face_detection.cli.video.frames import Frame, Video
+from face_detection.cli.video.frames import MOMENT, SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.live_client import PER_SECOND, Complain, LiveClient
 from face_detection.cli.video.presence import Visits, event
 

@@ -12,8 +12,7 @@ import cv2
 
 from face_detection.cli.console import printable
 from face_detection.cli.service.protocol import Seen, Service
-from face_detection.cli.video.camera import SILENT_SECONDS, Camera
-from face_detection.cli.video.frames import Frame
+from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame
 from face_detection.recognition.drawing import Mark, annotate
 from shared.errors import ServiceError, StartupError
 from shared.images import Pixels

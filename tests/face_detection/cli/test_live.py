@@ -19,8 +19,7 @@ from click.testing import CliRunner, Result
 
 from face_detection.cli import main
 from face_detection.cli.service.protocol import Seen
-from face_detection.cli.video.camera import Camera
-from face_detection.cli.video.frames import Video
+from face_detection.cli.video.frames import Camera, Video
 from face_detection.cli.video.presence import Presence
 from shared.errors import InvalidRequest
 from shared.geometry import Box

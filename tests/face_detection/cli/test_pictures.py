@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_detection.cli.pictures import STDIN, Kind, found_below, found_in, kind_of
-from face_detection.cli.video.containers import is_video
+from face_detection.cli.pictures import STDIN, Kind, found_below, found_in, is_video, kind_of
 from face_detection.cli.video.frames import Video
 from tests.conftest import ROOT
 from tests.video_frames import Actor, frame_at, write_video

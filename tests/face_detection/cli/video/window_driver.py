@@ -17,7 +17,7 @@ from PIL import ImageGrab
 
 from face_detection.cli.service.local import LocalService
 from face_detection.cli.service.protocol import Seen
-from face_detection.cli.video.camera import Camera
+from face_detection.cli.video.frames import Camera
 from face_detection.cli.video.window import Window
 from shared.settings import FrontSettings
 
