@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import requests
 
+from benchmarks.processes import children
 from deploy.services import Services
 from face_detection.gallery import open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
@@ -25,8 +26,8 @@ from shared.service_process import ServiceProcess
 
 def peak_mib(service: ServiceProcess) -> float:
     """The most memory that a process of a service has held, in MiB."""
-    children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
-    peaks = [Path(f"/proc/{child}/status").read_text().split("VmHWM:")[1].split()[0] for child in children]
+    statuses = (Path(f"/proc/{child}/status").read_text() for child in children(service.pid))
+    peaks = [status.split("VmHWM:")[1].split()[0] for status in statuses]
     return max(map(int, peaks)) / 1024
 
 

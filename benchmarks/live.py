@@ -153,7 +153,7 @@ async def measure(settings: FrontSettings, rounds: int) -> None:
     await app[RECOGNITION].enrol("default", enrolments)
     for name, shots in CLIPS.items():
         await measure_clip(app, name, shots, rounds)
-    await app[RECOGNITION].close()
+    await app[RECOGNITION].close(0)
 
 
 async def measure_clip(app: web.Application, clip: str, shots: Shots, rounds: int) -> None:

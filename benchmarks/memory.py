@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.load import generate, request
 from benchmarks.pipeline import CLIENTS
-from benchmarks.start import memory_mib
+from benchmarks.processes import resident_bytes
 from deploy.services import Services
 from shared import wire
 from shared.models import find_card
@@ -40,12 +40,12 @@ def main() -> None:
             service = services.extraction
             requests = [request(service.url, "/embeddings", body, wire.ARRAY_TYPE) for body in bodies]
             print("| requests | MiB |\n|---|---|")
-            print(f"| 0 | {memory_mib(service):.0f} |", flush=True)
+            print(f"| 0 | {resident_bytes(service.pid) / 2**20:.0f} |", flush=True)
             done = failed = 0
             while done < arguments.requests:
                 load = generate(service.url, requests, CLIENTS, _ROUND_SECONDS)
                 done, failed = done + len(load.latencies), failed + load.failures
-                print(f"| {done:,} | {memory_mib(service):.0f} |", flush=True)
+                print(f"| {done:,} | {resident_bytes(service.pid) / 2**20:.0f} |", flush=True)
     print(f"\n{failed} requests failed.")
 
 

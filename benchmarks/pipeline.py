@@ -24,6 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,32 +171,33 @@ def enrolment_seconds(url: str, photos: Sequence[bytes], count: int) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
-    """Parse the command line, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, default=FACES / "lfw_known", help="folder/person/photo.jpg")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4, help="length of a measurement")
-    arguments = parser.parse_args()
-    paths = sorted(arguments.photos.glob("*/*.jpg"))
+def photos_of_one(folder: Path) -> list[tuple[bytes, Photo]]:
+    """Photos with one face in the folder, as they are and as they are read.
+
+    Raises:
+        SystemExit: there are no photos.
+    """
+    paths = sorted(folder.glob("*/*.jpg"))
     if not paths:
-        sys.exit(f"There are no photos in {arguments.photos}; name a folder with --photos.")
+        sys.exit(f"There are no photos in {folder}; name a folder with --photos.")
     settings = FrontSettings.from_environment()
     detector = YuNet(settings)
-    chosen: list[tuple[Path, Photo]] = [
-        (path, photo)
+    return [
+        (path.read_bytes(), photo)
         for path, photo in zip(paths, read_photos(paths, settings), strict=True)
         if len(detector.detect(Preview.full(photo.pixels))) == 1
     ]
-    photos = [path.read_bytes() for path, _ in chosen]
+
+
+def measure(chosen: Sequence[tuple[bytes, Photo]], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Rates a second, and seconds of a request: alone (median), and at half the rate (99th percentile)."""
+    photos = [photo for photo, _ in chosen]
     alignment = find_card("facenet").alignment
     crops = np.concatenate(
         [cut_out(Preview.full(one.pixels), [one.face], alignment) for _, one in chosen[:16] if one.face]
     )
     one_crop = wire.encode_array(crops[:1])
-
-    rates: dict[str, list[float]] = {name: [] for name in ("ideal", "service", "DeepFace", "engine", "embeddings")}
-    alone, loaded, enrolling = [], [], []
+    found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         ideal, deepface = Processes(ideal_work, photos), Processes(deepface_work, photos)
         engine = Engine(crops)
@@ -205,43 +207,45 @@ def main() -> None:
             enrolment_seconds(front, photos, min(GALLERY, 64))
             recognitions = recognition_requests(front, photos)
             embeddings = [request(extraction, "/embeddings", one_crop, wire.ARRAY_TYPE)]
-            for _ in range(arguments.rounds):
-                rates["ideal"].append(ideal.rate(arguments.seconds))
-                rates["service"].append(generate(front, recognitions, CLIENTS, arguments.seconds).rate)
-                rates["DeepFace"].append(deepface.rate(arguments.seconds))
-                rates["engine"].append(engine.rate(arguments.seconds))
-                rates["embeddings"].append(generate(extraction, embeddings, CLIENTS, arguments.seconds).rate)
-                alone.append(generate(front, recognitions, 1, arguments.seconds).percentile(50))
-                half = statistics.median(rates["service"]) / 2
-                loaded.append(generate(front, recognitions, CLIENTS, arguments.seconds, half).percentile(99))
-                enrolling.append(GALLERY / enrolment_seconds(front, photos, GALLERY))
+            for _ in range(rounds):
+                found["ideal"].append(ideal.rate(seconds))
+                found["service"].append(generate(front, recognitions, CLIENTS, seconds).rate)
+                found["DeepFace"].append(deepface.rate(seconds))
+                found["engine"].append(engine.rate(seconds))
+                found["embeddings"].append(generate(extraction, embeddings, CLIENTS, seconds).rate)
+                found["alone"].append(generate(front, recognitions, 1, seconds).percentile(50))
+                half = statistics.median(found["service"]) / 2
+                found["loaded"].append(generate(front, recognitions, CLIENTS, seconds, half).percentile(99))
+                found["enrolling"].append(GALLERY / enrolment_seconds(front, photos, GALLERY))
         ideal.close()
         deepface.close()
+    return found
 
-    median = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{len(photos)} photos with one face, {available_cores()} cores, {arguments.rounds} rounds\n")
+
+def main() -> None:
+    """Parse the command line, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, default=FACES / "lfw_known", help="folder/person/photo.jpg")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4, help="length of a measurement")
+    arguments = parser.parse_args()
+    chosen = photos_of_one(arguments.photos)
+    found = measure(chosen, arguments.rounds, arguments.seconds)
+    median = {name: statistics.median(values) for name, values in found.items()}
+    print(f"{len(chosen)} photos with one face, {available_cores()} cores, {arguments.rounds} rounds\n")
     print("| | a second (median) | least … most | ratio | bar |\n|---|---|---|---|---|")
-
-    def row(name: str, values: Sequence[float], ratio: str, bar: str) -> None:
-        print(f"| {name} | {statistics.median(values):.1f} | {min(values):.1f} … {max(values):.1f} | {ratio} | {bar} |")
-
-    row("stages alone (ideal)", rates["ideal"], "", "")
-    row(
-        "recognitions over HTTP",
-        rates["service"],
-        f"{median['service'] / median['ideal']:.2f} of the ideal",
-        "≥ 0.80",
-    )
-    row("DeepFace.represent", rates["DeepFace"], f"service {median['service'] / median['DeepFace']:.2f} ×", "≥ 1.7")
-    row("ONNX Runtime alone, best batch", rates["engine"], "", "")
-    row("embeddings over HTTP", rates["embeddings"], f"{median['embeddings'] / median['engine']:.2f}", "≥ 0.90")
-    row(
-        f"enrolment, batches of {GALLERY}",
-        enrolling,
-        f"{statistics.median(enrolling) / median['service']:.2f} of recognition",
-        "≥ 1",
-    )
-    slow, quick = statistics.median(loaded) * 1000, statistics.median(alone) * 1000
+    deepface, service, engine = median["DeepFace"], median["service"], median["engine"]
+    for name, title, ratio, bar in (
+        ("ideal", "stages alone (ideal)", "", ""),
+        ("service", "recognitions over HTTP", f"{service / median['ideal']:.2f} of the ideal", "≥ 0.80"),
+        ("DeepFace", "DeepFace.represent", f"service {service / deepface:.2f} ×", "≥ 1.7"),
+        ("engine", "ONNX Runtime alone, best batch", "", ""),
+        ("embeddings", "embeddings over HTTP", f"{median['embeddings'] / engine:.2f}", "≥ 0.90"),
+        ("enrolling", f"enrolment, batches of {GALLERY}", f"{median['enrolling'] / service:.2f} of recognition", "≥ 1"),
+    ):
+        least, most = min(found[name]), max(found[name])
+        print(f"| {title} | {median[name]:.1f} | {least:.1f} … {most:.1f} | {ratio} | {bar} |")
+    slow, quick = median["loaded"] * 1000, median["alone"] * 1000
     print(
         f"\nOne request at a time takes {quick:.1f} ms (median); at half of the highest rate the 99th percentile "
         f"is {slow:.1f} ms: {slow / quick:.1f} × (bar ≤ 3)."

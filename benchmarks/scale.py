@@ -30,12 +30,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import FACES
 from benchmarks.load import Load, generate, request
 from benchmarks.pipeline import CLIENTS, enrolment_seconds, recognition_requests
-from benchmarks.scale_servers import cpu_seconds, transactions
+from benchmarks.processes import cpu_seconds
 from deploy.servers.haproxy import MISSING, HAProxy, program
 from deploy.servers.postgres import MISSING as NO_POSTGRES
 from deploy.servers.postgres import PostgresServer, programs
@@ -210,6 +211,13 @@ def measure_questions(seconds: float, photos: Sequence[bytes]) -> None:
         resting = (counts[2] - counts[1]) / (times[2] - times[1])
         each = (counts[1] - counts[0] - resting * (times[1] - times[0])) / done
         print(f"SEARCH={search}: {each:.1f} transactions for each recognition, {resting:.1f} a second without any.\n")
+
+
+def transactions(url: str) -> int:
+    """How many a database has finished; those of the last second may be missing."""
+    with psycopg.connect(url) as connection:
+        query = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        return int(connection.execute(query).fetchall()[0][0])
 
 
 def compare(

@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psycopg
 
-from benchmarks import scale_faces, scale_servers
+from benchmarks import scale_faces
 from benchmarks.approximate import DIMENSIONS
+from benchmarks.processes import resident_bytes
 from benchmarks.scale_faces import KINDS, Faces
 from benchmarks.search import METRIC, SINGLE_THREADED, SPACE, Vectors, resident
 from deploy.servers.milvus import MilvusServer
@@ -179,13 +181,34 @@ def contestant(folder: Path, minutes: float, candidates: list[int]) -> None:
     gallery.close()
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def pgvector_bytes(url: str) -> tuple[int, int]:
+    """Bytes of the tables of vectors with their ordinary indexes, and of their HNSW indexes."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            """
+            SELECT coalesce(sum(pg_total_relation_size(oid)) FILTER (WHERE relkind = 'r'), 0)::bigint,
+                coalesce(sum(pg_relation_size(oid)) FILTER (
+                    WHERE relkind = 'i' AND relam = (SELECT oid FROM pg_am WHERE amname = 'hnsw')
+                ), 0)::bigint
+            FROM pg_class WHERE starts_with(relname, 'vectors_')
+            """
+        ).fetchall()
+    everything, graphs = rows[0]
+    return everything - graphs, graphs
+
+
 def room(name: str, used: Servers, samples: int) -> None:
     """Print what an index takes outside of the front."""
     if name == "pgvector":
-        table, graphs = scale_servers.pgvector_bytes(used.postgres)
+        table, graphs = pgvector_bytes(used.postgres)
         print(f"\nTable {table / samples:.0f} bytes per sample, HNSW index {graphs / samples:.0f}.")
     elif name == "milvus" and used.milvus is not None:
-        data, memory = scale_servers.folder_bytes(used.milvus.data), scale_servers.resident_bytes(used.milvus.pid)
+        data, memory = folder_bytes(used.milvus.data), resident_bytes(used.milvus.pid)
         print(f"\nFiles {data / samples:.0f} bytes per sample, its process {memory / samples:.0f} in memory.")
 
 

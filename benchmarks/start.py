@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.accuracy import FACES
 from benchmarks.load import generate
 from benchmarks.pipeline import CLIENTS, recognition_requests
+from benchmarks.processes import resident_bytes
 from deploy.services import ROOT, Services
-from shared.service_process import ServiceProcess
 
 
 def import_seconds(module: str) -> float:
@@ -34,16 +34,6 @@ def import_seconds(module: str) -> float:
         return time.perf_counter() - started
 
     return run(f"import {module}") - run("pass")
-
-
-def memory_mib(service: ServiceProcess) -> float:
-    """Resident memory of a service's processes, in MiB; pages that they share count for each."""
-    children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
-    total = 0.0
-    for process in (str(service.pid), *children):
-        status = Path(f"/proc/{process}/status").read_text()
-        total += int(status.split("VmRSS:")[1].split()[0]) / 1024
-    return total
 
 
 def row(name: str, values: Sequence[float], unit: str) -> str:
@@ -73,11 +63,11 @@ def main() -> None:
                 note("both services ready | s", time.perf_counter() - started)
                 parts = (("front", services.front), ("extraction service", services.extraction))
                 for name, service in parts:
-                    note(f"memory of the {name} at rest | MiB", memory_mib(service))
+                    note(f"memory of the {name} at rest | MiB", resident_bytes(service.pid) / 2**20)
                 if photos:
                     generate(services.front.url, recognition_requests(services.front.url, photos), CLIENTS, 3)
                     for name, service in parts:
-                        note(f"memory of the {name} after load | MiB", memory_mib(service))
+                        note(f"memory of the {name} after load | MiB", resident_bytes(service.pid) / 2**20)
     print("| | median | least … most |\n|---|---|---|")
     for name, values in measured.items():
         label, unit = name.split(" | ")

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import psycopg
 import requests
 
+from benchmarks.processes import family
 from benchmarks.prove.between import Between, Mood
 from benchmarks.prove.installation import data_uri, documented, install, portraits, tracebacks
 from benchmarks.prove.promises import Findings, Promise
-from benchmarks.scale_servers import family
 from deploy.servers import postgres
 from deploy.servers.postgres import PostgresServer
 from deploy.services import Services

@@ -17,6 +17,7 @@ from typing import Any
 
 import requests
 
+from benchmarks.processes import children
 from benchmarks.prove.installation import data_uri, documented, install, portraits, tracebacks
 from benchmarks.prove.journal import Journal, State, state_of
 from benchmarks.prove.promises import Findings, Promise
@@ -207,7 +208,7 @@ class Trial:
                 self._database.kill()
                 self._database.start()
             case "front worker":
-                workers = _children(self._services.front.pid)
+                workers = children(self._services.front.pid)
                 os.kill(self._chance.choice(workers), signal.SIGKILL)
             case "front":
                 _restart(self._services.front)
@@ -236,10 +237,6 @@ class Trial:
             if not ids or any(id not in listed or _who(id) != who for id in ids):
                 faults.append(f"index differs: {who} is enrolled and is answered {answer.status_code} {ids}")
         self.faults += [f"{fault} ({when})" for fault in faults]
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _restart(service: ServiceProcess) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import requests
 
 from benchmarks.load import Load, generate, request
+from benchmarks.processes import resident_bytes
 from benchmarks.prove.installation import data_uri, install, portraits, tracebacks
 from benchmarks.prove.promises import Findings, Promise
-from benchmarks.scale_servers import resident_bytes
 from deploy.services import Services
 
 SHORT, FULL = 90, 3600

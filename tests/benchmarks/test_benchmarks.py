@@ -14,9 +14,10 @@ import benchmarks
 from benchmarks.__main__ import FULL
 from benchmarks.accuracy import FOLDS, Pair, fold_accuracies, read_pairs
 from benchmarks.approximate import DIMENSIONS
+from benchmarks.processes import cpu_seconds, resident_bytes
 from benchmarks.scale_faces import nearest_distances, spread
-from benchmarks.scale_servers import cpu_seconds, folder_bytes, resident_bytes
 from benchmarks.search import METRIC, resident, unit_vectors
+from benchmarks.searchers import folder_bytes
 from face_detection.gallery.search.distances import distances
 
 
