@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 
 from deploy import sample_photos
-from deploy.foreground import fetch_weights
 from deploy.services import ROOT, Services
 from shared.errors import StartupError
 from shared.images import Pixels
+from shared.service_process import fetch_weights
+from shared.settings import ExtractionSettings
 from shared.signals import run
 
 OUTPUT = ROOT / "build" / "demo"
@@ -32,7 +33,7 @@ def main() -> int:
         photos = sample_photos.ensure(ROOT / ".cache" / "photos")
         with tempfile.TemporaryDirectory() as folder:
             environment = {"LOG_LEVEL": "WARNING", **os.environ}
-            fetch_weights(environment)
+            fetch_weights(environment, ExtractionSettings.from_environment(environment).model)
             with Services.on_free_ports(environment, Path(folder)) as services:
                 _show(services.front.url, photos, Path(folder))
     except StartupError as error:

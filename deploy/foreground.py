@@ -12,8 +12,8 @@ from types import FrameType
 
 from deploy import web_assets
 from deploy.services import ROOT, Services
-from shared import tethered
 from shared.errors import StartupError
+from shared.service_process import fetch_weights
 from shared.settings import ExtractionSettings, FrontSettings
 from shared.signals import SIGNALS, abandon, ignore, tell
 
@@ -81,23 +81,12 @@ def run() -> int:
 
 def _start(services: Services, environment: Mapping[str, str]) -> None:
     services.check_free()
-    fetch_weights(environment)
+    fetch_weights(environment, ExtractionSettings.from_environment(environment).model)
     problem = web_assets.ensure(ROOT / FrontSettings.from_environment(environment).web_assets)
     if problem:
         print(f"note: {problem}", file=sys.stderr)
     print("Starting ...", flush=True)
     services.start()
-
-
-def fetch_weights(environment: Mapping[str, str]) -> None:
-    """In a process of its own, which shows its progress and gives its memory back.
-
-    Raises:
-        StartupError: a setting is wrong, or the weights could not be had.
-    """
-    model = ExtractionSettings.from_environment(environment).model
-    if tethered.run("feature_extraction.weights", "fetch", model):
-        raise StartupError(f"The weights of {model} are not complete (see above).")
 
 
 def _greet(services: Services, seconds: float) -> None:

@@ -27,6 +27,24 @@ def free_port() -> int:
         return port
 
 
+def fetch_weights(environment: Mapping[str, str], *models: str, stdout: int | None = None) -> None:
+    """Fetch weights that are missing, in a process of its own, which shows its progress and gives its memory back.
+
+    Args:
+        environment: the settings.
+        models: whose weights; those of the setting MODEL and of the detector when there are none.
+        stdout: where the files that are there then are listed, as for ``subprocess.Popen``.
+
+    Raises:
+        StartupError: they cannot be had, or this installation has no extraction service.
+    """
+    if not (tethered.ROOT / "feature_extraction").is_dir():
+        raise StartupError("There is no extraction service in this installation: set EXTRACTION_URL to one that runs.")
+    if tethered.run("feature_extraction.weights", "fetch", *models, environment=environment, stdout=stdout):
+        whose = f" of {', '.join(models)}" if models else ""
+        raise StartupError(f"The weights{whose} are not complete (see above).")
+
+
 class ServiceProcess:
     """One service under gunicorn, which ends with this process, see ``tethered``.
 

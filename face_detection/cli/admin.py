@@ -11,8 +11,8 @@ import click
 
 from face_detection.access import Access
 from face_detection.cli.console import print_list
-from face_detection.cli.parameters import CODE, as_json
-from face_detection.cli.service.connection import opened_gallery
+from face_detection.cli.parameters import CODE, json_option
+from face_detection.cli.service import opened_gallery
 from face_detection.gallery import Gallery
 from face_detection.gallery.directory import (
     DEFAULT_TENANT,
@@ -87,7 +87,7 @@ def add(company: str, name: str, **options: Any) -> None:
 
 
 @companies.command("list")
-@as_json
+@json_option()
 def list_companies(as_json: bool) -> None:
     """List companies with their settings."""
     with opened_gallery() as gallery:
@@ -139,7 +139,7 @@ def add_sector(company: str, code: int, name: str) -> None:
 
 @sectors.command("list")
 @click.argument("company")
-@as_json
+@json_option()
 def list_sectors(company: str, as_json: bool) -> None:
     """List a company's sectors."""
     with opened_gallery() as gallery:
@@ -174,7 +174,7 @@ def add_device(company: str, code: int, name: str, sector: int | None) -> None:
 
 @devices.command("list")
 @click.argument("company")
-@as_json
+@json_option()
 def list_devices(company: str, as_json: bool) -> None:
     """List a company's devices."""
     with opened_gallery() as gallery:
@@ -260,7 +260,7 @@ def create(
 
 @keys.command("list")
 @click.option("--company", help="Code of a company; all when left out.")
-@as_json
+@json_option()
 def list_keys(company: str | None, as_json: bool) -> None:
     """List keys, without their secrets."""
     with opened_gallery() as gallery:

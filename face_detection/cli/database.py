@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from face_detection.cli.service.connection import opened_gallery
+from face_detection.cli.service import opened_gallery, refusals
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import Gallery, is_postgres, open_gallery
 from face_detection.gallery.remote.follower import rebuild
@@ -22,7 +22,7 @@ from face_detection.gallery.sql.tables import TABLES, Table, copy
 from face_detection.gallery.sqlite import backup as copies
 from face_detection.gallery.sqlite.migrations import STEPS
 from face_detection.upkeep import removable
-from shared.errors import ServiceError, SettingsError
+from shared.errors import SettingsError
 from shared.models import Metric
 from shared.settings import FrontSettings
 
@@ -62,10 +62,8 @@ def backup(file: Path, force: bool) -> None:
     database = _database_file(file)
     if not database.is_file():
         raise click.ClickException(f"There is no database {database}.")
-    try:
+    with refusals(explained=True):
         size = copies.back_up(database, file, force)
-    except ServiceError as error:
-        raise click.ClickException(error.explained) from error
     click.echo(f"{file}: {size:,} bytes, verified.")
 
 
@@ -80,20 +78,16 @@ def restore(file: Path) -> None:
     database = _database_file(file)
     if not file.is_file():
         raise click.ClickException(f"There is no file {file}.")
-    try:
+    with refusals(explained=True):
         former = copies.restore(file, database)
-    except ServiceError as error:
-        raise click.ClickException(error.explained) from error
     click.echo(f"{database} is restored.")
     if former is not None:
         click.echo(f"The former database is {former}; delete it when you do not need it any more.")
 
 
 def _database_file(file: Path) -> Path:
-    try:
+    with refusals(explained=True):
         database = FrontSettings.from_environment().database
-    except SettingsError as error:
-        raise click.ClickException(error.explained) from error
     if is_postgres(database):
         raise click.ClickException(_POSTGRES.format(file=file))
     if database == ":memory:" or "://" in database:
@@ -122,20 +116,17 @@ def migrate_database(source: str, target: str) -> None:
 
     An interrupted copy is continued by the same command. In the end both databases are compared, row by row.
     """
-    try:
-        with ExitStack() as open_databases:
-            origin = _opened(open_databases, source, must_exist=True)
-            destination = _opened(open_databases, target)
-            total = sum(origin.tables.count(table) for table in TABLES)
-            with tqdm(total=total, unit=" rows", disable=None, dynamic_ncols=True, leave=False) as bar:
+    with refusals(explained=True), ExitStack() as open_databases:
+        origin = _opened(open_databases, source, must_exist=True)
+        destination = _opened(open_databases, target)
+        total = sum(origin.tables.count(table) for table in TABLES)
+        with tqdm(total=total, unit=" rows", disable=None, dynamic_ncols=True, leave=False) as bar:
 
-                def progress(table: Table, rows: int) -> None:
-                    bar.set_description(table.name, refresh=False)
-                    bar.update(rows)
+            def progress(table: Table, rows: int) -> None:
+                bar.set_description(table.name, refresh=False)
+                bar.update(rows)
 
-                counts = copy(origin.tables, destination.tables, progress)
-    except ServiceError as error:
-        raise click.ClickException(error.explained) from error
+            counts = copy(origin.tables, destination.tables, progress)
     for name, count in counts.items():
         click.echo(f"{name:10}{count:>12,}")
     click.echo("Both databases have the same rows.")

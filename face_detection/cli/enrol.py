@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 
 from face_detection.cli.console import followed, remark
-from face_detection.cli.parameters import FACE
+from face_detection.cli.parameters import face_option, json_option
 from face_detection.cli.pictures import Kind, found_in, read_picture
-from face_detection.cli.service.connection import connected
-from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name
+from face_detection.cli.service import connected
+from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name, is_known
 from face_detection.naming import composed
-from shared.errors import InvalidRequest, NotFound, ServiceError
+from shared.errors import ServiceError
 
 _MOST_PHOTOS = 32
 _MOST_BYTES = 64 << 20
@@ -42,8 +42,8 @@ Examples:
 )
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--add", is_flag=True, help="Add photos to what people have instead of replacing it.")
-@click.option("--face", type=FACE, metavar="largest|X,Y", help="Which face of each photo is meant.")
-@click.option("--json", "as_json", is_flag=True, help="Print what became of each file as a JSON array.")
+@face_option("--face", "each photo")
+@json_option("Print what became of each file as a JSON array.")
 @connected()
 def enrol(service: Service, folder: Path, add: bool, face: str | None, as_json: bool) -> None:
     """Enrol people from a FOLDER of photos.
@@ -104,7 +104,7 @@ def _replaced(service: Service, people: dict[str, list[Path]], face: str | None)
         if len(photos) == 1:
             single.append((id, photos[0]))
             continue
-        if _is_new(service, id):
+        if not is_known(service, id):
             yield from _added(service, {id: photos}, face)
             continue
         for used, photo in enumerate(photos, 1):
@@ -114,16 +114,6 @@ def _replaced(service: Service, people: dict[str, list[Path]], face: str | None)
                 yield from _added(service, {id: photos[used:]}, face)
                 break
     yield from _enrolled(service, single, face)
-
-
-def _is_new(service: Service, id: str) -> bool:
-    try:
-        service.person(check_id(id))
-    except ServiceError as error:
-        if error.code not in (NotFound.code, InvalidRequest.code):  # an id that nobody can have is told with each photo
-            raise
-        return True
-    return False
 
 
 def _enrolled(service: Service, photos: Sequence[tuple[str, Path]], face: str | None) -> Iterator[_Result]:

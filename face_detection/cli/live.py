@@ -16,8 +16,8 @@ from typing import TypeVar
 import click
 
 from face_detection.cli.console import printable, remark
-from face_detection.cli.parameters import SECONDS, min_distance_option
-from face_detection.cli.service.connection import connected
+from face_detection.cli.parameters import SECONDS, json_option, min_distance_option
+from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Seen, Service
 from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.presence import Presence, Stay
@@ -105,7 +105,7 @@ Examples:
     help="Seconds unseen after which one has left; whoever is back earlier has not been away.",
 )
 @click.option("--window", is_flag=True, help="Show the picture; space takes a photo and compares it, q quits.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+@json_option("Print a JSON object a line.")
 @connected()
 def live(
     service: Service,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,11 +16,11 @@ from face_detection.recognition.choice import parse_choice
 from shared.errors import InvalidRequest
 from shared.times import moment_of
 
-MOST_SECONDS = 3600.0
-
 CODE = click.IntRange(0, MAX_INTEGER)
 
-SECONDS = click.FloatRange(0.01, MOST_SECONDS)
+SECONDS = click.FloatRange(0.01, 3600.0)
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 class ExistingPath(click.Path):
@@ -100,13 +101,18 @@ class _Face(click.ParamType[str]):
         return str(value)
 
 
-FACE = _Face()
-"""Which face of a picture is meant, see ``choice.parse_choice``."""
-
 min_distance_option = click.option(
     "--min-distance",
     type=_Distance(),
     help="Faces match when their distance is less.  [default: the company's, else the model's]",
 )
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+
+def face_option(name: str, picture: str) -> Decorator:
+    """Which face of a picture is meant, see ``choice.parse_choice``."""
+    return click.option(name, type=_Face(), metavar="largest|X,Y", help=f"Which face of {picture} is meant.")
+
+
+def json_option(help: str = "Print a JSON array.") -> Decorator:
+    """``as_json``: whether to print JSON."""
+    return click.option("--json", "as_json", is_flag=True, help=help)

@@ -9,8 +9,8 @@ from itertools import islice
 import click
 
 from face_detection.cli.console import print_list, remark
-from face_detection.cli.parameters import CODE, CONDITION, MOMENT, as_json
-from face_detection.cli.service.connection import connected
+from face_detection.cli.parameters import CODE, CONDITION, MOMENT, json_option
+from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Service, check_name
 from face_detection.gallery.events import Event, EventFilter, EventKind
 from face_detection.gallery.metadata import Condition
@@ -42,7 +42,7 @@ def people() -> None:
     multiple=True,
     help="Only those whose metadata have this value at this path, as in address.city=Bern; all of several must hold.",
 )
-@as_json
+@json_option()
 @connected()
 def list_people(service: Service, text: str | None, metadata: tuple[Condition, ...], as_json: bool) -> None:
     """List people, ordered by id."""
@@ -51,7 +51,7 @@ def list_people(service: Service, text: str | None, metadata: tuple[Condition, .
 
 @people.command()
 @click.argument("id")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option("Print a JSON object.")
 @connected()
 def show(service: Service, id: str, as_json: bool) -> None:
     """Show all that is known of a person."""
@@ -99,7 +99,7 @@ def delete(service: Service, ids: tuple[str, ...], everybody: bool, yes: bool) -
 @people.command()
 @click.argument("id")
 @click.option("--delete", "number", type=click.IntRange(0), help="Delete the photo with this number.")
-@as_json
+@json_option()
 @connected()
 def photos(service: Service, id: str, number: int | None, as_json: bool) -> None:
     """List the samples of a person, or delete one; with the last one the person goes too."""
@@ -135,7 +135,7 @@ Examples:
 @click.option("--since", type=MOMENT, help="Only what happened at this time or later.")
 @click.option("--until", type=MOMENT, help="Only what happened before this time.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most events.")
-@as_json
+@json_option()
 @connected()
 def events(
     service: Service,

@@ -14,9 +14,9 @@ from typing import Self
 import click
 
 from face_detection.cli.console import followed, print_list, remark
-from face_detection.cli.parameters import SECONDS, ExistingPath, min_distance_option
+from face_detection.cli.parameters import SECONDS, ExistingPath, json_option, min_distance_option
 from face_detection.cli.pictures import STDIN, Kind, found_below, kind_of, read_picture, title
-from face_detection.cli.service.connection import connected
+from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
 from face_detection.cli.video.frames import Video
 from face_detection.cli.video.presence import Presence, Stay
@@ -68,7 +68,7 @@ Examples:
     metavar="OUT",
     help="Write pictures with boxes and names into this folder, or for a single picture to this .jpg file.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object for each file.")
+@json_option("Print a JSON array with an object for each file.")
 @connected()
 def recognise(
     service: Service,

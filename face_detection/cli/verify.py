@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from face_detection.cli.parameters import FACE, PICTURE, min_distance_option
+from face_detection.cli.parameters import PICTURE, face_option, json_option, min_distance_option
 from face_detection.cli.pictures import STDIN, read_picture, title
-from face_detection.cli.service.connection import connected
+from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Service
 from shared.errors import ServiceError, about
 
@@ -28,9 +28,9 @@ Examples:
 @click.argument("first", type=PICTURE)
 @click.argument("second", type=PICTURE)
 @min_distance_option
-@click.option("--face1", type=FACE, metavar="largest|X,Y", help="Which face of the first picture is meant.")
-@click.option("--face2", type=FACE, metavar="largest|X,Y", help="Which face of the second picture is meant.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@face_option("--face1", "the first picture")
+@face_option("--face2", "the second picture")
+@json_option("Print a JSON object.")
 @connected(failure=_NOT_COMPARED)
 def verify(
     service: Service,

@@ -19,7 +19,7 @@ import requests
 
 from deploy.servers.waiting import wait_until
 from deploy.services import Services
-from face_detection.cli import archive
+from face_detection.cli import transfer
 from face_detection.cli.service.protocol import Record
 from face_detection.gallery import open_gallery
 from tests.conftest import ROOT
@@ -168,7 +168,7 @@ def test_an_interrupted_enrolment_leaves_whole_photos(
 
 def test_an_interrupted_import_goes_on(alone: dict[str, str], tmp_path: Path) -> None:
     file, rows = tmp_path / "people.jsonl", vectors(6000, 128, 5)
-    archive.write(file, (Record(f"p{n:04}", "", None, None, [("a/b/c/d", rows[n])] * 2) for n in range(6000)))
+    transfer.write_file(file, (Record(f"p{n:04}", "", None, None, [("a/b/c/d", rows[n])] * 2) for n in range(6000)))
     arguments = ("import", file, "--local", "--space", "any")
     process = subprocess.Popen(
         command(*arguments),
@@ -192,7 +192,7 @@ def test_an_interrupted_import_goes_on(alone: dict[str, str], tmp_path: Path) ->
 
 def test_a_broken_pipe_is_quiet(alone: dict[str, str], tmp_path: Path) -> None:
     file, rows = tmp_path / "people.jsonl", vectors(3000, 128, 5)
-    archive.write(file, (Record(f"p{n:04}", "x" * 100, None, None, [("a/b/c/d", rows[n])]) for n in range(3000)))
+    transfer.write_file(file, (Record(f"p{n:04}", "x" * 100, None, None, [("a/b/c/d", rows[n])]) for n in range(3000)))
     run(alone, "import", file, "--local", "--space", "any")
     listing = subprocess.Popen(
         command("people", "list", "--local"), cwd=ROOT, env=alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import tempfile
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from typing_extensions import override
 
 from face_detection.app import build_core
-from face_detection.cli.service.process import ExtractionProcess, fetch_weights
 from face_detection.cli.service.protocol import (
     DISTANCE_DIGITS,
     Comparison,
@@ -33,8 +35,9 @@ from face_detection.naming import composed
 from face_detection.recognition.choice import Choose, clear_face, main_face, parse_choice
 from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
-from shared.errors import NotFound, ServiceError, SettingsError
+from shared.errors import NotFound, ServiceError, SettingsError, StartupError
 from shared.models import YUNET
+from shared.service_process import ServiceProcess, fetch_weights, free_port
 from shared.settings import FrontSettings
 
 T = TypeVar("T")
@@ -42,9 +45,14 @@ T = TypeVar("T")
 _PAGE = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_START_SECONDS = 900
+"""The first start may download the model's weights."""
+
+_LONGEST_REASON = 300
+
 
 class LocalService(Service):
-    """See ``Service``.
+    """The gallery of the settings in this process.
 
     The extraction service of the settings is used when it answers; otherwise ``prepare`` starts one for as long as this
     lives.
@@ -67,7 +75,7 @@ class LocalService(Service):
             self._own = ExtractionProcess(os.environ)
             settings = settings.model_copy(update={"extraction_url": self._own.url})
         if not (settings.weights / YUNET.file).is_file():
-            fetch_weights(os.environ, YUNET.name)
+            fetch_weights(os.environ, YUNET.name, stdout=subprocess.DEVNULL)
         self._core = build_core(settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="core", daemon=True)
@@ -162,16 +170,7 @@ class LocalService(Service):
         """Has the samples of all models."""
         for person in self.people(None):
             samples = self._run(self._core.people.samples(self._tenant, person.id))
-            vectors = [(sample.space, sample.vector) for sample in samples]
-            yield Record(
-                person.id,
-                person.name,
-                person.metadata,
-                person.action,
-                vectors,
-                created_at=person.created_at,
-                updated_at=person.updated_at,
-            )
+            yield Record.of(person, [(sample.space, sample.vector) for sample in samples])
 
     def space(self) -> str:
         """The embedding space of the model in use."""
@@ -236,3 +235,55 @@ def _seen(one: Recognised) -> Seen:
     person = one.person
     distance = None if one.distance is None else round(one.distance, DISTANCE_DIGITS)
     return Seen(one.face.box, person.id if person else None, person.name if person else None, distance)
+
+
+class ExtractionProcess:
+    """The extraction service as a child of this process. Not started before it is needed; ``url`` is known at once.
+
+    Args:
+        environment: its settings, apart from the address.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        bind = f"127.0.0.1:{free_port()}"
+        self._environment = {**environment, "EXTRACTION_BIND": bind}
+        self._log = tempfile.TemporaryFile()
+        self._process = ServiceProcess("feature_extraction", bind, self._environment, self._log)
+        self.url = self._process.url
+        self._started = False
+
+    def ensure_ready(self) -> None:
+        """Start it, unless it was started, and wait until it can embed.
+
+        Raises:
+            StartupError: it has ended, or is not ready in time.
+        """
+        if self._started:
+            return
+        fetch_weights(self._environment, stdout=subprocess.DEVNULL)
+        self._started = True
+        self._process.start()
+        try:
+            self._process.wait_until_ready(_START_SECONDS)
+        except StartupError as error:
+            self._log.seek(0)
+            reason = reason_in(self._log.read().decode(errors="replace"))
+            raise StartupError(f"The extraction service does not start: {reason}") from error
+
+    def close(self) -> None:
+        """Stop it."""
+        self._process.stop()
+        self._log.close()
+
+
+def reason_in(log: str) -> str:
+    """Why a service has ended, from its log: its last error, rather than what gunicorn says of that."""
+    reason = "it does not say why."
+    for line in log.strip().splitlines():
+        try:
+            entry = json.loads(line)
+            if entry["level"] in ("ERROR", "CRITICAL") and not entry["logger"].startswith("gunicorn"):
+                reason = str(entry["message"])
+        except (ValueError, KeyError, TypeError):  # not from a logger: from an interpreter that could not begin
+            reason = line
+    return reason[:_LONGEST_REASON]

@@ -12,7 +12,7 @@ from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Person, Vector
 from face_detection.naming import normal_id, normal_name
 from face_detection.recognition.choice import remark
-from shared.errors import InvalidRequest, ServiceError
+from shared.errors import InvalidRequest, NotFound, ServiceError
 from shared.geometry import Box
 
 FAULTS_OF_PICTURES = frozenset(
@@ -113,6 +113,12 @@ class Record:
     created_at: str | None = None
     updated_at: str | None = None
 
+    @classmethod
+    def of(cls, person: Person, samples: Sequence[tuple[str, Vector]], missing: int = 0) -> Self:
+        """What is known of a person, with samples."""
+        known = person.id, person.name, person.metadata, person.action
+        return cls(*known, samples, missing, person.created_at, person.updated_at)
+
 
 class Service(Protocol):
     """One company's gallery. Safe to use from several threads.
@@ -188,6 +194,17 @@ class Service(Protocol):
 
     def close(self) -> None:
         """Finish what is under way and let go of everything."""
+
+
+def is_known(service: Service, id: str) -> bool:
+    """Whether somebody has this id; nobody has one that is refused."""
+    try:
+        service.person(check_id(id))
+    except ServiceError as error:
+        if error.code not in (NotFound.code, InvalidRequest.code):
+            raise
+        return False
+    return True
 
 
 def check_id(id: str) -> str:

@@ -1,4 +1,4 @@
-"""A running service over HTTP. The only module of the command line that knows HTTP."""
+"""A running service over HTTP."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Unreachable(ServiceError):
 
 
 class RemoteService(Service):
-    """See ``Service``.
+    """A running service over HTTP.
 
     Args:
         url: base address.
@@ -216,17 +216,7 @@ class RemoteService(Service):
         space, vectors = self._vectors()
         for person in self.people(None):
             own = [(space, vector) for vector in vectors.pop(person.id, {}).values()]
-            missing = max(0, person.samples - len(own))
-            yield Record(
-                person.id,
-                person.name,
-                person.metadata,
-                person.action,
-                own,
-                missing,
-                person.created_at,
-                person.updated_at,
-            )
+            yield Record.of(person, own, missing=max(0, person.samples - len(own)))
 
     def ready(self) -> Mapping[str, Any]:
         """What /readyz answers, when it is ready."""

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from face_detection.cli import archive, main
+from face_detection.cli import main, transfer
 from face_detection.cli.service import remote
 from face_detection.cli.service.protocol import Record
 from face_detection.gallery import Gallery, open_gallery
@@ -70,7 +70,7 @@ def gallery(front_settings: FrontSettings) -> Iterator[Gallery]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "people.jsonl"
-    archive.write(path, RECORDS)
+    transfer.write_file(path, RECORDS)
     return path
 
 
@@ -118,8 +118,8 @@ def stored(gallery: Gallery) -> dict[str, Any]:
 
 
 def test_a_file_is_read_as_it_was_written(file: Path) -> None:
-    assert [plain(one) for one in archive.read(file)] == [plain(one) for one in RECORDS]
-    summary = archive.check(file)
+    assert [plain(one) for one in transfer.read_file(file)] == [plain(one) for one in RECORDS]
+    summary = transfer.check_file(file)
     assert (summary.people, summary.samples) == (2, 3) and summary.spaces == {SPACE: 2, "sface/1/x/y": 1}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in file.parent.iterdir() if path.suffix != ".db"] == ["people.jsonl"]
@@ -130,12 +130,14 @@ def test_files_of_former_releases(tmp_path: Path) -> None:
     samples = [(SPACE, vectors(1, 128)[0])]
     apart = unicodedata.normalize("NFD", "Zoë")
     path = tmp_path / "former.jsonl"
-    archive.write(path, [Record(apart, apart, {"name": apart}, None, samples), Record("46", " ", None, None, samples)])
-    found = [(one.id, one.name, one.metadata) for one in archive.read(path)]
+    transfer.write_file(
+        path, [Record(apart, apart, {"name": apart}, None, samples), Record("46", " ", None, None, samples)]
+    )
+    found = [(one.id, one.name, one.metadata) for one in transfer.read_file(path)]
     assert found == [("Zoë", "Zoë", {"name": apart}), ("46", "46", None)]
-    archive.write(path, [Record(id, "A", None, None, samples) for id in (apart, "Zoë")])
+    transfer.write_file(path, [Record(id, "A", None, None, samples) for id in (apart, "Zoë")])
     with pytest.raises(InvalidRequest, match="line 3: The id is the same as one before, or looks the same"):
-        archive.check(path)
+        transfer.check_file(path)
 
 
 def test_the_format_is_as_documented(file: Path) -> None:
@@ -158,10 +160,10 @@ def test_a_write_that_fails_leaves_the_former_file(file: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        archive.write(file, broken())
+        transfer.write_file(file, broken())
     assert file.read_bytes() == before and len(list(file.parent.glob(".*"))) == 0
     with pytest.raises(InvalidRequest, match="cannot be written"):
-        archive.write(file / "deeper.jsonl", RECORDS)
+        transfer.write_file(file / "deeper.jsonl", RECORDS)
 
 
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -202,7 +204,7 @@ def test_a_damaged_file_changes_nothing(damage: str, call: Call, file: Path, gal
     mend, reason = DAMAGES[damage]
     file.write_bytes(mend(file.read_bytes()))
     with pytest.raises(InvalidRequest, match=reason):
-        archive.check(file)
+        transfer.check_file(file)
     result = call("import", file, "--local", "--space", "any", status=1)
     assert len(result.stderr.splitlines()) == 1 and stored(gallery) == {}
 
@@ -219,7 +221,7 @@ def test_other_models_are_refused(call: Call, file: Path, gallery: Gallery) -> N
     result = call("import", file, "--local", status=1)
     assert "1 of 3 photos" in result.stderr and "sface/1/x/y" in result.stderr and "--space any" in result.stderr
     assert stored(gallery) == {}
-    archive.write(file, RECORDS[:1])
+    transfer.write_file(file, RECORDS[:1])
     assert call("import", file, "--local").stdout == "Imported 1 people.\n"
 
 
@@ -237,7 +239,7 @@ def test_who_is_there_stays_unless_replaced(call: Call, file: Path, gallery: Gal
 def test_large_files_are_imported_in_batches(call: Call, file: Path, gallery: Gallery) -> None:
     rows = vectors(900, 128, 4)
     records = [Record(f"p{n:03}", "", None, None, [(SPACE, row), (SPACE, row)]) for n, row in enumerate(rows)]
-    archive.write(file, records)
+    transfer.write_file(file, records)
     assert call("import", file, "--local", "--space", "any").stdout == "Imported 900 people.\n"
     assert gallery.store.count("default") == 1800 and list(stored(gallery)) == [one.id for one in records]
 
@@ -256,7 +258,7 @@ def test_a_service_exports_what_belongs_to_its_model(
         result = call("export", out, "--url", url, status=1)
     assert result.stdout == "Exported 2 people with 2 photos.\n" and "1 photos are of other models" in result.stderr
     own = [replace(one, samples=one.samples[:1]) for one in RECORDS]
-    assert [plain(one) for one in archive.read(out)] == [plain(one) for one in own]
+    assert [plain(one) for one in transfer.read_file(out)] == [plain(one) for one in own]
 
 
 @pytest.mark.parametrize("how", ["remote", "local"])

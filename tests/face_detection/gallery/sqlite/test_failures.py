@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.prove.faults import small_disk
-from face_detection.cli import checks, main
-from face_detection.cli.checks import Finding, State
+from face_detection.cli import main
+from face_detection.cli.doctor import Finding, State, _database
 from shared.errors import StartupError, StorageError
 from tests.galleries import open_store
 from tests.gallery_samples import samples
@@ -79,7 +79,7 @@ def enrolled(database: Path) -> Path:
 
 
 def examined(database: Path) -> Finding:
-    return checks._database(str(database), integrity=False)
+    return _database(str(database), integrity=False)
 
 
 def assert_same_advice(database: Path, found: str, advice: str) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from face_detection.cli.service.process import ExtractionProcess, fetch_weights, reason_in
+from face_detection.cli.service.local import ExtractionProcess, reason_in
 from face_detection.cli.service.remote import extraction_status
 from shared.errors import StartupError
+from shared.service_process import fetch_weights
 
 
 @pytest.fixture
