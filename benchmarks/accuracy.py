@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from face_detection.gallery.search.distances import distances, prepare
-from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.crops import cut_out
 from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import network_input, open_embedder
 from feature_extraction.engines import Network

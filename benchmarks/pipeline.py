@@ -38,7 +38,7 @@ from benchmarks.accuracy import FACES, Photo, read_photos
 from benchmarks.load import generate, request
 from deploy.services import Services
 from face_detection.gallery.search.distances import prepare
-from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.crops import cut_out
 from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import network_input, open_embedder
 from shared import wire

@@ -20,7 +20,7 @@ from benchmarks.accuracy import FACES, Photo, read_photos
 from benchmarks.approximate import DIMENSIONS, beside
 from benchmarks.search import METRIC, Vectors, unit_vectors
 from face_detection.gallery.search.distances import distances, prepare
-from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.crops import cut_out
 from feature_extraction.embedder import open_embedder
 from shared.images import Preview
 from shared.models import find_card

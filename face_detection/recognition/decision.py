@@ -1,4 +1,4 @@
-"""Who it is: from the samples nearest to a face to one person, or nobody.
+"""Who it is: from the samples nearest to a face to one person, or nobody; and whether two faces are one person's.
 
 Two rules. ``nearest`` takes the nearest sample. ``vote`` lets those of the k nearest samples that are below the
 threshold vote for their person, each with the weight 1 − distance / threshold (Dudani, "The distance-weighted
@@ -14,7 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from face_detection.gallery.people import Sample
+from face_detection.gallery.search.distances import distances, prepare
+from shared.geometry import Face
+from shared.models import Metric
 
 Rule = Literal["nearest", "vote"]
 
@@ -57,3 +63,28 @@ def trust(distance: float, threshold: float) -> float:
     if threshold <= 0:
         return 0.0
     return 100 / (1 + math.exp(min(STEEPNESS * (distance / threshold - 1), 700)))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether two pictures show the same person: ``distance`` < ``threshold``; ``trust`` is 0 to 100."""
+
+    same: bool
+    distance: float
+    threshold: float
+    trust: float
+    faces: Sequence[Face]
+
+
+def compare(embeddings: NDArray[np.float32], metric: Metric, threshold: float, faces: Sequence[Face]) -> Verification:
+    """The first embedding against the nearest of the others.
+
+    Args:
+        embeddings: (at least 2, dimensions) float32.
+        metric: how they are compared.
+        threshold: below which a distance counts as the same person.
+        faces: where the faces are.
+    """
+    rows = prepare(embeddings, metric)
+    distance = float(distances(rows[1:], rows[0], metric).min())
+    return Verification(distance < threshold, distance, threshold, trust(distance, threshold), faces)

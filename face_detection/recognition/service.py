@@ -22,10 +22,9 @@ from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.choice import Choose, all_faces, clear_face, main_face
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
-from face_detection.recognition.decision import Rule
+from face_detection.recognition.decision import Rule, Verification, compare
 from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome, to_sample
 from face_detection.recognition.identification import Identifier, Recognised
-from face_detection.recognition.verification import Verification, compare
 from shared.errors import DeadlinePassed, NoPhotoOfModel, NotFound, ServiceError, about
 from shared.geometry import Face
 from shared.images import Pixels

@@ -19,7 +19,7 @@ from deploy import web_assets
 from deploy.services import ROOT, Services
 from face_detection.gallery.people import Person, Sample
 from face_detection.gallery.search.distances import distances, prepare
-from face_detection.recognition.alignment import cut_out, shrinks, similarity
+from face_detection.recognition.crops import cut_out, shrinks, similarity
 from face_detection.recognition.decision import Candidate, decide
 from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder, network_input

@@ -11,7 +11,7 @@ from face_detection.api.operation import RECOGNITION, Operation, dump, json_resp
 from face_detection.api.validation import OwnRequest
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import main_face
-from face_detection.recognition.verification import Verification
+from face_detection.recognition.decision import Verification
 from shared.geometry import Face
 
 TAG = "Faces"

@@ -14,8 +14,7 @@ from face_detection.api.http.bodies import SETTINGS
 from face_detection.api.http.load import PLACE, Account
 from face_detection.api.http.origins import sent
 from face_detection.api.operation import Operation
-from face_detection.api.own.live_conversation import Conversation, authenticate
-from face_detection.api.own.live_messages import LIVE_ANSWER
+from face_detection.api.own.live_conversation import LIVE_ANSWER, Conversation, authenticate
 from face_detection.gallery.directory import Right
 from shared.errors import InvalidRequest, Overloaded, Unauthorized
 

@@ -1,4 +1,4 @@
-// Cutting faces out so that eyes, nose and mouth fall on the template (face_detection/recognition/alignment.py).
+// Cutting faces out so that eyes, nose and mouth fall on the template (face_detection/recognition/crops.py).
 // A transform is [xx, xy, x, yx, yy, y]: it takes (u, v) to (xx·u + xy·v + x, yx·u + yy·v + y).
 import { resize } from "./resize.js";
 

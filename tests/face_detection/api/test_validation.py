@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from face_detection.api.doors.original import RecognitionRequest, SampleRequest
-from face_detection.api.own.live_messages import FIRST
+from face_detection.api.own.live_conversation import FIRST
 from face_detection.api.schemas import PageRequest
 from face_detection.api.validation import FieldText, faults_of, names_of
 from face_detection.app import OPERATIONS

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 from skimage import data
 
 from face_detection.metrics import Metrics
-from face_detection.recognition.alignment import cut_out
 from face_detection.recognition.choice import largest_face
-from face_detection.recognition.crops import Preparation
+from face_detection.recognition.crops import Preparation, cut_out, similarity
 from face_detection.recognition.detection import YuNet
 from shared.errors import FaceNotFound, UndecodableImage
-from shared.geometry import Face
+from shared.geometry import Box, Face, Landmarks
 from shared.images import ImageDecoder, Pixels, Preview
-from shared.models import Alignment, find_card
+from shared.models import CATALOGUE, Alignment, find_card
 from shared.settings import FrontSettings
 
 ALIGNMENT = find_card("facenet").alignment
@@ -124,3 +126,101 @@ async def test_of_a_reduced_frame_a_small_face_comes_from_the_whole(
 async def test_errors_of_the_threads_arrive(preparation: Preparation) -> None:
     with pytest.raises(UndecodableImage):
         await preparation.detect("not base64!")
+
+
+ALIGNMENT = find_card("facenet").alignment
+
+
+def face_at(points: NDArray[np.float64]) -> Face:
+    return Face(Box(0, 0, 1, 1), Landmarks(*(tuple(point) for point in points.tolist())), 1.0)
+
+
+@given(
+    angle=st.floats(-np.pi, np.pi),
+    scale=st.floats(0.05, 20),
+    x=st.floats(-3000, 3000),
+    y=st.floats(-3000, 3000),
+)
+def test_a_moved_template_is_brought_back_exactly(angle: float, scale: float, x: float, y: float) -> None:
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = np.array(ALIGNMENT.template) @ turn.T + [x, y]
+    matrix = similarity(face_at(points).landmarks, ALIGNMENT)
+    assert np.allclose(points @ matrix[:, :2].T + matrix[:, 2], ALIGNMENT.template, atol=1e-6)
+
+
+def test_it_is_the_least_squares_solution() -> None:
+    points = np.array(ALIGNMENT.template) * 1.7 + np.random.default_rng(0).normal(0, 5, (5, 2))
+    matrix = similarity(face_at(points).landmarks, ALIGNMENT)
+
+    def cost(a: float, b: float, c: float, d: float) -> float:
+        moved = points @ np.array([[a, -b], [b, a]]).T + [c, d]
+        return float(((moved - np.array(ALIGNMENT.template)) ** 2).sum())
+
+    best = (matrix[0, 0], matrix[1, 0], matrix[0, 2], matrix[1, 2])
+    for index in range(4):
+        for step in (-1e-3, 1e-3):
+            other = list(best)
+            other[index] += step
+            assert cost(*other) > cost(*best)
+
+
+def test_landmarks_on_one_point_give_a_finite_transform() -> None:
+    assert np.isfinite(similarity(face_at(np.full((5, 2), 50.0)).landmarks, ALIGNMENT)).all()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_crops_have_the_size_of_the_card(name: str) -> None:
+    alignment = find_card(name).alignment
+    pixels = np.zeros((300, 200, 3), np.uint8)
+    crops = cut_out(Preview.full(pixels), [face_at(np.array(alignment.template))] * 2, alignment)
+    assert crops.shape == (2, alignment.height, alignment.width, 3)
+    assert cut_out(Preview.full(pixels), [], alignment).shape == (0, alignment.height, alignment.width, 3)
+
+
+def test_a_face_in_place_is_copied_and_beyond_the_picture_it_is_black() -> None:
+    pixels = np.random.default_rng(0).integers(1, 255, (160, 160, 3), np.uint8)
+    in_place = face_at(np.array(ALIGNMENT.template))
+    assert np.array_equal(cut_out(Preview.full(pixels), [in_place], ALIGNMENT)[0], pixels)
+    beside = face_at(np.array(ALIGNMENT.template) + [1000, 0])
+    assert not cut_out(Preview.full(pixels), [beside], ALIGNMENT).any()
+
+
+@pytest.fixture(scope="module")
+def enlarged() -> Callable[[float], Pixels]:
+    astronaut = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+
+    def enlarge(factor: float) -> Pixels:
+        return np.asarray(cv2.resize(astronaut, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+    return enlarge
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.5, 4.3, 8.0])
+def test_a_larger_picture_gives_the_same_crop(enlarged: Callable[[float], Pixels], factor: float) -> None:
+    """Shrinking averages; its transform must not shift the face by a fraction of a pixel."""
+    template = np.array(ALIGNMENT.template)
+    points = template + [150, 60]
+
+    def crop(scale: float) -> NDArray[np.float64]:
+        # Pixel centres: coordinate p of the original lies at (p + 0.5) * scale - 0.5 of the enlarged picture.
+        moved = face_at((points + 0.5) * scale - 0.5)
+        return cut_out(Preview.full(enlarged(scale)), [moved], ALIGNMENT)[0].astype(float)
+
+    difference = np.abs(crop(factor) - crop(1.0))
+    shifted = np.abs(np.roll(crop(1.0), 1, axis=1) - crop(1.0))
+    assert difference.mean() < 3 and difference.mean() < shifted.mean() / 3
+
+
+def test_shrinking_does_not_alias() -> None:
+    """A fine checkerboard averages to gray; sampling it would give black and white."""
+    y, x = np.mgrid[:1600, :1600]
+    board = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
+    crop = cut_out(Preview.full(board), [face_at(np.array(ALIGNMENT.template) * 10)], ALIGNMENT)[0]
+    assert np.abs(crop[5:-5, 5:-5].astype(int) - 128).max() <= 2
+
+
+@given(st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), min_size=5, max_size=5))
+def test_any_landmarks_give_a_crop(points: list[tuple[float, float]]) -> None:
+    alignment = Alignment("t", 16, 16, tuple((x / 10, y / 10) for x, y in ALIGNMENT.template))  # type: ignore[arg-type]
+    pixels = np.full((40, 30, 3), 200, np.uint8)
+    assert cut_out(Preview.full(pixels), [face_at(np.array(points))], alignment).shape == (1, 16, 16, 3)

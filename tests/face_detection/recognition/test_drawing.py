@@ -14,7 +14,7 @@ from PIL import ImageFont
 
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.recognition import drawing
-from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.crops import cut_out
 from face_detection.recognition.detection import YuNet
 from face_detection.recognition.drawing import Mark, destroy, legible, marked_jpeg
 from feature_extraction.embedder import Embedder

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import int8_ranges
-from face_detection.recognition.alignment import cut_out
+from face_detection.recognition.crops import cut_out
 from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.engines import onnx as engine

@@ -20,7 +20,7 @@ from PIL import Image
 from face_detection.api.http.load import LOAD
 from face_detection.api.operation import ACCESS, DIRECTORY
 from face_detection.api.own import live, live_conversation
-from face_detection.api.own.live_messages import LIVE_ANSWER
+from face_detection.api.own.live_conversation import LIVE_ANSWER
 from face_detection.gallery.directory import Device, Right, Sector
 from tests import pictures
 from tests.conftest import Front
