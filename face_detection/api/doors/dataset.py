@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -33,8 +34,6 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.service import Added
 from shared import exact_json
 from shared.errors import ServiceError
-
-TAG = "Data set"
 
 FETCHER: web.AppKey[PictureFetcher] = web.AppKey("fetcher", PictureFetcher)
 
@@ -195,116 +194,92 @@ def _respond(answer: BaseModel, headers: dict[str, str] | None = None) -> web.Re
 
 _PICTURE_ERRORS = (400, 413, 415, 422, 502, 503, 504)
 
+
+_operation = partial(Operation, tag="Data set", failure=schemas.DATASET)
+_picture_operation = partial(_operation, form=True, urlencoded=True, picture_body=True)
+
 OPERATIONS = (
-    Operation(
+    _picture_operation(
         "POST",
         "/face",
         "Store a face of a picture",
         create,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.FaceAnswer),
         body=_CREATE,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         once=True,
         errors=(*_PICTURE_ERRORS, 404),
-        failure=schemas.DATASET,
     ),
-    Operation(
+    _operation(
         "GET",
         "/face",
         "One face",
         get_face,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.FaceAnswer),
         query=schemas.FaceRequest,
         errors=(400, 404),
-        failure=schemas.DATASET,
     ),
-    Operation(
+    _operation(
         "GET",
         "/face/{face_id}",
         "One face",
         get_face,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.FaceAnswer),
         errors=(400, 404),
-        failure=schemas.DATASET,
     ),
-    Operation(
+    _operation(
         "GET",
         "/faces/sync",
         "What has changed since a time, oldest change first; see docs/api/dataset.md for its headers",
         sync,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(list[schemas.ChangedEntry | schemas.DeletedEntry]),
         query=schemas.SyncRequest,
         errors=(400, 410, 502, 503, 504),
-        failure=schemas.DATASET,
     ),
-    Operation(
+    _picture_operation(
         "POST",
         "/face/match",
         "Which face of the data set each face of a picture is",
         match,
-        TAG,
         right=Right.RECOGNISE,
         answer=TypeAdapter(schemas.MatchAnswer),
         body=_MATCH,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         errors=_PICTURE_ERRORS,
-        failure=schemas.DATASET,
     ),
-    Operation(
+    _picture_operation(
         "POST",
         "/face/detect",
         "Find the faces of a picture",
         detect,
-        TAG,
         right=Right.RECOGNISE,
         answer=TypeAdapter(schemas.DetectAnswer),
         body=_DETECT,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         errors=_PICTURE_ERRORS,
-        failure=schemas.DATASET,
     ),
-    Operation(
+    _picture_operation(
         "POST",
         "/face/update",
         "Give a face another picture or other arguments",
         update,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.FaceAnswer),
         body=_UPDATE,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         once=True,
         errors=(*_PICTURE_ERRORS, 404),
-        failure=schemas.DATASET,
     ),
-    Operation(
+    _operation(
         "POST",
         "/face/delete",
         "Delete a face",
         delete,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.DeletedAnswer),
         body=_FACE,
         form=True,
         urlencoded=True,
         errors=(400, 404, 413),
-        failure=schemas.DATASET,
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from aiohttp import web
 from pydantic import TypeAdapter
@@ -35,8 +36,6 @@ from face_detection.recognition.service import Added
 from shared import logs
 from shared.errors import BodyTooLarge, InvalidRequest, ServiceError, Unauthorized
 from shared.picture_text import plus_restored
-
-TAG = "Keyed galleries"
 
 
 async def train(request: web.Request) -> web.Response:
@@ -189,14 +188,15 @@ async def _read_members(request: web.Request, limit: int) -> dict[str, object]:
     return members
 
 
+_operation = partial(Operation, tag="Keyed galleries", failure=schemas.KEYED)
+
 OPERATIONS = (
     *(
-        Operation(
+        _operation(
             "POST",
             path,
             "Add photos to a user, who is created if nobody has the name",
             train,
-            TAG,
             right=None,
             answer=TypeAdapter(schemas.KeyedTraining),
             body=schemas.TRAINING,
@@ -204,38 +204,33 @@ OPERATIONS = (
             urlencoded=True,
             once=True,
             errors=(400, 401, 403, 404, 413, 422, 502, 503, 504),
-            failure=schemas.KEYED,
         )
         for path in ("/train/", "/train")
     ),
-    Operation(
+    _operation(
         "POST",
         "/train/stream",
         "Add photos to a user, one after another, with an answer for each as soon as it is learned",
         train_stream,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.StreamedPhoto | schemas.StreamSummary),
         query=schemas.StreamQuery,
         stream_types=STREAM_TYPES,
         once=True,
         errors=(400, 504),
-        failure=schemas.KEYED,
     ),
     *(
-        Operation(
+        _operation(
             "POST",
             path,
             "Say whether a picture shows a user, or which one",
             recognise,
-            TAG,
             right=None,
             answer=TypeAdapter(schemas.KeyedMatch | schemas.KeyedMismatch),
             body=schemas.RECOGNITION,
             form=True,
             urlencoded=True,
             errors=(400, 401, 403, 404, 409, 413, 415, 422, 502, 503, 504),
-            failure=schemas.KEYED,
         )
         for path in ("/recognize/", "/recognize")
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -34,8 +35,6 @@ from face_detection.recognition.choice import clear_face, remark
 from face_detection.recognition.enrolment import Enrolment, Outcome
 from face_detection.recognition.identification import Recognised
 from shared.errors import InvalidRequest, ServiceError
-
-TAG = "Recognition"
 
 
 class _OriginalRequest(ForeignRequest):
@@ -158,7 +157,6 @@ def _word_originally(error: ServiceError, status: int, request_id: str) -> tuple
 ORIGINAL = FailureForm(_word_originally, PlainErrorAnswer)
 """The original service's body, whose ``error`` is a string."""
 
-
 _SAMPLES = TypeAdapter(list[SampleRequest])
 _RECOGNITION = TypeAdapter(RecognitionRequest)
 
@@ -262,29 +260,28 @@ def _gather(parts: list[tuple[str, str | bytes]]) -> list[dict[str, object]]:
     return entries
 
 
+_operation = partial(Operation, tag="Recognition", failure=ORIGINAL)
+
 OPERATIONS = (
-    Operation("GET", "/update-samples", "Whether the service runs", running, TAG, right=None),
-    Operation(
+    _operation("GET", "/update-samples", "Whether the service runs", running, right=None, failure=None),
+    _operation(
         "POST",
         "/update-samples",
         "Enrol people: one sample for each id",
         update_samples,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(UpdateAnswer),
         body=_SAMPLES,
         form=True,
         once=True,
         errors=(400, 404, 413, 502, 503, 504),
-        failure=ORIGINAL,
     ),
-    Operation("GET", "/face-recognition", "Whether the service runs", running, TAG, right=None),
-    Operation(
+    _operation("GET", "/face-recognition", "Whether the service runs", running, right=None, failure=None),
+    _operation(
         "POST",
         "/face-recognition",
         "Name the faces of a picture, in reading order",
         recognise,
-        TAG,
         right=Right.RECOGNISE,
         answer=TypeAdapter(list[RecognisedFace]),
         body=_RECOGNITION,
@@ -293,19 +290,16 @@ OPERATIONS = (
         urlencoded=True,
         picture_body=True,
         errors=(400, 413, 415, 422, 502, 503, 504),
-        failure=ORIGINAL,
     ),
     *(
-        Operation(
+        _operation(
             method,
             "/clear-samples",
             "Delete all samples",
             clear_samples,
-            TAG,
             right=Right.ADMIN,
             answer=TypeAdapter(schemas.SuccessAnswer),
             errors=(403,),
-            failure=ORIGINAL,
             changes=method == "GET",
         )
         for method in ("GET", "POST", "DELETE")

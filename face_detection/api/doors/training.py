@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 from aiohttp import web
 from pydantic import AliasChoices, BaseModel, Field, TypeAdapter
@@ -28,7 +28,6 @@ from face_detection.api.operation import (
     PEOPLE,
     RECOGNITION,
     FailureForm,
-    Handler,
     Operation,
     dump,
     json_response,
@@ -43,8 +42,6 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
 from face_detection.recognition.service import Added
 from shared.errors import InvalidRequest, ServiceError
-
-TAG = "Train and recognise"
 
 _MAX_MEMBERS = 1 << 16
 """Bytes of a request beside pictures."""
@@ -310,60 +307,33 @@ async def _read_clear(request: web.Request) -> object:
     return read_query(request) | body if isinstance(body, dict) else body
 
 
-def _operation(
-    method: str,
-    path: str,
-    summary: str,
-    handler: Handler,
-    answer: type[BaseModel],
-    right: Right | None,
-    errors: tuple[int, ...],
-    **more: Any,
-) -> Operation:
-    return Operation(
-        method,
-        path,
-        summary,
-        handler,
-        TAG,
-        right=right,
-        answer=TypeAdapter(answer),
-        errors=errors,
-        failure=_FAILURE,
-        **more,
-    )
-
+_operation = partial(Operation, tag="Train and recognise", failure=_FAILURE)
+_picture_operation = partial(_operation, form=True, urlencoded=True, picture_body=True)
 
 OPERATIONS: tuple[Operation, ...] = (
-    _operation("GET", "/api", "What there is", describe, TrainingEndpoints, None, ()),
-    _operation(
+    _operation("GET", "/api", "What there is", describe, right=None, answer=TypeAdapter(TrainingEndpoints)),
+    _picture_operation(
         "POST",
         "/api/train",
         "Add photos to a person, who is created if nobody has the id",
         train,
-        TrainAnswer,
-        Right.ENROL,
-        (400, 404, 413, 415, 422, 502, 503, 504),
+        right=Right.ENROL,
+        answer=TypeAdapter(TrainAnswer),
+        errors=(400, 404, 413, 415, 422, 502, 503, 504),
         body=_TRAIN_JSON,
         query=TrainOptions,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         once=True,
     ),
-    _operation(
+    _picture_operation(
         "POST",
         "/api/recognize",
         "Name all faces of a picture; answer with the picture if wanted",
         recognize,
-        RecognizeAnswer,
-        Right.RECOGNISE,
-        (400, 413, 415, 422, 502, 503, 504),
+        right=Right.RECOGNISE,
+        answer=TypeAdapter(RecognizeAnswer),
+        errors=(400, 413, 415, 422, 502, 503, 504),
         body=_RECOGNIZE,
         query=AnswerRequest,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         picture_answer=True,
     ),
     _operation(
@@ -371,9 +341,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "/api/faces",
         "Who was trained, with how many photos",
         list_faces,
-        TrainedFaces,
-        Right.ENROL,
-        (400,),
+        right=Right.ENROL,
+        answer=TypeAdapter(TrainedFaces),
+        errors=(400,),
         query=schemas.ForeignPageRequest,
     ),
     _operation(
@@ -381,9 +351,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "/api/clear",
         "Delete one person, or everybody",
         clear,
-        ClearAnswer,
-        Right.ENROL,
-        (400, 404, 413),
+        right=Right.ENROL,
+        answer=TypeAdapter(ClearAnswer),
+        errors=(400, 404, 413),
         body=_CLEAR,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated
 
 from aiohttp import web
@@ -17,8 +18,6 @@ from face_detection.gallery.directory import MAX_INTEGER, Right
 from face_detection.gallery.events import Event, EventFilter, EventKind
 from face_detection.gallery.people import PAGE_BYTES
 from shared.times import moment_of
-
-TAG = "Events"
 
 _TIMES = "ISO 8601 (UTC unless it says otherwise), or seconds or milliseconds since 1970."
 
@@ -128,24 +127,24 @@ async def get_crop(request: web.Request) -> web.Response:
     )
 
 
+_operation = partial(Operation, tag="Events")
+
 OPERATIONS = (
-    Operation(
+    _operation(
         "GET",
         "/events",
         "What happened, the latest first",
         list_events,
-        TAG,
         right=Right.ADMIN,
         answer=TypeAdapter(EventsAnswer),
         query=EventsRequest,
         errors=(400,),
     ),
-    Operation(
+    _operation(
         "GET",
         "/events/{number}/crop",
         "The aligned face that was kept with an event, as JPEG",
         get_crop,
-        TAG,
         right=Right.ADMIN,
         errors=(400, 404),
     ),

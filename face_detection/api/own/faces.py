@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -13,8 +15,6 @@ from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import main_face
 from face_detection.recognition.decision import Verification
 from shared.geometry import Face
-
-TAG = "Faces"
 
 
 class PairOptions(schemas.VerificationOptions):
@@ -107,13 +107,14 @@ async def verify(request: web.Request) -> web.Response:
     return json_response(dump(VerificationAnswer.of(result)))
 
 
+_operation = partial(Operation, tag="Faces")
+
 OPERATIONS = (
-    Operation(
+    _operation(
         "POST",
         "/face-detection",
         "Find faces: boxes, landmarks and scores",
         detect,
-        TAG,
         right=Right.RECOGNISE,
         answer=TypeAdapter(list[DetectedFace]),
         body=_DETECTION,
@@ -122,12 +123,11 @@ OPERATIONS = (
         picture_body=True,
         errors=(400, 413, 415, 422, 504),
     ),
-    Operation(
+    _operation(
         "POST",
         "/face-verification",
         "Whether two pictures show the same person",
         verify,
-        TAG,
         right=Right.RECOGNISE,
         answer=TypeAdapter(VerificationAnswer),
         body=_VERIFICATION,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -22,8 +22,6 @@ from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Right
 from shared.errors import NotFound, ServiceError
 from shared.models import YUNET, Metric, Normalisation
-
-TAG = "Offline"
 
 EXTRACTION: web.AppKey[ExtractionClient] = web.AppKey("extraction", ExtractionClient)
 
@@ -251,32 +249,28 @@ def _digest(path: Path, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_operation = partial(Operation, tag="Offline")
+
 OPERATIONS = (
-    Operation("GET", "/offline", "Recognition in the browser without network", page, TAG, right=None, strict=False),
-    Operation(
-        "GET", "/offline/page/{file}", "A script or style of that page", page_file, TAG, right=None, errors=(404,)
-    ),
-    Operation(
-        "GET", "/offline/runtime/{file}", "The runtime of that page", runtime_file, TAG, right=None, errors=(404,)
-    ),
-    Operation("GET", "/offline/service-worker.js", "What keeps that page", service_worker, TAG, right=None),
-    Operation(
+    _operation("GET", "/offline", "Recognition in the browser without network", page, right=None, strict=False),
+    _operation("GET", "/offline/page/{file}", "A script or style of that page", page_file, right=None, errors=(404,)),
+    _operation("GET", "/offline/runtime/{file}", "The runtime of that page", runtime_file, right=None, errors=(404,)),
+    _operation("GET", "/offline/service-worker.js", "What keeps that page", service_worker, right=None),
+    _operation(
         "GET",
         _MODELS,
         "The models that the service runs, for clients that run them too",
         models,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(OfflineModels),
         errors=(404, 502, 503, 504),
     ),
-    Operation("GET", f"{_MODELS}/detector", "The detector's ONNX file", detector, TAG, right=Right.ENROL),
-    Operation(
+    _operation("GET", f"{_MODELS}/detector", "The detector's ONNX file", detector, right=Right.ENROL),
+    _operation(
         "GET",
         f"{_MODELS}/recognition",
         "The recognition model's ONNX file",
         recognition,
-        TAG,
         right=Right.ENROL,
         errors=(404, 502, 503, 504),
     ),

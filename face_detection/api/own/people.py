@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from aiohttp import web
 from pydantic import TypeAdapter
@@ -56,8 +57,6 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.service import Added
 from shared import exact_json
 from shared.errors import InvalidRequest, NotFound, ServiceError
-
-TAG = "People"
 
 _METADATA = "metadata"
 """Query parameter, or with a dot and the path of a member behind it."""
@@ -205,111 +204,99 @@ async def _read_photos(request: web.Request) -> PhotosRequest:
     return validate(_PHOTOS, once_each(given))
 
 
+_operation = partial(Operation, tag="People")
+_picture_operation = partial(_operation, form=True, urlencoded=True, picture_body=True)
+
 OPERATIONS = (
-    Operation(
+    _operation(
         "GET",
         "/people",
         "List people, ordered by id",
         list_people,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(PeopleAnswer),
         query=PeopleRequest,
         paths=(_METADATA,),
         errors=(400,),
     ),
-    Operation(
+    _operation(
         "DELETE",
         "/people",
         "Delete a person whose id, from former releases, cannot stand in a path: . or .., or with control characters",
         delete_unaddressable,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.SuccessAnswer),
         query=WhoRequest,
         errors=(400, 404),
     ),
-    Operation(
+    _operation(
         "GET",
         "/people/{id}",
         "One person",
         get_person,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(PersonAnswer),
         errors=(404,),
     ),
-    Operation(
+    _operation(
         "PATCH",
         "/people/{id}",
         "Change a person's name, metadata or action",
         change_person,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(PersonAnswer),
         body=_PERSON,
         errors=(400, 404, 413),
     ),
-    Operation(
+    _operation(
         "DELETE",
         "/people/{id}",
         "Delete a person with all photos and events",
         delete_person,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.SuccessAnswer),
         errors=(404,),
     ),
-    Operation(
+    _operation(
         "GET",
         "/people/{id}/photos",
         "The samples of a person",
         list_photos,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(PhotosAnswer),
         query=PhotosPageRequest,
         errors=(400, 404),
     ),
-    Operation(
+    _picture_operation(
         "POST",
         "/people/{id}/photos",
         "Add photos to a person, who is created if nobody has the id",
         add_photos,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(AddedPhotos),
         body=_PHOTOS,
         query=PhotosOptions,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         once=True,
         errors=(400, 404, 413, 502, 503, 504),
     ),
-    Operation(
+    _operation(
         "DELETE",
         "/people/{id}/photos/{number}",
         "Delete one photo, and with the last one the person",
         delete_photo,
-        TAG,
         right=Right.ENROL,
         answer=TypeAdapter(schemas.SuccessAnswer),
         errors=(400, 404),
     ),
-    Operation(
+    _picture_operation(
         "POST",
         "/people/{id}/verification",
         "Whether a picture shows this person",
         verify_person,
-        TAG,
         right=Right.RECOGNISE,
         answer=TypeAdapter(PersonVerificationAnswer),
         body=_VERIFICATION,
         query=PersonVerificationOptions,
-        form=True,
-        urlencoded=True,
-        picture_body=True,
         errors=(400, 404, 409, 413, 415, 422, 502, 503, 504),
     ),
 )

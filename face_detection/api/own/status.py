@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -18,8 +19,6 @@ from face_detection.gallery.directory import Right
 from face_detection.recognition.readiness import Readiness, Shared
 from shared import __version__
 from shared.errors import NotFound, ServiceError, Unauthorized
-
-TAG = "Operation"
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness", Readiness)
 
@@ -160,20 +159,21 @@ def _page(name: str) -> web.FileResponse:
     return page
 
 
+_operation = partial(Operation, tag="Operation")
+
 OPERATIONS = (
-    Operation("GET", "/livez", "Whether the process is up", live, TAG, right=None, answer=TypeAdapter(AliveAnswer)),
-    Operation(
+    _operation("GET", "/livez", "Whether the process is up", live, right=None, answer=TypeAdapter(AliveAnswer)),
+    _operation(
         "GET",
         "/readyz",
         "Whether it can recognise, and with which model and threshold",
         ready,
-        TAG,
         right=None,
         answer=TypeAdapter(ReadyAnswer),
         errors=(502, 503, 504),
     ),
-    Operation("GET", "/metrics", "Metrics for Prometheus", metrics, TAG, right=Right.ADMIN, operator=True),
-    Operation("GET", "/openapi.json", "This description", openapi, TAG, right=None),
-    Operation("GET", "/docs", "This description as a page", docs, TAG, right=None, strict=False),
-    Operation("GET", "/", "The web console", console, TAG, right=None, strict=False),
+    _operation("GET", "/metrics", "Metrics for Prometheus", metrics, right=Right.ADMIN, operator=True),
+    _operation("GET", "/openapi.json", "This description", openapi, right=None),
+    _operation("GET", "/docs", "This description as a page", docs, right=None, strict=False),
+    _operation("GET", "/", "The web console", console, right=None, strict=False),
 )
