@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, TypeAdapter, WithJsonSchema
@@ -98,6 +99,11 @@ def parse_number(text: str) -> int:
         InvalidRequest: it is not an integer from 0 to 2⁶³ − 1.
     """
     return _worded("number", _NUMBER, FieldText(text))
+
+
+def time_of(revision: int) -> str:
+    """Microseconds since 1970 as ISO 8601, UTC."""
+    return datetime.fromtimestamp(revision // 1_000_000, UTC).replace(microsecond=revision % 1_000_000).isoformat()
 
 
 def _worded(what: str, adapter: TypeAdapter[T], value: object) -> T:

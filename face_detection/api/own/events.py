@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, WithJsonSch
 from face_detection.api import schemas
 from face_detection.api.http.bodies import read_query, validate
 from face_detection.api.operation import CALLER, PEOPLE, Operation, dump, large_json_response
-from face_detection.api.own.people_schemas import time_of
 from face_detection.api.validation import OwnRequest, StoredId, Whole
 from face_detection.gallery.directory import MAX_INTEGER, Right
 from face_detection.gallery.events import Event, EventFilter, EventKind
@@ -74,7 +73,7 @@ class EventAnswer(BaseModel):
         """The answer for an event."""
         return cls(
             number=event.number,
-            at=time_of(event.at),
+            at=schemas.time_of(event.at),
             kind=event.kind,
             person=event.person,
             name=event.name,
