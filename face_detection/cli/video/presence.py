@@ -6,54 +6,38 @@ live session tell strangers apart, too, and whether it is sure who somebody is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from face_detection.cli.service.protocol import Seen
 
 _KEPT = ("visit", "track", "id", "name", "metadata", "distance", "trust")
 
 
-@dataclass(kw_only=True)
-class _Span:
-    """First and last sighting, in seconds."""
-
-    begin: float
-    end: float
-
-
-@dataclass(kw_only=True)
-class Stay(_Span):
+@dataclass
+class Stay:
     """Somebody who is seen for a while.
 
     Attributes:
         id, name: None for unknown faces, however many there are.
         begin, end: first and last sighting, in seconds.
-        frames: in how many frames.
         distance: the smallest; None in an empty gallery.
+        frames: in how many frames.
     """
 
     id: str | None
     name: str | None
+    begin: float
+    end: float
     distance: float | None
     frames: int = 0
 
 
-@dataclass(kw_only=True)
-class _Visit(_Span):
-    """A stay, and the first firm answer about the face."""
-
-    face: Mapping[str, Any]
-
-
-K = TypeVar("K")
-S = TypeVar("S", bound=_Span)
-
-
-class _Present(Generic[K, S]):
-    """Those who are there now, by what tells them apart.
+class Presence:
+    """Sightings in single frames become stays.
 
     Args:
         patience: seconds without a sighting after which somebody has left.
@@ -61,16 +45,7 @@ class _Present(Generic[K, S]):
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._present: dict[K, S] = {}
-
-    def _leave(self, now: float | None) -> list[S]:
-        """Take those away who are unseen for too long at a time in seconds, or everybody."""
-        left = [key for key, span in self._present.items() if now is None or now - span.end > self._patience]
-        return [self._present.pop(key) for key in left]
-
-
-class Presence(_Present[str | None, Stay]):
-    """Sightings in single frames become stays."""
+        self._present: dict[str | None, Stay] = {}
 
     def see(self, seen: Iterable[Seen], now: float) -> tuple[list[Stay], list[Stay]]:
         """Take note of the faces of a frame.
@@ -82,7 +57,9 @@ class Presence(_Present[str | None, Stay]):
         Returns:
             Who has come, and who has left.
         """
-        left = self._leave(now)
+        left = [stay for stay in self._present.values() if now - stay.end > self._patience]
+        for stay in left:
+            del self._present[stay.id]
         nearest: dict[str | None, Seen] = {}
         for one in seen:
             known = nearest.get(one.id)
@@ -92,8 +69,7 @@ class Presence(_Present[str | None, Stay]):
         for one in nearest.values():
             present = self._present.get(one.id)
             if present is None:
-                present = Stay(id=one.id, name=one.name, begin=now, end=now, distance=one.distance)
-                self._present[one.id] = present
+                present = self._present[one.id] = Stay(one.id, one.name, now, now, one.distance)
                 come.append(present)
             present.end, present.frames = now, present.frames + 1
             if _less(one.distance, present.distance):
@@ -102,14 +78,32 @@ class Presence(_Present[str | None, Stay]):
 
     def leave(self) -> list[Stay]:
         """Everybody leaves; returns who was there."""
-        return self._leave(None)
+        left = list(self._present.values())
+        self._present = {}
+        return left
 
 
-class Visits(_Present[tuple[int, int] | str, _Visit]):
+@dataclass
+class _Visit:
+    """First and last sighting, in seconds, and the first firm answer about the face."""
+
+    face: Mapping[str, Any]
+    begin: float
+    end: float
+
+
+class Visits:
     """Answers of a live session become events: ``appeared`` once it is sure who it is, ``left`` after a while unseen.
 
     A person is there once, however many faces have the name; strangers are told apart by the service's visits.
+
+    Args:
+        patience: seconds without a sighting after which somebody has left.
     """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._present: dict[tuple[int, int] | str, _Visit] = {}
 
     def see(self, faces: Sequence[Mapping[str, Any]], now: float, session: int = 0) -> list[dict[str, Any]]:
         """Take note of a frame, or that time has passed without one; returns the events.
@@ -123,19 +117,20 @@ class Visits(_Present[tuple[int, int] | str, _Visit]):
         for key, _ in found:  # first, since an answer may be slow: whoever is in it has been there meanwhile
             if key in self._present:
                 self._present[key].end = now
-        events = self._left(self._leave(now), now)
+        events = self._leave(now, self._patience)
         for key, face in found:
             if key not in self._present and face["visit"] is not None:
-                self._present[key] = _Visit(face=face, begin=now, end=now)
+                self._present[key] = _Visit(face, now, now)
                 events.append(event("appeared", now, face))
         return events
 
     def end(self, now: float) -> list[dict[str, Any]]:
         """Everybody leaves; returns the events."""
-        return self._left(self._leave(None), now)
+        return self._leave(now, -math.inf)
 
-    @staticmethod
-    def _left(visits: Iterable[_Visit], now: float) -> list[dict[str, Any]]:
+    def _leave(self, now: float, patience: float) -> list[dict[str, Any]]:
+        left = [key for key, visit in self._present.items() if now - visit.end > patience]
+        visits = [self._present.pop(key) for key in left]
         return [
             event("left", now, visit.face) | {"since": round(visit.begin, 3), "until": round(visit.end, 3)}
             for visit in visits
