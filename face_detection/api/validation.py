@@ -206,7 +206,7 @@ def log_ignored(door: str, names: Iterable[str]) -> None:
 def faults_of(error: ValidationError) -> str:
     """The first faults of a request: the member, and what it may be."""
     faults = error.errors(include_url=False)
-    worded = [f"{_path(fault['loc'])}{worded_fault(fault)}" for fault in faults[:_MOST_SHOWN]]
+    worded = [f"{_path(fault['loc'])}{_worded_fault(fault)}" for fault in faults[:_MOST_SHOWN]]
     more = f"; and {len(faults) - _MOST_SHOWN} more" if len(faults) > _MOST_SHOWN else ""
     return "; ".join(worded) + more
 
@@ -247,7 +247,7 @@ _FAULTS: Mapping[str, str] = {
 """How pydantic's types of errors are worded; what they mention is in an error's context."""
 
 
-def worded_fault(fault: ErrorDetails) -> str:
+def _worded_fault(fault: ErrorDetails) -> str:
     """What is wrong, in the words of the field."""
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "value_error":

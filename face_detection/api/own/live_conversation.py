@@ -46,7 +46,7 @@ IDLE_SECONDS = 60.0
 KEY_SECONDS = 10.0
 """Within these the message with the key must come."""
 
-MAX_TEXT = 4096
+_MAX_TEXT = 4096
 """Characters of a text message."""
 
 _CHECK_SECONDS = 2.0
@@ -146,7 +146,7 @@ class ErrorMessage(BaseModel):
 
 LIVE_ANSWER: TypeAdapter[FrameAnswer | ErrorMessage] = TypeAdapter(FrameAnswer | ErrorMessage)
 FIRST: TypeAdapter[FirstMessage] = TypeAdapter(FirstMessage)
-SETTINGS_MESSAGE: TypeAdapter[SessionSettings] = TypeAdapter(SessionSettings)
+_SETTINGS_MESSAGE: TypeAdapter[SessionSettings] = TypeAdapter(SessionSettings)
 
 
 def split_frame(message: bytes, expected: int) -> tuple[int, bytes]:
@@ -300,7 +300,7 @@ class Conversation:
         text = _text(message)
         try:
             if self._begun or (self._caller and self._caller.key):
-                await self._configure(await _parse(text, SETTINGS_MESSAGE))
+                await self._configure(await _parse(text, _SETTINGS_MESSAGE))
             else:
                 await self._take_first(text)
         except (InvalidRequest, NotFound) as error:
@@ -397,7 +397,7 @@ class Conversation:
 
 def _text(message: WSMessage) -> str:
     text: str = message.data
-    if len(text) > MAX_TEXT:
+    if len(text) > _MAX_TEXT:
         raise _Closed(WSCloseCode.MESSAGE_TOO_BIG, "A text message is too long.")
     return text
 
