@@ -10,7 +10,6 @@ import pytest
 from face_detection.cli.service.local import ExtractionProcess, reason_in
 from face_detection.cli.service.remote import extraction_status
 from shared.errors import StartupError
-from shared.service_process import fetch_weights
 
 
 @pytest.fixture
@@ -38,13 +37,6 @@ def test_it_says_why_it_does_not_start(environment: dict[str, str]) -> None:
         process.ensure_ready()
     process.close()
     assert "cuda" in refused.value.message.lower() and "{" not in refused.value.message
-
-
-def test_weights_that_cannot_be_had(environment: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(StartupError, match="see above"):
-        fetch_weights(environment, "nonsense")
-    assert "no such model: nonsense" in capfd.readouterr().err
-    fetch_weights(environment, "yunet")
 
 
 def test_reasons() -> None:
