@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 from werkzeug.serving import make_server
+from xdist.scheduler import LoadFileScheduling
 
 from deploy import sample_photos
 from deploy.servers.milvus import MISSING as NO_MILVUS
@@ -49,6 +50,18 @@ if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY
 # A time limit for each example fails on a busy machine; pytest's own limit ends what hangs.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
+
+
+class ByServices(LoadFileScheduling):
+    """A file's tests run in one process, which starts their services once; a file with several sets, in several."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return f"{file}[{test.rpartition('[')[2]}" if Path(file).name == "test_scale.py" else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServices:
+    return ByServices(config, log)
 
 
 @pytest.fixture(scope="session")

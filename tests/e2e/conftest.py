@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from deploy.services import Services
+from shared.service_process import ServiceProcess, free_port
 from tests.e2e.browser import Browser
 from tests.e2e.films import sway_photos
 
@@ -25,10 +26,47 @@ def environment(detector_home: Path) -> dict[str, str]:
     }
 
 
+class FrontOfItsOwn(Services):
+    """A front before an extraction service that runs already, and which other fronts use as well.
+
+    Args:
+        environment: settings of the front.
+        extraction: the extraction service.
+        folder: for the database, unless the settings name one, and for the log.
+    """
+
+    def __init__(self, environment: Mapping[str, str], extraction: ServiceProcess, folder: Path) -> None:
+        own = {"FRONT_BIND": f"127.0.0.1:{free_port()}", "EXTRACTION_URL": extraction.url}
+        super().__init__({"DATABASE": str(folder / "gallery.db"), **environment, **own}, folder)
+        self.extraction = extraction
+
+    def start(self, seconds: float = 60) -> None:
+        self.front.start()
+        self.front.wait_until_ready(seconds)
+
+    def stop(self) -> None:
+        self.front.stop()
+
+
+@pytest.fixture(scope="session")
+def extraction(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    """The extraction service of all fronts whose tests leave it alone: it keeps nothing of what it is asked."""
+    bind, log = f"127.0.0.1:{free_port()}", tmp_path_factory.mktemp("extraction") / "extraction.log"
+    service = ServiceProcess("feature_extraction", bind, environment | {"EXTRACTION_BIND": bind}, log)
+    service.start()
+    try:
+        service.wait_until_ready(300)
+        yield service
+    finally:
+        service.stop()
+
+
 @pytest.fixture(scope="module")
-def services(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """Services shared by the tests of a module."""
-    with Services.on_free_ports(environment, tmp_path_factory.mktemp("services")) as services:
+def services(
+    environment: dict[str, str], extraction: ServiceProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Services]:
+    """Services whose front the tests of a module share."""
+    with FrontOfItsOwn(environment, extraction, tmp_path_factory.mktemp("services")) as services:
         yield services
 
 
@@ -40,12 +78,20 @@ def url(services: Services) -> str:
 
 
 @pytest.fixture
-def start_services(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Services]]:
-    """Starts services of the test's own; keyword arguments are settings."""
+def start_services(
+    environment: dict[str, str], request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[..., Services]]:
+    """Starts a front of the test's own; keyword arguments are settings.
+
+    With ``own_extraction`` it gets an extraction service for itself: to stop, or with those settings.
+    """
     started: list[Services] = []
 
-    def start(**settings: str) -> Services:
-        services = Services.on_free_ports(environment | settings, tmp_path)
+    def start(own_extraction: bool = False, **settings: str) -> Services:
+        if own_extraction:
+            services = Services.on_free_ports(environment | settings, tmp_path)
+        else:
+            services = FrontOfItsOwn(environment | settings, request.getfixturevalue("extraction"), tmp_path)
         started.append(services)
         services.start()
         return services

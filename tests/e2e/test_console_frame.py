@@ -96,7 +96,7 @@ def test_what_a_key_may_not_do_is_said(start_services: StartServices, open_brows
 def test_a_lost_service_is_said_and_found_again(
     start_services: StartServices, open_browser: OpenBrowser, photos: Path
 ) -> None:
-    services = start_services()
+    services = start_services(own_extraction=True)
     browser = open_browser()
     browser.open(f"{services.front.url}/#people")
     browser.one("#people-count", "Nobody is enrolled yet.")

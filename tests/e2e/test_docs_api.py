@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,19 +57,25 @@ def matches(expected: str, printed: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_page_shows_what_happens(page: Path, environment: dict[str, str], photos: Path, tmp_path: Path) -> None:
+def test_the_page_shows_what_happens(
+    page: Path,
+    environment: dict[str, str],
+    start_services: Callable[..., Services],
+    photos: Path,
+    tmp_path: Path,
+) -> None:
     for photo in photos.iterdir():
         (tmp_path / photo.name).symlink_to(photo)
     settings = environment | {"DATABASE": str(tmp_path / "gallery.db")}
     shell = settings | {"PATH": f"{Path(sys.executable).parent}:{settings['PATH']}", "PYTHONPATH": str(ROOT)}
-    with Services.on_free_ports(settings, tmp_path) as services:
-        for example in examples(page):
-            command = example.command.replace(DOCUMENTED, services.front.url)
-            result = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env=shell, capture_output=True, text=True, timeout=120
-            )
-            printed = result.stdout.splitlines()
-            where = f"{page.name}:{example.line}: {example.command}\n{result.stdout}\n{result.stderr}"
-            assert len(printed) == len(example.output), where
-            for expected, line in zip(example.output, printed, strict=True):
-                assert matches(expected, line), f"{where}\nexpected: {expected}"
+    services = start_services()
+    for example in examples(page):
+        command = example.command.replace(DOCUMENTED, services.front.url)
+        result = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=shell, capture_output=True, text=True, timeout=120
+        )
+        printed = result.stdout.splitlines()
+        where = f"{page.name}:{example.line}: {example.command}\n{result.stdout}\n{result.stderr}"
+        assert len(printed) == len(example.output), where
+        for expected, line in zip(example.output, printed, strict=True):
+            assert matches(expected, line), f"{where}\nexpected: {expected}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,14 @@ def area(width: Any, height: Any) -> int:
 
 
 @pytest.fixture
-def doors(environment: dict[str, str], tmp_path: Path) -> Iterator[Doors]:
+def doors(environment: dict[str, str], start_services: Callable[..., Services], tmp_path: Path) -> Doors:
     environment = environment | {"DATABASE": str(tmp_path / "gallery.db")}
     administer(environment, "companies", "add", COMPANY, "Company")
     administer(environment, "sectors", "add", COMPANY, "1", "Entrance")
     administer(environment, "devices", "add", COMPANY, "1", "Totem", "--sector", "1")
     rights = ["--right", "recognise", "--right", "enrol"]
     key = administer(environment, "keys", "create", "all doors", "--company", COMPANY, *rights)
-    with Services.on_free_ports(environment, tmp_path) as services:
-        yield Doors(services.front.url, key)
+    return Doors(start_services().front.url, key)
 
 
 def compare(doors: Doors, enrolled: dict[str, Path], probes: list[Path]) -> list[str]:

@@ -54,7 +54,7 @@ def ids(url: str) -> list[str]:
 
 
 def test_the_extraction_service_dies_and_comes_back(start_services: StartServices, image: str) -> None:
-    services = start_services()
+    services = start_services(own_extraction=True)
     url = services.front.url
     batch = [sample("a", image)]
     assert requests.post(f"{url}/update-samples", json=batch, timeout=60).json()["success"] == ["a"]
@@ -76,7 +76,7 @@ def test_the_extraction_service_dies_and_comes_back(start_services: StartService
 
 def test_another_model_behind_the_same_address(start_services: StartServices, image: str) -> None:
     """Samples of one embedding space are invisible in another, and there again afterwards."""
-    services = start_services()
+    services = start_services(own_extraction=True)
     url = services.front.url
     requests.post(f"{url}/update-samples", json=[sample("a", image)], timeout=60)
 

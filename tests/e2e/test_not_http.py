@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 
 
 def test_both_services_answer_400_without_a_traceback(start_services: Callable[..., Services], tmp_path: Path) -> None:
-    services = start_services(COMPUTE_THREADS="1")
+    services = start_services(own_extraction=True, COMPUTE_THREADS="1")
     for service, path in ((services.front, "/face-detection"), (services.extraction, "/embeddings")):
         answers = {what: answer_to(service.url, path, pieces) for what, pieces in MALFORMED.items()}
         assert answers == dict.fromkeys(MALFORMED, (400, "invalid_request"))
@@ -39,7 +39,7 @@ BODIES = (
 
 def test_who_goes_in_the_middle_is_no_fault(start_services: Callable[..., Services], tmp_path: Path) -> None:
     """Neither answered nor heard of as a fault of the services; what it held is free again."""
-    services = start_services(COMPUTE_THREADS="1")
+    services = start_services(own_extraction=True, COMPUTE_THREADS="1")
     for how in ("closed", "reset", "half closed"):
         for path, kind, body in BODIES:
             leave_in_the_middle(services.front.url, path, kind, body, how)

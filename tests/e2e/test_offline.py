@@ -289,7 +289,7 @@ def test_everything_is_forgotten(start_services: Start, open_browser: Open, phot
 def test_a_copy_of_another_model_is_thrown_away(
     start_services: Start, open_browser: Open, environment: dict[str, str], photos: Path, tmp_path: Path
 ) -> None:
-    services = start_services()
+    services = start_services(own_extraction=True)
     url = services.front.url
     enrol(url, photos / "obama.jpg", "barack", "Barack")
     page = OfflinePage(open_browser(), url)

@@ -61,7 +61,7 @@ def test_a_front_that_vanishes_holds_no_thread_of_a_worker(worker: ServiceProces
 
 
 def test_slow_clients_give_their_places_back(start_services: Callable[..., Services], photos: Path) -> None:
-    front = start_services(BODY_TIMEOUT="2", MAX_PENDING_REQUESTS="8", COMPUTE_THREADS="1").front
+    front = start_services(BODY_TIMEOUT="2", MAX_PENDING_REQUESTS="8").front
     photo = (photos / "obama.jpg").read_bytes()
     head = (
         b"POST /recognize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"

@@ -160,7 +160,7 @@ def test_behind_a_proxy_that_leaves_the_path(
     if haproxy.program() is None:
         pytest.skip(haproxy.MISSING)
     settings = {"ALLOWED_HOSTS": "faces.test", "TRUSTED_PROXIES": "127.0.0.1", "BASE_PATH": "/home/faces"}
-    front = start_services(**settings, COMPUTE_THREADS="1").front
+    front = start_services(**settings).front
     own = [urlsplit(front.url).netloc] * 2
     with HAProxy(own, ["127.0.0.1:1"] * 3, tmp_path / "haproxy.log") as proxy:
         site = f"http://faces.test:{urlsplit(proxy.fronts_url).port}"
