@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test programs lint demo bench bench-full prove prove-full clean help
+.PHONY: run test test-fast programs lint demo bench bench-full prove prove-full clean help
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -12,9 +12,14 @@ run: $(VENV)/.installed  ## Set everything up, start both services, print their 
 
 test: programs $(VENV)/.installed-dev lint  ## Set everything up and run every check
 	-@$(BIN)/python -m deploy.web_assets
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder || \
+	@$(BIN)/python -m pytest $(TOGETHER) || \
 		{ [ $$? = 1 ] && echo "Once more alone, what failed beside others:" && \
 		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+
+test-fast: $(VENV)/.installed-dev  ## Run the unit and contract tests that are quick, for daily work
+	@$(BIN)/python -m pytest $(TOGETHER) -m "not slow and not e2e"
+
+TOGETHER := --numprocesses auto --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
 # program:package
 PROGRAMS := chromium:chromium chromedriver:chromium-driver npm:npm Xvfb:xvfb xdotool:xdotool haproxy:haproxy \

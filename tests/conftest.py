@@ -60,6 +60,11 @@ class ByServices(LoadFileScheduling):
         return f"{file}[{test.rpartition('[')[2]}" if Path(file).name == "test_scale.py" else file
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """More than there are cores: many tests wait, for a timeout or a server that starts."""
+    return (os.cpu_count() or 1) + 2
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServices:
     return ByServices(config, log)
 

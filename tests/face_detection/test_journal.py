@@ -44,7 +44,9 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def journal(gallery: Gallery, metrics: Metrics) -> Iterator[Journal]:
+def journal(gallery: Gallery, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal]:
+    # What is tried four times is so within two seconds.
+    monkeypatch.setattr(journal_module, "_LONGEST_PAUSE", journal_module._INTERVAL)
     journal = Journal(gallery.events, gallery.answers, gallery.directory, 30, metrics)
     yield journal
     journal.close(10)
