@@ -187,6 +187,7 @@ class Load:
             self.expected[person] = None
             assert ids_in(self._repeat(client.recognise, picture)[0]) == []
             self.rounds += 1
+            self._stop.wait(0.2)  # what was killed must start again beside them
 
     def _repeat(self, ask: Callable[..., requests.Response], *arguments: str) -> tuple[requests.Response, bool]:
         """The first answer that is one, and whether the question was repeated."""

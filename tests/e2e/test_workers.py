@@ -183,7 +183,7 @@ async def test_clients_of_two_workers_see_nothing_of_the_end_of_one(
     seen: list[dict[str, int]] = []
     client = ExtractionClient([first.url, second.url], 30, lambda states: seen.append(dict(states)))
     stop = asyncio.Event()
-    answered = 0
+    answered, pause = 0, 0.0
 
     async def post() -> None:
         nonlocal answered
@@ -191,6 +191,7 @@ async def test_clients_of_two_workers_see_nothing_of_the_end_of_one(
             found = await client.embed(crops, await client.model())
             assert np.allclose(found, expected, atol=1e-3)
             answered += 1
+            await asyncio.sleep(pause)
 
     clients = [asyncio.create_task(post()) for _ in range(CLIENTS)]
     await asyncio.to_thread(wait_until, lambda: answered > 0)
@@ -198,6 +199,7 @@ async def test_clients_of_two_workers_see_nothing_of_the_end_of_one(
     under_way = client._workers.all[0].calls
     (os.kill if how == signal.SIGTERM else os.killpg)(first.pid, how)
     await asyncio.to_thread(wait_until_gone, first)
+    pause = 1.0  # the other must start beside them
     before = answered
     await asyncio.to_thread(wait_until, lambda: answered > before + CLIENTS)
     assert under_way > 0
@@ -258,6 +260,7 @@ def test_a_rolling_change_of_the_model_ends_by_itself(
         while workers_in(state) != count:
             assert time.monotonic() < deadline, requests.get(f"{front}/metrics", timeout=10).text
             assert recognise() == ["a"]
+            time.sleep(0.2)
 
     recognise_until("usable", 2)
     replace(0, MODEL="sface")
@@ -278,6 +281,7 @@ def test_a_rolling_change_of_the_model_ends_by_itself(
     deadline = time.monotonic() + 45
     while workers_in("usable") != 2:
         assert recognise() == [] and time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_front_that_is_told_to_end_answers_what_it_has_accepted(
