@@ -17,7 +17,7 @@ test: programs $(VENV)/.installed-dev lint  ## Set everything up and run every c
 		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 test-fast: $(VENV)/.installed-dev  ## Run the unit and contract tests that are quick, for daily work
-	@$(BIN)/python -m pytest $(TOGETHER) -m "not slow and not e2e"
+	@$(BIN)/python -m pytest $(TOGETHER) -m "not slow and not processes and not e2e"
 
 TOGETHER := --numprocesses auto --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 

@@ -52,6 +52,14 @@ hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the server of a database or of an index, by the names of folders, fixtures and parameters."""
+    for item in items:
+        needs = " ".join((item.nodeid, *getattr(item, "fixturenames", ())))
+        if any(server in needs for server in ("postgres", "pgvector", "milvus")):
+            item.add_marker("processes")
+
+
 class ByServices(LoadFileScheduling):
     """A file's tests run in one process, which starts their services once; a file with several sets, in several."""
 

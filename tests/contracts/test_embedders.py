@@ -20,6 +20,8 @@ from shared.errors import EngineUnavailable, SettingsError, WeightsError
 from shared.models import ModelCard, find_card, weights_folder
 from shared.settings import ExtractionSettings
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("onnx", "tensorflow", "pytorch")
 COUNT = 24
 

@@ -21,6 +21,8 @@ from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import ROOT
 from tests.deploy.http_backends import Backend
 
+pytestmark = pytest.mark.processes
+
 IN_KUBERNETES = ROOT / "deploy" / "kubernetes" / "base" / "haproxy.cfg"
 
 needs_haproxy = pytest.mark.skipif(haproxy.program() is None, reason=haproxy.MISSING)

@@ -13,6 +13,8 @@ from deploy import web_assets
 from deploy.services import ROOT
 from face_detection.api.own.offline import RUNTIME_FILES
 
+pytestmark = pytest.mark.processes
+
 
 def test_the_version_is_pinned_with_hashes_and_without_a_registry() -> None:
     wanted = json.loads(web_assets.LOCK.with_name("package.json").read_text())["dependencies"]

@@ -208,6 +208,7 @@ def test_there_is_no_file_before_the_model(extraction_settings: ExtractionSettin
     assert (response.status_code, response.json["error"]["code"]) == (503, "not_ready")
 
 
+@pytest.mark.slow
 def test_an_engine_without_onnx_has_no_file_to_hand_out(extraction_settings: ExtractionSettings) -> None:
     settings = extraction_settings.model_copy(update={"engine": "pytorch"})
     app = create_app(settings, open_embedder(settings))

@@ -16,6 +16,8 @@ from deploy.servers.waiting import wait_until
 from shared import tethered
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 CHILD = """
 import os, signal, sys, time
 def end(number, frame):

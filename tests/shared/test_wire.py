@@ -165,6 +165,7 @@ def busy_collector() -> Iterator[None]:
     gc.callbacks.remove(let_others_run)
 
 
+@pytest.mark.slow
 def test_threads_do_not_disturb_one_another(busy_collector: None) -> None:
     data = wire.encode_array(np.zeros((2, 4, 4, 3), np.uint8))
     interval = sys.getswitchinterval()

@@ -30,6 +30,8 @@ from tests.deploy.kubernetes.objects import (
 )
 from tests.deploy.test_compose import NOT_OURS
 
+pytestmark = pytest.mark.processes
+
 SCHEMAS = "1.37"
 
 

@@ -21,6 +21,8 @@ from face_detection.gallery.directory import Device, Right, Sector, TenantSettin
 from shared.errors import Unauthorized
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Call = Callable[..., str]
 

@@ -25,6 +25,8 @@ from tests.conftest import ServeExtraction
 from tests.gallery_samples import OTHER_SPACE, sample
 from tests.running_front import running_front
 
+pytestmark = pytest.mark.processes
+
 Findings = dict[str, dict[str, str]]
 Examine = Callable[..., Findings]
 

@@ -21,6 +21,8 @@ from face_detection.gallery import open_gallery
 from tests.conftest import ROOT
 from tests.gallery_samples import sample, vectors
 
+pytestmark = pytest.mark.processes
+
 SAID = {signal.SIGINT: "Interrupted.\n", signal.SIGTERM: "Terminated.\n", signal.SIGHUP: "Hung up.\n"}
 CLIENT = "face_detection"
 WEIGHTS = "feature_extraction.weights"

@@ -27,6 +27,8 @@ from shared.settings import FrontSettings
 from tests.conftest import ROOT
 from tests.network_camera import NetworkCamera
 
+pytestmark = pytest.mark.processes
+
 RATE = 10
 BOX = Box(0, 0, 10, 10)
 

@@ -29,6 +29,8 @@ from tests.face_detection.api.own.test_live import enrol
 from tests.network_camera import NetworkCamera
 from tests.video_frames import Actor, encoded, frame_at, write_video
 
+pytestmark = pytest.mark.processes
+
 SECRET = "a secret of the test"
 
 

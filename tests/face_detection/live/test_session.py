@@ -206,6 +206,7 @@ async def test_without_the_extraction_service(start_front: Front, photos: Path, 
         await Video(front).show(Actor(photos / "obama2.jpg", 200), frames=range(1))
 
 
+@pytest.mark.slow
 async def test_real_film(faces: Path, front: TestClient) -> None:
     """A clip with cuts: the two men are told apart although the one comes to stand where the other was."""
     import cv2

@@ -98,6 +98,7 @@ def test_more_than_a_network(dat: bytes) -> None:
         read_network(dat + b"\0")
 
 
+@pytest.mark.slow
 @given(position=st.integers(0, 337), value=st.integers(0, 255))
 def test_a_header_with_a_wrong_byte_is_read_or_refused(dat: bytes, position: int, value: int) -> None:
     """Never another exception, an endless loop or a huge allocation."""

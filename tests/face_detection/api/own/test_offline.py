@@ -112,6 +112,7 @@ def pytorch_url(deepface_home: Path, serve_extraction: ServeExtraction) -> str:
     return serve_extraction(chosen, open_embedder(chosen))
 
 
+@pytest.mark.slow
 async def test_an_engine_without_onnx(start_front: Front, pytorch_url: str) -> None:
     front = await start_front(extraction_url=pytorch_url)
     for path in ("/offline/models", "/offline/models/recognition"):

@@ -11,6 +11,8 @@ from face_detection.cli.service.local import ExtractionProcess, reason_in
 from face_detection.cli.service.remote import extraction_status
 from shared.errors import StartupError
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def environment(detector_home: Path) -> dict[str, str]:

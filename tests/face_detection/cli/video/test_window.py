@@ -24,6 +24,7 @@ from tests.face_detection.cli.test_live import fitted
 from tests.network_camera import NetworkCamera
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.skipif(importlib.util.find_spec("_tkinter") is None, reason="this Python was built without Tk"),
     pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb: apt-get install xvfb"),
 ]

@@ -22,6 +22,8 @@ from shared.settings import FrontSettings
 from tests.galleries import open_store
 from tests.gallery_samples import SPACE, brute_force, key_of, sample, vectors
 
+pytestmark = pytest.mark.slow
+
 METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN
 DIMENSIONS = 64
 ABOVE = 2000

@@ -24,6 +24,8 @@ from tests.conftest import ROOT
 from tests.galleries import open_gallery, open_store
 from tests.gallery_samples import SPACE, ids_of, vectors
 
+pytestmark = pytest.mark.processes
+
 BATCH = 50
 
 WRITER = f"""

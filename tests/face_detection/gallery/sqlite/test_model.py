@@ -6,6 +6,7 @@ import tempfile
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -16,6 +17,8 @@ from face_detection.gallery.search.memory import MemoryIndex
 from shared.models import Metric
 from tests.galleries import open_store
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, ids_of, sample
+
+pytestmark = pytest.mark.slow
 
 TENANTS = ("t", "u", "v")
 PROBES = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
