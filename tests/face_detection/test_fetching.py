@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -94,8 +96,21 @@ def site() -> web.Application:
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[TestServer]:
-    async with TestServer(site(), host=PUBLIC) as server:
+    async with TestServer(site(), host=PUBLIC, port=free_at_both()) as server:
         yield server
+
+
+def free_at_both() -> int:
+    """A port that nobody uses at either address, and which the system does not give to clients meanwhile."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as public, socket.socket() as private:
+            try:
+                public.bind((PUBLIC, port))
+                private.bind((PRIVATE, port))
+            except OSError:
+                continue
+            return port
 
 
 @pytest_asyncio.fixture
