@@ -102,12 +102,7 @@ class Enroller:
         self, enrolments: Sequence[Enrolment], model: ServedModel, embed_crops: Embed, keep_crops: bool
     ) -> list[Outcome]:
         """What became of each enrolment, in order."""
-        prepared = await asyncio.gather(
-            *(
-                self._attempt(self._preparation.prepare(item.picture, model.card.alignment, item.face))
-                for item in enrolments
-            )
-        )
+        prepared = await asyncio.gather(*(self._prepare(item, model) for item in enrolments))
         usable = [outcome for outcome in prepared if isinstance(outcome, Prepared)]
         vectors: list[NDArray[np.float32]] = []
         failure: ServiceError | None = None
@@ -133,10 +128,9 @@ class Enroller:
             except Overloaded as error:
                 await asyncio.sleep(error.retry_after or 1)
 
-    @staticmethod
-    async def _attempt(work: Awaitable[Prepared]) -> Prepared | ServiceError:
+    async def _prepare(self, item: Enrolment, model: ServedModel) -> Prepared | ServiceError:
         try:
-            return await work
+            return await self._preparation.prepare(item.picture, model.card.alignment, item.face)
         except ServiceError as error:
             return error
 
