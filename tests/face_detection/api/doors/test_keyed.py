@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from aiohttp import FormData
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -32,10 +32,8 @@ from face_detection.api.doors.keyed_schemas import (
 )
 from face_detection.api.http.bodies import _parse_urlencoded
 from face_detection.api.operation import ACCESS, DIRECTORY
-from face_detection.app import create_app
 from face_detection.gallery.directory import Right, TenantSettings
 from shared.errors import InvalidRequest
-from shared.settings import FrontSettings
 from tests.conftest import Front
 
 ANSWERS = TypeAdapter(KeyedTraining | KeyedTrainingFailure | KeyedError | KeyedSuccess | KeyedFailure)
@@ -494,18 +492,10 @@ Post = Callable[..., tuple[int, dict[str, Any]]]
 
 
 @pytest.fixture
-def post_now(front_settings: FrontSettings) -> Iterator[Post]:
+def post_now(front_now: tuple[asyncio.Runner, TestClient]) -> Post:
     """Posts to a front of its own, outside of any event loop."""
-
-    async def start() -> TestClient:
-        client = TestClient(TestServer(create_app(front_settings)))
-        await client.start_server()
-        return client
-
-    with asyncio.Runner() as runner:
-        client = runner.run(start())
-        yield lambda path, **request: runner.run(post(client, path, **request))
-        runner.run(client.close())
+    runner, client = front_now
+    return lambda path, **request: runner.run(post(client, path, **request))
 
 
 ANYTHING = st.recursive(

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -370,18 +370,10 @@ Send = Callable[[Any, str | None, dict[str, str]], Answer]
 
 
 @pytest.fixture
-def send_now(front_settings: FrontSettings) -> Iterator[Send]:
+def send_now(front_now: tuple[asyncio.Runner, TestClient]) -> Send:
     """Sends to a front of its own, outside of any event loop."""
-
-    async def start() -> TestClient:
-        client = TestClient(TestServer(create_app(front_settings)))
-        await client.start_server()
-        return client
-
-    with asyncio.Runner() as runner:
-        client = runner.run(start())
-        yield lambda body, user, headers: runner.run(send(client, body, user, headers))
-        runner.run(client.close())
+    runner, client = front_now
+    return lambda body, user, headers: runner.run(send(client, body, user, headers))
 
 
 property_test = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
