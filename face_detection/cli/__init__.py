@@ -8,19 +8,36 @@ next request. Exit codes: 0 done, 1 refused or partly failed (with the reasons o
 
 from __future__ import annotations
 
-import click
+import pkgutil
 
-from face_detection.cli.admin import companies, devices, keys, sectors
-from face_detection.cli.database import backup, compact, migrate, migrate_database, rebuild_search, restore
-from face_detection.cli.doctor import doctor
-from face_detection.cli.enrol import enrol
-from face_detection.cli.live import live
-from face_detection.cli.people import events, people
-from face_detection.cli.recognise import recognise
-from face_detection.cli.transfer import export_people, import_people
-from face_detection.cli.verify import verify
-from face_detection.cli.watch import watch
+import click
+from typing_extensions import override
+
 from shared import __version__
+
+_COMMANDS = {
+    "enrol": "enrol:enrol",
+    "recognise": "recognise:recognise",
+    "verify": "verify:verify",
+    "live": "live:live",
+    "watch": "watch:watch",
+    "people": "people:people",
+    "events": "people:events",
+    "export": "transfer:export_people",
+    "import": "transfer:import_people",
+    "doctor": "doctor:doctor",
+    "keys": "admin:keys",
+    "companies": "admin:companies",
+    "sectors": "admin:sectors",
+    "devices": "admin:devices",
+    "backup": "database:backup",
+    "restore": "database:restore",
+    "compact": "database:compact",
+    "migrate": "database:migrate",
+    "migrate-database": "database:migrate_database",
+    "rebuild-search": "database:rebuild_search",
+}
+"""Where in this package the commands are."""
 
 _EXAMPLES = """\b
 Examples:
@@ -40,32 +57,24 @@ The others work on the database that the environment variable DATABASE names, as
 """
 
 
-@click.group(epilog=_EXAMPLES)
+class _Commands(click.Group):
+    """Imports the command that is called, and what that needs, but no other."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        command = pkgutil.resolve_name(f"{__name__}.{place}")
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, epilog=_EXAMPLES)
 @click.version_option(__version__)
 def main() -> None:
     """Enrol and recognise people; administer API keys, companies, sectors, capture devices and the database."""
-
-
-for _command in (
-    enrol,
-    recognise,
-    verify,
-    live,
-    watch,
-    people,
-    events,
-    export_people,
-    import_people,
-    doctor,
-    keys,
-    companies,
-    sectors,
-    devices,
-    backup,
-    restore,
-    compact,
-    migrate,
-    migrate_database,
-    rebuild_search,
-):
-    main.add_command(_command)

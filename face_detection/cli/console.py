@@ -9,18 +9,21 @@ from datetime import datetime
 from typing import TypeVar
 
 import click
-from tqdm import tqdm
 
 T = TypeVar("T")
 
 
 def followed(items: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
     """The items, with a progress bar if standard error is a terminal."""
+    from tqdm import tqdm
+
     return iter(tqdm(items, total=total, unit=f" {unit}", disable=None, dynamic_ncols=True, leave=False))
 
 
 def remark(text: object) -> None:
     """Print a line on standard error without disturbing a progress bar."""
+    from tqdm import tqdm
+
     tqdm.write(printable(str(text)), file=sys.stderr)
 
 

@@ -10,18 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from face_detection.gallery.coordination import FileLocks, Locks, ProcessRateLimits, RateLimits
-from face_detection.gallery.events import EventLog
-from face_detection.gallery.sql import database
-from face_detection.gallery.sql.answers import Answers
-from face_detection.gallery.sql.directory import Directory
-from face_detection.gallery.sql.history import Tombstones
-from face_detection.gallery.sql.store import Store
-from face_detection.gallery.sql.tables import Tables
-from face_detection.gallery.sqlite.connections import MEMORY, Connections
 from shared.errors import SettingsError, StartupError
+
+if TYPE_CHECKING:  # imported when a database is opened: what only asks a service needs none
+    from face_detection.gallery.coordination import Locks, RateLimits
+    from face_detection.gallery.events import EventLog
+    from face_detection.gallery.sql import database
+    from face_detection.gallery.sql.answers import Answers
+    from face_detection.gallery.sql.directory import Directory
+    from face_detection.gallery.sql.history import Tombstones
+    from face_detection.gallery.sql.store import Store
+    from face_detection.gallery.sql.tables import Tables
 
 T = TypeVar("T")
 
@@ -90,6 +91,9 @@ def open_gallery(database: str) -> Gallery:
         return _open_postgres(database)
     if "://" in database:
         raise SettingsError("DATABASE must be a path, :memory: or postgresql://user:password@host/name.")
+    from face_detection.gallery.coordination import FileLocks, ProcessRateLimits
+    from face_detection.gallery.sqlite.connections import MEMORY, Connections
+
     file = None if database == MEMORY else Path(database)
     return _gallery(Connections(database), FileLocks(file), ProcessRateLimits())
 
@@ -114,6 +118,13 @@ def _open_postgres(url: str) -> Gallery:
 
 
 def _gallery(connections: database.Connections, locks: Locks, rates: RateLimits) -> Gallery:
+    from face_detection.gallery.events import EventLog
+    from face_detection.gallery.sql.answers import Answers
+    from face_detection.gallery.sql.directory import Directory
+    from face_detection.gallery.sql.history import Tombstones
+    from face_detection.gallery.sql.store import Store
+    from face_detection.gallery.sql.tables import Tables
+
     return Gallery(
         Store(connections),
         Directory(connections),

@@ -13,11 +13,9 @@ import click
 from click.core import ParameterSource
 
 from face_detection.cli.service.protocol import Service
-from face_detection.cli.service.remote import RemoteService
 from face_detection.gallery import Gallery, open_gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from shared.errors import ServiceError, SettingsError
-from shared.settings import FrontSettings
 
 if TYPE_CHECKING:
     from face_detection.cli.service.local import LocalService
@@ -78,6 +76,8 @@ def _opened_service(url: str, local: bool, company: str) -> Iterator[Service]:
         with opened_local(company) as service:
             yield service
         return
+    from face_detection.cli.service.remote import RemoteService
+
     remote = RemoteService(url, api_key())
     try:
         yield remote
@@ -94,6 +94,7 @@ def opened_local(company: str) -> Iterator[LocalService]:
     """
     # Brings the whole front along, which other commands need not wait for.
     from face_detection.cli.service.local import LocalService
+    from shared.settings import FrontSettings
 
     service = LocalService(FrontSettings.from_environment(), company)
     try:
@@ -105,6 +106,8 @@ def opened_local(company: str) -> Iterator[LocalService]:
 @contextmanager
 def opened_gallery() -> Iterator[Gallery]:
     """The database of the settings, which is created if it is missing. A refusal ends the command with exit code 1."""
+    from shared.settings import FrontSettings
+
     with refusals(explained=True):
         database = FrontSettings.from_environment().database
         if database == ":memory:":
