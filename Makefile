@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Hundreds of processes start from here, each of which would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-fast programs lint demo bench bench-full prove prove-full clean help
 
 help:  ## Show the targets
