@@ -29,6 +29,7 @@ QUICK = {
     "live": [],
     "batching": [],
     "precision": [],
+    "models": [],
     "classic": [],
     "search": [],
     "databases": [],

@@ -7,7 +7,7 @@ counted over all pairs of photos of different people, not only over those of the
 
 Examples:
     python -m benchmarks.accuracy
-    python -m benchmarks.accuracy --photos lfw/ --pairs lfw/pairs.txt --models facenet sface
+    python -m benchmarks.accuracy --photos lfw/ --pairs lfw/pairs.txt --models facenet sface sface+dlib
     python -m benchmarks.accuracy --models facenet --zoom 0.9 0.95 1.0 --normalisation prewhiten bgr-unit
     PRECISION=int8 python -m benchmarks.accuracy --models facenet
 """
@@ -29,8 +29,7 @@ from tqdm import tqdm
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.recognition.crops import cut_out
 from face_detection.recognition.detection import YuNet
-from feature_extraction.embedder import network_input, open_embedder
-from feature_extraction.engines import Network
+from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights.store import ensure_detector
 from shared.geometry import Face
 from shared.images import ImageDecoder, Pixels, Preview
@@ -39,6 +38,7 @@ from shared.models import (
     Alignment,
     Metric,
     ModelCard,
+    NetworkCard,
     Normalisation,
     find_card,
     scaled_template,
@@ -143,19 +143,22 @@ def _central(faces: Sequence[Face], pixels: Pixels) -> Face | None:
     )
 
 
-def embed(photos: Sequence[Photo], network: Network, card: ModelCard, label: str) -> NDArray[np.float32]:
+def embed(photos: Sequence[Photo], embedder: Embedder, label: str) -> NDArray[np.float32]:
     """Embeddings (n, dimensions) of the photos' faces; a photo without one is aligned as if it were a crop."""
     rows = []
     for start in tqdm(range(0, len(photos), 16), desc=label, unit="batch"):
-        crops = np.concatenate([crop_of(photo, card.alignment) for photo in photos[start : start + 16]])
-        rows.append(network.run(network_input(crops, card.normalisation)))
+        crops = [crop_of(photo, embedder.card.alignment) for photo in photos[start : start + 16]]
+        rows.append(embedder.embed(np.concatenate(crops)))
     return np.concatenate(rows)
 
 
 def crop_of(photo: Photo, alignment: Alignment) -> Pixels:
     """The photo's face as a batch of one crop, (1, height, width, 3) uint8 BGR."""
     if photo.face is None:
-        return np.asarray(cv2.resize(photo.pixels, (alignment.width, alignment.height)), np.uint8)[None]
+        whole = np.zeros((1, alignment.height, alignment.width, 3), np.uint8)
+        for crop in alignment.split(whole[0]):
+            crop[...] = cv2.resize(photo.pixels, (crop.shape[1], crop.shape[0]))
+        return whole
     return cut_out(Preview.full(photo.pixels), [photo.face], alignment)
 
 
@@ -268,6 +271,8 @@ def trials(arguments: argparse.Namespace, precision: str) -> list[Trial]:
     combinations = []
     for name in arguments.models:
         card = find_card(name)
+        if not isinstance(card, NetworkCard) and (arguments.zoom or arguments.normalisation):
+            sys.exit(f"{name} has several networks: another zoom or normalisation can be tried with each alone.")
         for zoom, normalisation, metric in itertools.product(
             arguments.zoom or [None], arguments.normalisation or [None], arguments.metric or [None]
         ):
@@ -305,8 +310,10 @@ def main() -> None:
     results = []
     settings = ExtractionSettings.from_environment()
     for trial in trials(arguments, settings.precision):
-        network = open_embedder(settings.model_copy(update={"model": trial.card.name})).network
-        results.append(measure(trial, photos, pairs, embed(photos, network, trial.card, trial.label)))
+        embedder = open_embedder(settings.model_copy(update={"model": trial.card.name}))
+        if isinstance(trial.card, NetworkCard):
+            embedder = Embedder(trial.card, embedder.engine, [replace(embedder.parts[0], card=trial.card)])
+        results.append(measure(trial, photos, pairs, embed(photos, embedder, trial.label)))
     plot(results, arguments.plot)
     print(report(results, photos, pairs))
     print(f"\nROC curves: {arguments.plot}")

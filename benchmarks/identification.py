@@ -60,8 +60,7 @@ def main() -> None:
     for name in arguments.models:
         card = find_card(name)
         settings = ExtractionSettings.from_environment().model_copy(update={"model": name})
-        network = open_embedder(settings, progress=True).network
-        rows = prepare(embed(known + strangers, network, card, name), card.metric)
+        rows = prepare(embed(known + strangers, open_embedder(settings, progress=True), name), card.metric)
         threshold = card.threshold(card.metric).distance
         table = np.stack([distances(rows[: len(known)], row, card.metric) for row in rows])
         first = np.flatnonzero(turns == 0)

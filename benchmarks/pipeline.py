@@ -129,9 +129,9 @@ class Engine:
 
     def __init__(self, crops: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
         embedder = open_embedder(ExtractionSettings.from_environment())
-        self._run = embedder.network.run
+        self._run = embedder.parts[0].network.run
         self._lanes = embedder.lanes
-        self._input = network_input(crops, embedder.card.normalisation)
+        self._input = network_input(crops, embedder.parts[0].card.normalisation)
         self._pool = ThreadPoolExecutor(self._lanes)
 
     def rate(self, seconds: float) -> float:

@@ -15,11 +15,12 @@ from gunicorn.http.errors import ParseException
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from feature_extraction.embedder import Embedder
+from feature_extraction.embedder import Embedder, file_sha256
 from feature_extraction.metrics import Metrics
 from feature_extraction.service import Extraction
 from shared import errors, logs, wire
 from shared.images import ImageDecoder, Pixels
+from shared.models import Alignment
 from shared.settings import ExtractionSettings
 from shared.sites import hosts_of, refuse_other_sites
 
@@ -175,9 +176,12 @@ def _model_file() -> Response:
     served = _extraction().embedder
     if served.engine != "onnx":
         raise errors.NotFound(f"ENGINE={served.engine} runs no ONNX file, so there is none to hand out.")
-    response = Response(_read(served.file), mimetype="application/octet-stream")
-    response.content_length = served.file.stat().st_size
-    response.set_etag(served.file_sha256)
+    if len(served.files) > 1:
+        raise errors.NotFound(f"MODEL={served.card.name} has several networks, which are not handed out as one file.")
+    (file,) = served.files
+    response = Response(_read(file), mimetype="application/octet-stream")
+    response.content_length = file.stat().st_size
+    response.set_etag(file_sha256(file))
     response.headers[wire.SPACE_HEADER] = served.card.space(served.revision)
     response.make_conditional(request)
     return response
@@ -204,7 +208,7 @@ def _represent() -> Response:
     crops: list[Pixels | None] = []
     for upload in uploads:
         try:
-            crops.append(fit(decoder.decode(upload.stream.read()), alignment.width, alignment.height))
+            crops.append(fit(decoder.decode(upload.stream.read()), alignment))
         except errors.ImageError:
             crops.append(None)
     usable = [crop for crop in crops if crop is not None]
@@ -234,19 +238,25 @@ def _prometheus() -> Response:
     return Response(generate_latest(_extraction().metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def fit(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Scale a picture of a face into width x height without distortion; what remains is black.
+def fit(pixels: Pixels, alignment: Alignment) -> Pixels:
+    """Scale a picture of a face into each crop of an alignment without distortion; what remains is black.
 
     Args:
         pixels: (h, w, 3) uint8 BGR.
+
+    Returns:
+        (alignment.height, alignment.width, 3) uint8 BGR.
     """
-    scale = min(width / pixels.shape[1], height / pixels.shape[0])
-    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-    scaled = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    crop = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    crop[top : top + size[1], left : left + size[0]] = scaled
-    return crop
+    whole = np.zeros((alignment.height, alignment.width, 3), np.uint8)
+    for crop in alignment.split(whole):
+        height, width = crop.shape[:2]
+        scale = min(width / pixels.shape[1], height / pixels.shape[0])
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        left, top = (width - size[0]) // 2, (height - size[1]) // 2
+        crop[top : top + size[1], left : left + size[0]] = cv2.resize(
+            pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
+    return whole
 
 
 def _read(file: Path) -> Iterator[bytes]:

@@ -4,8 +4,9 @@ As many threads as the engine has lanes run it. A thread takes its share of what
 crops, runs it, and hands out the rows; while all are busy, the next batches gather by themselves. Clients that
 were answered together ask again within milliseconds of one another: a thread that finds fewer crops than its last
 batch had waits that long for the others, so a lone client never waits. A request is split when it is larger than a
-share. Every waiter gets its rows or an error, also when the engine raises, when its deadline passes and when the
-service stops.
+share. A model of several networks means several runs over the crops of each request, which idle threads take side by
+side. Every waiter gets its rows or an error, also when the engine raises, when its deadline passes and when the service
+stops.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,46 +33,77 @@ _GATHERING = 0.006
 """Seconds that a thread waits for as many crops as it had before; the clients of a batch come back within 3 to 6 ms."""
 
 
+Run = Callable[[Crops], Embeddings]
+
+
 @dataclass(eq=False)
-class _Job:
+class _Request:
     crops: Crops
     deadline: float
     future: Future[Embeddings] = field(default_factory=Future)
+    jobs: list[_Job] = field(default_factory=list)
+    """One for each run."""
+
+    @property
+    def abandoned(self) -> bool:
+        return self.future.cancelled() or time.monotonic() > self.deadline
+
+    @property
+    def done(self) -> bool:
+        return all(sum(map(len, job.parts.values())) == len(self.crops) for job in self.jobs)
+
+
+@dataclass(eq=False)
+class _Job:
+    """What one run has to do for a request."""
+
+    request: _Request
+    run: int
     taken: int = 0
     parts: dict[int, Embeddings] = field(default_factory=dict)
     """First crop of the part → its rows. Parts may be done in any order."""
 
     @property
-    def abandoned(self) -> bool:
-        return self.future.cancelled() or time.monotonic() > self.deadline
+    def left(self) -> int:
+        """Crops that no thread has taken yet."""
+        return len(self.request.crops) - self.taken
+
+    @property
+    def rows(self) -> Embeddings:
+        parts = [self.parts[first] for first in sorted(self.parts)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class Batcher:
     """A bounded queue in front of an engine.
 
     Args:
-        embed: (n, height, width, 3) uint8 → (n, dimensions) float32; called from ``lanes`` threads.
-        max_batch: most crops in one call of ``embed``.
+        runs: what is run on the crops of each request, in any order and at the same time; each is (n, height, width, 3)
+            uint8 → (n, dimensions of its own) float32 and is called from ``lanes`` threads.
+        max_batch: most crops in one call of a run.
         max_queued: most crops that wait; a request that does not fit is refused.
-        lanes: calls of ``embed`` at once.
-        observe: told the number of crops after each call of ``embed``, and the seconds that it took.
+        join: makes a request's embeddings, (n, dimensions) float32, from what each of the runs gave for all its crops.
+        lanes: calls of runs at once.
+        observe: told the number of crops after each call of a run, and the seconds that it took.
     """
 
     def __init__(
         self,
-        embed: Callable[[Crops], Embeddings],
+        runs: Sequence[Run],
         *,
         max_batch: int,
         max_queued: int,
+        join: Callable[[Sequence[Embeddings]], Embeddings] = itemgetter(0),
         lanes: int = 1,
         observe: Callable[[int, float], None] = lambda crops, seconds: None,
     ) -> None:
-        self._embed = embed
+        self._runs = runs
+        self._join = join
         self._max_batch = max_batch
         self._max_queued = max_queued
         self._observe = observe
         self._jobs: deque[_Job] = deque()
-        self._queued = 0
+        self._waiting = [0] * len(runs)
         self._running = 0
         self._idle = 0
         self._closed = threading.Event()
@@ -80,11 +113,11 @@ class Batcher:
     @property
     def queued(self) -> int:
         """Crops that wait at this moment."""
-        return self._queued
+        return max(self._waiting)
 
     @property
     def running(self) -> int:
-        """Crops that the engine works on at this moment."""
+        """Crops that the engine works on at this moment; one on which two runs work counts twice."""
         return self._running
 
     def embed(self, crops: Crops, timeout: float) -> Embeddings:
@@ -104,23 +137,25 @@ class Batcher:
             ExtractionFailed: the engine raised.
             NotReady: the service is stopping.
         """
-        job = _Job(crops, time.monotonic() + timeout)
+        request = _Request(crops, time.monotonic() + timeout)
+        request.jobs = [_Job(request, run) for run in range(len(self._runs))]
         if len(crops) > self._max_queued:
             raise InvalidRequest(f"More than {self._max_queued} crops in one request.")
         with self._changed:
             if self._closed.is_set():
                 raise NotReady("The service is stopping.")
-            if self._queued + len(crops) > self._max_queued:
+            if self.queued + len(crops) > self._max_queued:
                 raise Overloaded("Too many crops are waiting already.")
-            self._queued += len(crops)
-            self._jobs.append(job)
+            for job in request.jobs:
+                self._waiting[job.run] += len(crops)
+            self._jobs.extend(request.jobs)
             self._changed.notify_all()
         try:
-            return job.future.result(timeout)
+            return request.future.result(timeout)
         except FutureTimeout:
-            job.future.cancel()
+            request.future.cancel()
             with self._changed:
-                self._withdraw(job)
+                self._withdraw(request)
             raise DeadlinePassed(f"The crops were not embedded within {timeout:g} seconds.") from None
 
     def close(self) -> None:
@@ -130,7 +165,7 @@ class Batcher:
             waiting, self._jobs = self._jobs, deque()
             self._changed.notify_all()
         for job in waiting:
-            self._answer(job, NotReady("The service is stopping."))
+            self._answer(job.request, NotReady("The service is stopping."))
         for thread in self._threads:
             thread.join()
 
@@ -155,39 +190,45 @@ class Batcher:
 
     def _gather(self, wanted: int) -> None:
         stop = time.monotonic() + _GATHERING
-        while 0 < self._queued < wanted and not self._closed.is_set() and (left := stop - time.monotonic()) > 0:
+        while 0 < self.queued < wanted and not self._closed.is_set() and (left := stop - time.monotonic()) > 0:
             self._changed.wait(left)
 
     def _next_batch(self) -> list[tuple[_Job, int, Crops]]:
-        """Take this thread's share from the front of the queue. Abandoned jobs are dropped.
+        """Take this thread's share of what waits for the run that is next. Abandoned requests are dropped.
 
         Returns:
-            Jobs with the first of the crops taken from each, and these crops.
+            Jobs of one run with the first of the crops taken from each, and these crops.
         """
         batch: list[tuple[_Job, int, Crops]] = []
-        room = min(self._max_batch, -(-self._queued // self._idle))
-        while self._jobs and room:
-            job = self._jobs[0]
-            if job.abandoned:
-                self._jobs.popleft()
-                self._queued -= len(job.crops) - job.taken
+        while self._jobs and self._jobs[0].request.abandoned:
+            self._withdraw(self._jobs[0].request)
+        if not self._jobs:
+            return batch
+        run = self._jobs[0].run
+        room = min(self._max_batch, -(-self._waiting[run] // self._idle))
+        for job in [job for job in self._jobs if job.run == run]:
+            if not room:
+                break
+            if job.request.abandoned:
+                self._withdraw(job.request)
                 continue
             first = job.taken
-            part = job.crops[first : first + room]
+            part = job.request.crops[first : first + room]
             job.taken += len(part)
-            self._queued -= len(part)
+            self._waiting[run] -= len(part)
             room -= len(part)
             batch.append((job, first, part))
-            if job.taken == len(job.crops):
-                self._jobs.popleft()
+            if not job.left:
+                self._jobs.remove(job)
         return batch
 
     def _embed_batch(self, batch: list[tuple[_Job, int, Crops]]) -> None:
         count = sum(len(part) for _, _, part in batch)
+        run = self._runs[batch[0][0].run]
         started = time.monotonic()
         try:
             try:
-                rows = self._embed(batch[0][2] if len(batch) == 1 else np.concatenate([part for _, _, part in batch]))
+                rows = run(batch[0][2] if len(batch) == 1 else np.concatenate([part for _, _, part in batch]))
             finally:
                 with self._changed:
                     self._running -= count
@@ -197,37 +238,39 @@ class Batcher:
                 self._hand_out(job, first, rows[start : start + len(part)])
                 start += len(part)
         except Exception as error:
-            self._fail([job for job, _, _ in batch], error)
+            self._fail([job.request for job, _, _ in batch], error)
 
     def _hand_out(self, job: _Job, first: int, rows: Embeddings) -> None:
+        request = job.request
         with self._changed:
             job.parts[first] = rows
-            done = sum(map(len, job.parts.values())) == len(job.crops)
+            done = request.done
         if done:
-            parts = [job.parts[first] for first in sorted(job.parts)]
-            self._answer(job, parts[0] if len(parts) == 1 else np.concatenate(parts))
+            self._answer(request, self._join([job.rows for job in request.jobs]))
 
-    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+    def _fail(self, requests: list[_Request], error: Exception) -> None:
         with self._changed:
-            for job in jobs:
-                self._withdraw(job)
-        for job in jobs:
+            for request in requests:
+                self._withdraw(request)
+        for request in requests:
             failure = ExtractionFailed("The engine failed on this batch.")
             failure.__cause__ = error
-            self._answer(job, failure)
+            self._answer(request, failure)
 
-    def _withdraw(self, job: _Job) -> None:
-        """Take out of the queue what is left of a job, which would run for nobody."""
-        if job in self._jobs:
-            self._jobs.remove(job)
-            self._queued -= len(job.crops) - job.taken
+    def _withdraw(self, request: _Request) -> None:
+        """Take out of the queue what is left of a request, which would run for nobody."""
+        for job in request.jobs:
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self._waiting[job.run] -= job.left
 
-    def _answer(self, job: _Job, result: Embeddings | Exception) -> None:
+    def _answer(self, request: _Request, result: Embeddings | Exception) -> None:
+        future = request.future
         with self._changed:
-            # Two lanes may fail on parts of one job: the first answer counts.
-            if job.future.done() or not job.future.set_running_or_notify_cancel():
+            # Two lanes may fail on parts of one request: the first answer counts.
+            if future.done() or not future.set_running_or_notify_cancel():
                 return
             if isinstance(result, Exception):
-                job.future.set_exception(result)
+                future.set_exception(result)
             else:
-                job.future.set_result(result)
+                future.set_result(result)

@@ -1,8 +1,13 @@
-"""From face crops to embeddings: the numbers that a network was trained on, and what the network makes of them."""
+"""From face crops to embeddings: the numbers that a network was trained on, what it makes of them, and how the
+embeddings of several networks become one.
+"""
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,47 +16,79 @@ from numpy.typing import NDArray
 from feature_extraction.engines import Network
 from feature_extraction.weights import store
 from feature_extraction.weights.files import sha256_of
-from shared.models import ModelCard, Normalisation, find_card
+from shared.models import Combination, ModelCard, NetworkCard, Normalisation, find_card
 from shared.settings import ExtractionSettings
 
 # Means of red, green and blue in dlib's input layer (dlib/dnn/input.h).
 _DLIB_MEANS = np.array([122.782, 117.001, 104.298], np.float32)
 
 
+Crops = NDArray[np.uint8]
+Embeddings = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A loaded network, its card and its weights."""
+
+    card: NetworkCard
+    weights: store.Weights
+    network: Network
+
+    def embed(self, crops: Crops) -> Embeddings:
+        """Embeddings of crops, each independent of the others.
+
+        Args:
+            crops: (n, height, width, 3) uint8 BGR, of the size in the card's alignment, n > 0.
+
+        Returns:
+            (n, dimensions) float32: the network's raw output, or at unit length where ``card.unit_output`` says so.
+        """
+        embeddings = self.network.run(network_input(crops, self.card.normalisation))
+        if embeddings.shape != (len(crops), self.card.dimensions):
+            raise RuntimeError(f"the network of {self.card.name} answered with the shape {embeddings.shape}")
+        return _unit_length(embeddings) if self.card.unit_output else embeddings
+
+
 class Embedder:
-    """Computes embeddings of one model with a loaded network.
+    """Computes embeddings of one model with its loaded networks.
 
     Attributes:
         card: the model.
-        revision: identifies the weights; part of the embedding space.
         engine: onnx, tensorflow or pytorch.
-        device: where the network runs: cpu, cuda or tensorrt.
-        file: the weight file that the engine has read.
-        lanes: how many calls of ``embed`` from different threads make good use of the hardware at once.
+        parts: the networks, in the order of the card's.
+        revision: identifies the weights; part of the embedding space.
+        device: where the networks run: cpu, cuda or tensorrt.
+        lanes: how many calls of ``runs`` from different threads make good use of the hardware at once.
+        runs: what gives the embeddings, once ``join`` has put together what they give: one call for each network, and
+            for its mirrored crops where the card says so. They may be called at the same time.
     """
 
-    def __init__(self, card: ModelCard, weights: store.Weights, engine: str, network: Network) -> None:
+    def __init__(self, card: ModelCard, engine: str, parts: Sequence[Part]) -> None:
         self.card = card
-        self.revision = weights.revision
-        self.file = weights.path
         self.engine = engine
-        self.device = network.device
-        self.lanes = network.lanes
-        self.network = network
+        self.parts = parts
+        self.revision = "+".join(part.weights.revision for part in parts)
+        self.device = parts[0].network.device
+        self.lanes = parts[0].network.lanes
+        sides = (False, True) if isinstance(card, Combination) and card.mirrored else (False,)
+        self.runs: Sequence[Callable[[Crops], Embeddings]] = [
+            partial(self._run, number, mirrored) for number in range(len(parts)) for mirrored in sides
+        ]
 
-    @cached_property
-    def file_sha256(self) -> str:
-        """Of the weight file, in hexadecimal digits; only those who hand the file out ask for it."""
-        return sha256_of(self.file)
+    @property
+    def files(self) -> Sequence[Path]:
+        """The weight file that each network's engine has read."""
+        return [part.weights.path for part in self.parts]
 
-    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, crops: Crops) -> Embeddings:
         """Embeddings of crops, each independent of the others.
 
         Args:
             crops: (n, height, width, 3) uint8 BGR, of the size in the card's alignment; n may be 0.
 
         Returns:
-            (n, dimensions) float32: the network's raw output, or at unit length where ``card.unit_output`` says so.
+            (n, dimensions) float32: of one network see ``Part.embed``, of several see ``shared.models.Combination``.
 
         Raises:
             ValueError: another shape or dtype.
@@ -59,13 +96,30 @@ class Embedder:
         wanted = (self.card.alignment.height, self.card.alignment.width, 3)
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != wanted:
             raise ValueError(f"crops must be uint8 of shape (n, {wanted[0]}, {wanted[1]}, 3), not {crops.shape}")
-        shape = (len(crops), self.card.dimensions)
         if not len(crops):
-            return np.empty(shape, np.float32)
-        embeddings = self.network.run(network_input(crops, self.card.normalisation))
-        if embeddings.shape != shape:
-            raise RuntimeError(f"the network answered with the shape {embeddings.shape} instead of {shape}")
-        return _unit_length(embeddings) if self.card.unit_output else embeddings
+            return np.empty((0, self.card.dimensions), np.float32)
+        return self.join([run(crops) for run in self.runs])
+
+    def join(self, outputs: Sequence[Embeddings]) -> Embeddings:
+        """The embeddings, (n, dimensions) float32, from what each of ``runs`` has given for the same crops."""
+        if not isinstance(self.card, Combination):
+            return outputs[0]
+        sides = len(self.runs) // len(self.parts)
+        weighted = []
+        for number, part in enumerate(self.card.parts):
+            units = [_unit_length(output) for output in outputs[number * sides : (number + 1) * sides]]
+            weighted.append(np.float32(part.weight) * _unit_length(np.sum(units, axis=0)))
+        return _unit_length(np.concatenate(weighted, axis=1))
+
+    def _run(self, number: int, mirrored: bool, sheets: Crops) -> Embeddings:
+        crops = self.card.alignment.split(sheets)[number]
+        return self.parts[number].embed(crops[:, :, ::-1] if mirrored else crops)
+
+
+@cache
+def file_sha256(file: Path) -> str:
+    """Of a weight file that is in use, in hexadecimal digits; only those who hand it out ask for it."""
+    return sha256_of(file)
 
 
 def _unit_length(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,7 +180,18 @@ def open_embedder(settings: ExtractionSettings, progress: bool = False) -> Embed
         EngineUnavailable: the runtime, the model in it, the precision or the device that was asked for is not there.
     """
     card = find_card(settings.model)
-    weights = store.ensure(card, settings.engine, settings.weights, progress, settings.precision)
+    files = store.ensure_networks(card, settings.engine, settings.weights, progress, settings.precision)
+    if settings.gpu_memory_mib:  # the networks share it
+        settings = settings.model_copy(update={"gpu_memory_mib": -(-settings.gpu_memory_mib // len(files))})
+    parts = [
+        Part(network, weights, _load(network, weights, settings))
+        for network, weights in zip(card.networks, files, strict=True)
+    ]
+    return Embedder(card, settings.engine, parts)
+
+
+def _load(card: NetworkCard, weights: store.Weights, settings: ExtractionSettings) -> Network:
+    settings = settings.model_copy(update={"precision": weights.precision})
     match settings.engine:
         case "onnx":
             from feature_extraction.engines.onnx import load
@@ -134,4 +199,4 @@ def open_embedder(settings: ExtractionSettings, progress: bool = False) -> Embed
             from feature_extraction.engines.tensorflow import load
         case "pytorch":
             from feature_extraction.engines.pytorch import load
-    return Embedder(card, weights, settings.engine, load(card, weights.path, settings))
+    return load(card, weights.path, settings)

@@ -53,7 +53,8 @@ class Extraction:
         for size in sorted({1, self.settings.max_batch}):
             embedder.embed(np.zeros((size, alignment.height, alignment.width, 3), np.uint8))
         batcher = Batcher(
-            embedder.embed,
+            embedder.runs,
+            join=embedder.join,
             max_batch=self.settings.max_batch,
             max_queued=self.settings.max_queued_crops,
             lanes=embedder.lanes,
@@ -124,7 +125,7 @@ class Extraction:
             crops: (n, height, width, 3) uint8 BGR.
 
         Returns:
-            (n, dimensions) float32, raw model output.
+            (n, dimensions) float32, see ``Embedder.embed``.
 
         Raises:
             InvalidRequest: more crops than one request may have.
@@ -135,7 +136,9 @@ class Extraction:
             raise InvalidRequest(f"More than {self.settings.max_request_crops} crops in one request.")
         if not len(crops):
             return np.empty((0, loaded.embedder.card.dimensions), np.float32)
-        return loaded.batcher.embed(crops, self.settings.embed_timeout)
+        embeddings = loaded.batcher.embed(crops, self.settings.embed_timeout)
+        self.metrics.crops.inc(len(crops))
+        return embeddings
 
     def close(self) -> None:
         """Answer whoever waits, and stop."""

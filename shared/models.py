@@ -7,11 +7,17 @@ default (threshold). The figures are explained in ``docs/models.md``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
 
 from shared.errors import SettingsError
 from shared.geometry import Point
@@ -79,12 +85,31 @@ class Alignment:
         name: part of the embedding space; must change whenever the transform does.
         width, height: size of the crop in pixels.
         template: where the five landmarks should fall, in pixels of the crop.
+        parts: of a sheet, see ``sheet``; empty for a single crop.
     """
 
     name: str
     width: int
     height: int
     template: Template
+    parts: tuple[Alignment, ...] = ()
+
+    @property
+    def crops(self) -> tuple[Alignment, ...]:
+        """How each crop of a face is cut out: itself, or those that lie on a sheet, from the left."""
+        return self.parts or (self,)
+
+    def split(self, sheets: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """The crops on sheets of this alignment, as views: (n, crop.height, crop.width, 3) for each of ``crops``.
+
+        Args:
+            sheets: (n, height, width, 3), or (height, width, 3) for one.
+        """
+        rights = itertools.accumulate(crop.width for crop in self.crops)
+        return [
+            sheets[..., : crop.height, right - crop.width : right, :]
+            for crop, right in zip(self.crops, rights, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,31 +125,35 @@ class Threshold:
     source: str
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """One recognition model.
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(ABC):
+    """One recognition model: a ``NetworkCard``, or a ``Combination`` of several.
 
     Attributes:
         name: value of the setting MODEL.
-        deepface_name: the model's name in DeepFace.
         dimensions: length of an embedding.
         alignment: how crops are cut out.
-        normalisation: how pixels are scaled.
-        unit_output: whether the embedding is brought to unit length as DeepFace does for this model.
         metric: the default distance.
         thresholds: default ``min_distance`` of every metric that has one; always has ``metric``.
         licence: of the weights.
     """
 
     name: str
-    deepface_name: str
     dimensions: int
     alignment: Alignment
-    normalisation: Normalisation
     metric: Metric
     thresholds: Mapping[Metric, Threshold]
     licence: str
-    unit_output: bool = False
+
+    @property
+    @abstractmethod
+    def networks(self) -> tuple[NetworkCard, ...]:
+        """The networks that it runs, in the order of ``alignment.crops``."""
+
+    @property
+    @abstractmethod
+    def computation(self) -> str:
+        """What is computed from crops, in short; part of the embedding space."""
 
     def space(self, revision: str) -> str:
         """The embedding space: only embeddings with the same one may be compared.
@@ -132,7 +161,7 @@ class ModelCard:
         Args:
             revision: identifies the weights.
         """
-        return f"{self.name}/{revision}/{self.alignment.name}/{self.normalisation}"
+        return f"{self.name}/{revision}/{self.alignment.name}/{self.computation}"
 
     def threshold(self, metric: Metric) -> Threshold:
         """The default threshold under a metric.
@@ -147,6 +176,68 @@ class ModelCard:
             raise SettingsError(
                 f"Model {self.name} has no default threshold for the distance {metric} (it has {known})."
             ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCard(ModelCard):
+    """A model of one network.
+
+    Attributes:
+        deepface_name: the model's name in DeepFace.
+        normalisation: how pixels are scaled.
+        unit_output: whether the embedding is brought to unit length as DeepFace does for this model.
+    """
+
+    deepface_name: str
+    normalisation: Normalisation
+    unit_output: bool = False
+
+    @property
+    @override
+    def networks(self) -> tuple[NetworkCard, ...]:
+        return (self,)
+
+    @property
+    @override
+    def computation(self) -> str:
+        return str(self.normalisation)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network of a combination, and the weight by which its embeddings count; greater than 0."""
+
+    card: NetworkCard
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination(ModelCard):
+    """A model of several networks, whose embeddings lie side by side.
+
+    With êᵢ the embedding of part i at unit length and wᵢ its weight, the embedding is (w₁ê₁, w₂ê₂, …) at unit length.
+    Its cosine similarities are those of the parts, averaged with the weights wᵢ². It has unit length, so all metrics
+    tell the same, in units of their own.
+
+    Attributes:
+        parts: in the order in which they lie in an embedding, and their crops on a sheet.
+        mirrored: whether êᵢ is the mean of the crop's and its mirror image's embeddings, both at unit length, which is
+            brought to unit length again.
+    """
+
+    parts: tuple[Part, ...]
+    mirrored: bool = False
+
+    @property
+    @override
+    def networks(self) -> tuple[NetworkCard, ...]:
+        return tuple(part.card for part in self.parts)
+
+    @property
+    @override
+    def computation(self) -> str:
+        weighted = "+".join(f"{part.card.computation}x{part.weight:g}" for part in self.parts)
+        return f"{weighted}-mirrored" if self.mirrored else weighted
 
 
 @dataclass(frozen=True)
@@ -182,6 +273,21 @@ def _arcface_alignment(width: int, height: int, zoom: float = 1.0) -> Alignment:
     )
 
 
+def sheet(alignments: Sequence[Alignment]) -> Alignment:
+    """Several crops of one face on one picture: side by side from the left, at the top, black below the lower ones.
+
+    So a face travels as one picture however many networks see it, and each sees the very pixels that it sees alone.
+    The template is that of the first crop, which begins where the sheet does.
+    """
+    return Alignment(
+        name="+".join(one.name for one in alignments),
+        width=sum(one.width for one in alignments),
+        height=max(one.height for one in alignments),
+        template=alignments[0].template,
+        parts=tuple(alignments),
+    )
+
+
 def _deepface_thresholds(cosine: float, euclidean: float) -> Mapping[Metric, Threshold]:
     source = "DeepFace config/threshold.py; not measured with this alignment"
     return MappingProxyType({Metric.COSINE: Threshold(cosine, source), Metric.EUCLIDEAN: Threshold(euclidean, source)})
@@ -195,8 +301,8 @@ def _deepface_card(
     cosine: float,
     euclidean: float,
     licence: str,
-) -> ModelCard:
-    return ModelCard(
+) -> NetworkCard:
+    return NetworkCard(
         name=name,
         deepface_name=deepface_name,
         dimensions=dimensions,
@@ -208,8 +314,8 @@ def _deepface_card(
     )
 
 
-_CARDS = (
-    ModelCard(
+_NETWORKS = (
+    NetworkCard(
         name="facenet",
         deepface_name="Facenet",
         dimensions=128,
@@ -225,7 +331,7 @@ _CARDS = (
         ),
         licence="MIT (David Sandberg's facenet; converted for Keras by Hiroki Taniai)",
     ),
-    ModelCard(
+    NetworkCard(
         name="sface",
         deepface_name="SFace",
         dimensions=128,
@@ -240,7 +346,7 @@ _CARDS = (
         ),
         licence="Apache-2.0 (OpenCV Zoo)",
     ),
-    ModelCard(
+    NetworkCard(
         name="dlib",
         deepface_name="Dlib",
         dimensions=128,
@@ -255,7 +361,7 @@ _CARDS = (
         ),
         licence="CC0-1.0 (Davis King)",
     ),
-    ModelCard(
+    NetworkCard(
         name="vgg-face",
         deepface_name="VGG-Face",
         dimensions=4096,
@@ -271,7 +377,7 @@ _CARDS = (
         licence="CC-BY-NC-4.0 (Visual Geometry Group)",
         unit_output=True,
     ),
-    ModelCard(
+    NetworkCard(
         name="facenet512",
         deepface_name="Facenet512",
         dimensions=512,
@@ -300,7 +406,49 @@ _CARDS = (
     _deepface_card("deepid", "DeepID", 160, _arcface_alignment(47, 55, zoom=0.8), 0.015, 45, "MIT (Ruoyiran/DeepID)"),
 )
 
-CATALOGUE: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in _CARDS})
+
+def _combination(
+    name: str, weights: Mapping[str, float], distance: float, accepted: str, mirrored: bool = False
+) -> Combination:
+    """The card of a combination.
+
+    Args:
+        name: of the model.
+        weights: name of each network, in their order, and its weight.
+        distance: the default threshold as ten times the distance at unit length, facenet's unit: a ``min_distance``
+            that clients send then stays of use when another model comes.
+        accepted: the true accept rate at that figure.
+        mirrored: see ``Combination``.
+    """
+    named = {card.name: card for card in _NETWORKS}
+    parts = tuple(Part(named[network], weight) for network, weight in weights.items())
+    source = f"200 photos of LFW, none of 19,340 impostor pairs nearer: FMR below 1e-4, TAR {accepted}"
+    same = f"{distance:g} as tenfold-unit-euclidean, the same operating point"
+    return Combination(
+        name=name,
+        dimensions=sum(part.card.dimensions for part in parts),
+        alignment=sheet([part.card.alignment for part in parts]),
+        metric=Metric.TENFOLD_UNIT_EUCLIDEAN,
+        thresholds=MappingProxyType(
+            {
+                Metric.TENFOLD_UNIT_EUCLIDEAN: Threshold(distance, source),
+                Metric.COSINE: Threshold(distance**2 / 200, same),
+                Metric.EUCLIDEAN: Threshold(distance / 10, same),
+            }
+        ),
+        licence="; ".join(part.card.licence for part in parts),
+        parts=parts,
+        mirrored=mirrored,
+    )
+
+
+_COMBINATIONS = (
+    _combination("sface+dlib", {"sface": 1, "dlib": 1}, 8.0, "99 %"),
+    _combination("facenet+sface", {"facenet": 1, "sface": 1.5}, 10.1, "97.5 %"),
+    _combination("best", {"facenet": 1, "sface": 1.5, "dlib": 0.7}, 9.6, "98 %", mirrored=True),
+)
+
+CATALOGUE: Mapping[str, ModelCard] = MappingProxyType({card.name: card for card in (*_NETWORKS, *_COMBINATIONS)})
 
 
 def find_card(name: str) -> ModelCard:

@@ -214,15 +214,18 @@ class ExtractionSettings(Settings):
     """Settings of the extraction service."""
 
     model: Annotated[str, AfterValidator(_check_model)] = Field(
-        default="facenet", description="Model card to serve, see `docs/models.md`."
+        default="facenet",
+        description="Model to serve: one network, or several whose embeddings are combined, such as `sface+dlib`; see "
+        "`docs/models.md`.",
     )
     engine: Literal["onnx", "tensorflow", "pytorch"] = Field(
         default="onnx", description="Runtime that executes the network."
     )
     precision: Precision = Field(
         default="fp32",
-        description="`fp32`, or `int8` for `MODEL=facenet` with `ENGINE=onnx` on the CPU: 8-bit integers, more than "
-        "twice as fast on a CPU with VNNI; an embedding space of its own, see `docs/models.md`.",
+        description="`fp32`, or `int8` for `MODEL=facenet` and combinations with it, with `ENGINE=onnx` on the CPU: "
+        "FaceNet in 8-bit integers, more than twice as fast on a CPU with VNNI; an embedding space of its own, see "
+        "`docs/models.md`.",
     )
     execution_providers: str = Field(
         default="cpu",

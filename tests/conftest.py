@@ -148,6 +148,13 @@ def sface_url(serve_extraction: ServeExtraction, extraction_settings: Extraction
 
 
 @pytest.fixture(scope="session")
+def combined_url(serve_extraction: ServeExtraction, extraction_settings: ExtractionSettings) -> str:
+    """The extraction service with a model of two networks."""
+    settings = extraction_settings.model_copy(update={"model": "sface+dlib"})
+    return serve_extraction(settings, RememberedEmbedder(open_embedder(settings)))
+
+
+@pytest.fixture(scope="session")
 def detector_home(deepface_home: Path) -> Path:
     """The same DEEPFACE_HOME, with the detector's weights in it."""
     weights_folder(deepface_home).mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha1
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,8 @@ class RememberedEmbedder:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._known: dict[bytes, NDArray[np.float32]] = {}
+        self.runs = [self.embed]
+        self.join = itemgetter(0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._embedder, name)

@@ -241,7 +241,7 @@ class LiveSession:
         if news:
             told = [found[row] for row in news]
             await shared.pool.run(
-                lambda: shared.identifier.note(self._tenant, told, prepared.crops[news], self.occasion)
+                lambda: shared.identifier.note(self._tenant, told, prepared.portraits[news], self.occasion)
             )
 
     def _is_another(self, track: Track, vector: Vector, model: ServedModel) -> bool:

@@ -39,14 +39,21 @@ class Prepared:
         width, height: of the picture, upright and at full scale, in pixels.
         faces: in reading order.
         chosen: the faces that were cut out.
-        crops: (n, height, width, 3) uint8 BGR, one for each chosen face.
+        alignment: by which they were.
+        crops: (n, height, width, 3) uint8 BGR, one for each chosen face, as the model takes them.
     """
 
     width: int
     height: int
     faces: Sequence[Face]
     chosen: Sequence[Face]
+    alignment: Alignment
     crops: Pixels
+
+    @property
+    def portraits(self) -> Pixels:
+        """(n, height, width, 3) uint8 BGR, one for each chosen face: the first of its crops."""
+        return portraits(self.crops, self.alignment)
 
 
 class Preparation:
@@ -93,7 +100,8 @@ class Preparation:
             chosen = choose(faces, preview)
             if self._loses(preview, chosen, alignment):
                 preview = self._decode_fully(data)
-            return Prepared(preview.width, preview.height, faces, chosen, self._cut_out(preview, chosen, alignment))
+            crops = self._cut_out(preview, chosen, alignment)
+            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops)
 
         return await self._run(work)
 
@@ -102,7 +110,7 @@ class Preparation:
     ) -> Prepared:
         """The same for whoever wants to see all faces of a picture before some are chosen.
 
-        ``choose`` gets the crops of all faces, too, which may come from the reduced picture, and picks rows of both.
+        ``choose`` gets a crop of each, too, which may come from the reduced picture, and picks rows of both.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -113,13 +121,13 @@ class Preparation:
             data, preview = self._decode(frame)
             faces = self._detect(preview)
             crops = self._cut_out(preview, faces, alignment)
-            rows = [*choose(faces, crops)]
+            rows = [*choose(faces, portraits(crops, alignment))]
             chosen = [faces[row] for row in rows]
             if self._loses(preview, chosen, alignment):
                 crops = self._cut_out(self._decode_fully(data), chosen, alignment)
             else:
                 crops = crops[rows]
-            return Prepared(preview.width, preview.height, faces, chosen, crops)
+            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops)
 
         return await self._run(work)
 
@@ -171,6 +179,11 @@ class Preparation:
         return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
 
 
+def portraits(crops: Pixels, alignment: Alignment) -> Pixels:
+    """What shows each face once: the crops, of sheets the first crop; (n, height, width, 3) uint8 BGR."""
+    return alignment.split(crops)[0]
+
+
 def jpeg(crop: Pixels) -> bytes:
     """A crop as a JPEG file.
 
@@ -203,11 +216,11 @@ def similarity(landmarks: Landmarks, alignment: Alignment) -> Matrix:
 def shrinks(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> bool:
     """Whether all crops have fewer pixels than the faces have in a reduced picture, so that nothing is lost by it."""
     scale = picture.pixels.shape[1] / picture.width
-    return all(_magnification(similarity(face.landmarks, alignment)) <= scale for face in faces)
+    return all(_magnification(similarity(face.landmarks, crop)) <= scale for face in faces for crop in alignment.crops)
 
 
 def cut_out(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> Pixels:
-    """One aligned crop for each face; what lies beyond the picture is black.
+    """One aligned crop, or sheet of crops, for each face; what lies beyond the picture is black.
 
     Args:
         picture: may be reduced.
@@ -217,11 +230,12 @@ def cut_out(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> Pi
     Returns:
         (len(faces), alignment.height, alignment.width, 3) uint8 BGR.
     """
-    crops = np.empty((len(faces), alignment.height, alignment.width, 3), np.uint8)
+    crops = np.zeros((len(faces), alignment.height, alignment.width, 3), np.uint8)
     # Pixel i of the reduced picture is centred on pixel (i + 1/2) / scale − 1/2 of the full one.
     to_full = _scaling(picture.width / picture.pixels.shape[1], picture.height / picture.pixels.shape[0])
-    for crop, face in zip(crops, faces, strict=True):
-        _warp(picture.pixels, similarity(face.landmarks, alignment) @ to_full, alignment, crop)
+    for one, row in zip(alignment.crops, alignment.split(crops), strict=True):
+        for crop, face in zip(row, faces, strict=True):
+            crop[...] = _warp(picture.pixels, similarity(face.landmarks, one) @ to_full, one)
     return picture.to_srgb(crops)
 
 
@@ -234,12 +248,13 @@ def _scaling(x: float, y: float, left: int = 0, top: int = 0) -> Matrix:
     return np.array([[x, 0, left + (x - 1) / 2], [0, y, top + (y - 1) / 2], [0, 0, 1]], np.float64)
 
 
-def _warp(pixels: Pixels, matrix: Matrix, alignment: Alignment, crop: Pixels) -> None:
+def _warp(pixels: Pixels, matrix: Matrix, alignment: Alignment) -> Pixels:
     """Warp with bilinear sampling, which skips pixels when it shrinks by more than two: average them first."""
     shrink = int(1 / max(_magnification(matrix), 1e-6))
     if shrink >= 2:
         pixels, matrix = _shrunken(pixels, matrix, alignment, shrink)
-    cv2.warpAffine(pixels, matrix, (alignment.width, alignment.height), dst=crop, flags=cv2.INTER_LINEAR)
+    crop = cv2.warpAffine(pixels, matrix, (alignment.width, alignment.height), flags=cv2.INTER_LINEAR)
+    return np.asarray(crop, np.uint8)
 
 
 def _shrunken(pixels: Pixels, matrix: Matrix, alignment: Alignment, shrink: int) -> tuple[Pixels, Matrix]:

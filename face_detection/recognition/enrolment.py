@@ -151,7 +151,7 @@ def to_sample(
         sample = NewSample(item.id, item.name, item.metadata, model.space, vector, item.action)
     except InvalidRequest as error:
         return error
-    crop = jpeg(prepared.crops[0]) if keep_crop else None
+    crop = jpeg(prepared.portraits[0]) if keep_crop else None
     return Embedded(sample, prepared.chosen[0], len(prepared.faces), crop)
 
 

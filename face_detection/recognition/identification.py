@@ -153,7 +153,7 @@ class Identifier:
         """
         terms = self._terms(tenant, model, min_distance, rule, closest)
         found = self._find(tenant, prepared.chosen, model, embeddings, terms)
-        self._note(tenant, found, prepared.crops, occasion, terms.keeps_crops)
+        self._note(tenant, found, prepared.portraits, occasion, terms.keeps_crops)
         return found
 
     def find(

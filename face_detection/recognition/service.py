@@ -307,7 +307,7 @@ class Recognition:
         result = self._compare(model, np.concatenate([embedding, vectors]), own, prepared.chosen)
         if result.same:
             self._metrics.matches.inc()
-            crop = jpeg(prepared.crops[0]) if settings.keep_crops else None
+            crop = jpeg(prepared.portraits[0]) if settings.keep_crops else None
             self._journal.note(tenant, EventKind.RECOGNISED, id, result.distance, occasion, crop)
         return result
 

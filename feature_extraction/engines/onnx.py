@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from feature_extraction.engines import GPU_HINT, Network, missing_package, parse_devices
 from shared.errors import EngineUnavailable, WeightsError
-from shared.models import ModelCard
+from shared.models import NetworkCard
 from shared.settings import MEBIBYTE, ExtractionSettings, available_cores
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ PROVIDERS = {
 _ERRORS_ONLY = 3
 
 
-def load(card: ModelCard, path: Path, settings: ExtractionSettings) -> Network:
+def load(card: NetworkCard, path: Path, settings: ExtractionSettings) -> Network:
     """Load an ONNX file.
 
     Raises:
@@ -111,7 +111,7 @@ def _provider_options(device: str, path: Path, settings: ExtractionSettings) -> 
 class OnnxNetwork(Network):
     """A session of ONNX Runtime."""
 
-    def __init__(self, session: Any, card: ModelCard, path: Path, device: str, lanes: int) -> None:
+    def __init__(self, session: Any, card: NetworkCard, path: Path, device: str, lanes: int) -> None:
         self.device = device
         self.lanes = lanes
         self._session = session

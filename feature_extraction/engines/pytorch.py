@@ -12,11 +12,11 @@ from typing_extensions import override
 from feature_extraction.engines import GPU_HINT, Network, missing_package, parse_device
 from feature_extraction.weights import deepface_files
 from shared.errors import EngineUnavailable, WeightsError
-from shared.models import ModelCard
+from shared.models import NetworkCard
 from shared.settings import MEBIBYTE, ExtractionSettings, available_cores
 
 
-def load(card: ModelCard, path: Path, settings: ExtractionSettings) -> Network:
+def load(card: NetworkCard, path: Path, settings: ExtractionSettings) -> Network:
     """Build DeepFace's network for a card and load its weights.
 
     Raises:

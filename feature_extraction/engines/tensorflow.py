@@ -14,13 +14,13 @@ from typing_extensions import override
 from feature_extraction.engines import GPU_HINT, Network, missing_package, parse_device
 from feature_extraction.weights import deepface_files
 from shared.errors import EngineUnavailable, WeightsError
-from shared.models import ModelCard
+from shared.models import NetworkCard
 from shared.settings import ExtractionSettings, available_cores
 
 log = logging.getLogger(__name__)
 
 
-def load(card: ModelCard, path: Path, settings: ExtractionSettings) -> Network:
+def load(card: NetworkCard, path: Path, settings: ExtractionSettings) -> Network:
     """Build DeepFace's network for a card and load its weights.
 
     Raises:
@@ -93,7 +93,7 @@ def _deepface_model(client: Any, path: Path, settings: ExtractionSettings) -> An
 class TensorflowNetwork(Network):
     """A Keras model as a compiled graph with a dynamic batch."""
 
-    def __init__(self, tensorflow: Any, model: Any, card: ModelCard, device: str) -> None:
+    def __init__(self, tensorflow: Any, model: Any, card: NetworkCard, device: str) -> None:
         self.device = device
         self.lanes = 1
         self._constant = tensorflow.constant

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from feature_extraction.weights import deepface_files, sources, store
 from shared.errors import EngineUnavailable, StartupError
-from shared.models import CATALOGUE, YUNET, find_card
+from shared.models import CATALOGUE, YUNET, NetworkCard, find_card
 from shared.settings import ExtractionSettings, Precision
 
 EXAMPLES = """\
 examples:
   python -m feature_extraction.weights fetch                 the model of MODEL (facenet) and the face detector
   python -m feature_extraction.weights fetch sface dlib      other models
+  python -m feature_extraction.weights fetch sface+dlib      both networks of a combination
   python -m feature_extraction.weights fetch yunet           only the face detector
-  python -m feature_extraction.weights list                  every model, with state, size and licence
+  python -m feature_extraction.weights list                  every network, with state, size and licence
   python -m feature_extraction.weights verify                check the checksums of what is there
 
 environment:
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("fetch", "download and convert what is missing; a named model brings the face detector along"),
-        ("list", "show every model, its file, state, size and licence"),
+        ("list", "show every network, its file, state, size and licence"),
         ("verify", "compare files with their checksums; status 1 if one is damaged, or named and absent"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -105,21 +106,24 @@ def _fetch(models: Sequence[str], engine: str, folder: Path, precision: Precisio
     progress = sys.stderr.isatty()
     for name in dict.fromkeys([*models, YUNET.name]):
         if name == YUNET.name:
-            path, revision = store.ensure_detector(folder, progress), ""
-        else:
-            weights = store.ensure(find_card(name), engine, folder, progress, precision)
-            path, revision = weights.path, f" (revision {weights.revision})"
-        print(f"{name}: {path}{revision}")
+            print(f"{name}: {store.ensure_detector(folder, progress)}")
+            continue
+        card = find_card(name)
+        found = store.ensure_networks(card, engine, folder, progress, precision)
+        for network, weights in zip(card.networks, found, strict=True):
+            print(f"{network.name}: {weights.path} (revision {weights.revision})")
     return 0
 
 
 def _rows(models: Sequence[str], engine: str, folder: Path, check: bool) -> list[Row]:
     rows: list[Row] = []
+    networks: dict[str, NetworkCard | None] = {}
     for name in models or [*CATALOGUE, YUNET.name]:
-        if name == YUNET.name:
+        networks |= {name: None} if name == YUNET.name else {one.name: one for one in CATALOGUE[name].networks}
+    for name, card in networks.items():
+        if card is None:
             rows.append(Row(name, folder / YUNET.file, _source_state(sources.YUNET, folder, check), YUNET.licence))
             continue
-        card = CATALOGUE[name]
         packaged = store.PACKAGED.get(name)
         if packaged is not None:
             state = _source_state(packaged.source, folder, check)

@@ -17,7 +17,7 @@ from typing import Any
 
 from feature_extraction.weights.files import replacing, scratch_folder
 from shared.errors import EngineUnavailable, WeightsError
-from shared.models import ModelCard, weights_folder
+from shared.models import NetworkCard, weights_folder
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _STEMS = {
 _OTHER_NAMES = {("deepid", "tensorflow"): "deepid_keras_weights.h5"}
 
 
-def file_name(card: ModelCard, engine: str) -> str:
+def file_name(card: NetworkCard, engine: str) -> str:
     """The name of a model's weight file in DeepFace's weights folder.
 
     Raises:
@@ -48,7 +48,7 @@ def file_name(card: ModelCard, engine: str) -> str:
         raise _no_such_model(card, engine) from None
 
 
-def _no_such_model(card: ModelCard, engine: str) -> EngineUnavailable:
+def _no_such_model(card: NetworkCard, engine: str) -> EngineUnavailable:
     return EngineUnavailable(f"MODEL={card.name} does not exist for ENGINE={engine}; use ENGINE=onnx.")
 
 
@@ -66,7 +66,7 @@ def deepface_home(home: Path) -> Iterator[None]:
             os.environ["DEEPFACE_HOME"] = before
 
 
-def model_class(card: ModelCard, engine: str) -> tuple[ModuleType, str]:
+def model_class(card: NetworkCard, engine: str) -> tuple[ModuleType, str]:
     """DeepFace's module for a model and engine, and the name of the class in it.
 
     Importing the module imports the engine.
@@ -88,7 +88,7 @@ def model_class(card: ModelCard, engine: str) -> tuple[ModuleType, str]:
     return importlib.import_module(module), name
 
 
-def ensure(card: ModelCard, engine: str, folder: Path) -> Path:
+def ensure(card: NetworkCard, engine: str, folder: Path) -> Path:
     """The path of a model's weight file, downloaded by DeepFace if it is absent.
 
     Args:
@@ -122,7 +122,7 @@ def ensure(card: ModelCard, engine: str, folder: Path) -> Path:
     return target
 
 
-def _download(card: ModelCard, engine: str, name: str) -> Any:
+def _download(card: NetworkCard, engine: str, name: str) -> Any:
     module, _ = model_class(card, engine)
     from deepface.commons import weight_utils
 

@@ -17,7 +17,7 @@ from feature_extraction.weights import deepface_files, facenet_int8, sources
 from feature_extraction.weights.files import locked, replacing, sha256_of
 from feature_extraction.weights.sources import CarriedFile
 from shared.errors import EngineUnavailable, WeightsError
-from shared.models import ModelCard
+from shared.models import CATALOGUE, ModelCard, NetworkCard
 from shared.settings import Precision
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,12 @@ class Weights:
         revision: part of the embedding space: the first 12 hexadecimal digits of the sha256 of the file that the
             weights come from, so that it is the same for every engine. For 8-bit integers "-int8-" and six digits
             that stand for the ranges follow.
+        precision: of the network in the file.
     """
 
     path: Path
     revision: str
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Packaged:
         revision = self.source.sha256[:_REVISION_LENGTH]
         return f"{revision}-int8-{sha256_of(self.ranges)[:6]}" if self.ranges else revision
 
+    @property
+    def precision(self) -> Precision:
+        """Of the network that it makes."""
+        return "int8" if self.ranges else "fp32"
+
     def origin(self, result: Path) -> Origin:
         """The origin of a file that this conversion has just made."""
         ranges = sha256_of(self.ranges) if self.ranges else ""
@@ -125,10 +132,24 @@ INT8 = {
 """The same with 8-bit integers."""
 
 
-def ensure(
+def ensure_networks(
     card: ModelCard, engine: str, folder: Path, progress: bool = False, precision: Precision = "fp32"
+) -> list[Weights]:
+    """The weights of each network of a model, in the order of ``card.networks``; otherwise as ``ensure``.
+
+    With the precision int8 those networks of a combination that do not exist in it stay in 32 bits.
+    """
+    quantised = _int8(card, engine) if precision == "int8" else {}
+    return [
+        ensure(network, engine, folder, progress, "int8" if network.name in quantised else "fp32")
+        for network in card.networks
+    ]
+
+
+def ensure(
+    card: NetworkCard, engine: str, folder: Path, progress: bool = False, precision: Precision = "fp32"
 ) -> Weights:
-    """A model's weights for an engine; fetched, checked and converted as needed.
+    """A network's weights for an engine; fetched, checked and converted as needed.
 
     Args:
         card: the model.
@@ -142,7 +163,7 @@ def ensure(
         EngineUnavailable: the model does not exist for that engine or in that precision.
     """
     if precision == "int8":
-        return _ensure_converted(_int8(card, engine), folder, progress)
+        return _ensure_converted(_int8(card, engine)[card.name], folder, progress)
     packaged = PACKAGED.get(card.name)
     if packaged is None:
         name = deepface_files.file_name(card, engine)
@@ -157,13 +178,20 @@ def ensure(
     return Weights(_ensure_source(packaged.source, folder, progress), packaged.revision)
 
 
-def _int8(card: ModelCard, engine: str) -> Packaged:
-    if engine != "onnx" or card.name not in INT8:
+def _int8(card: ModelCard, engine: str) -> dict[str, Packaged]:
+    """The networks of a model that exist with 8-bit integers, by their names; at least one."""
+
+    def quantised(model: ModelCard) -> dict[str, Packaged]:
+        return {network.name: INT8[network.name] for network in model.networks if network.name in INT8}
+
+    found = quantised(card)
+    if engine != "onnx" or not found:
+        able = [name for name, model in CATALOGUE.items() if quantised(model)]
         raise EngineUnavailable(
             f"PRECISION=int8 does not exist for MODEL={card.name} with ENGINE={engine}; "
-            f"it does for MODEL={', '.join(INT8)} with ENGINE=onnx. Or use PRECISION=fp32."
+            f"it does for MODEL={', '.join(able)} with ENGINE=onnx. Or use PRECISION=fp32."
         )
-    return INT8[card.name]
+    return found
 
 
 def ensure_detector(folder: Path, progress: bool = False) -> Path:
@@ -227,13 +255,13 @@ def is_foreign(packaged: Packaged, folder: Path) -> bool:
 def _ensure_converted(packaged: Packaged, folder: Path, progress: bool) -> Weights:
     path = folder / packaged.converted
     if is_foreign(packaged, folder):
-        return Weights(path, sha256_of(path)[:_REVISION_LENGTH])
+        return Weights(path, sha256_of(path)[:_REVISION_LENGTH], packaged.precision)
     if not is_current(packaged, folder):
         source = _ensure_source(packaged.source, folder, progress)
         with locked(folder):
             if not is_current(packaged, folder):
                 _convert(packaged, source, path)
-    return Weights(path, packaged.revision)
+    return Weights(path, packaged.revision, packaged.precision)
 
 
 def _convert(packaged: Packaged, source: Path, path: Path) -> None:

@@ -17,11 +17,12 @@ from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights import deepface_files, store
 from feature_extraction.weights.graph import Graph
 from shared.errors import EngineUnavailable, SettingsError, WeightsError
-from shared.models import ModelCard, find_card, weights_folder
+from shared.models import CATALOGUE, Combination, ModelCard, find_card, weights_folder
 from shared.settings import ExtractionSettings
 
 pytestmark = pytest.mark.slow
 
+COMBINATIONS = [name for name, card in CATALOGUE.items() if isinstance(card, Combination)]
 ENGINES = ("onnx", "tensorflow", "pytorch")
 COUNT = 24
 
@@ -31,9 +32,13 @@ Crops = NDArray[np.uint8]
 def crops_for(card: ModelCard, count: int = COUNT) -> Crops:
     """Crops of a real photo: the face of its person, and what is around it."""
     photo = data.astronaut()[..., ::-1]
-    size = (card.alignment.width, card.alignment.height)
+    alignment = card.alignment
     corners = np.random.default_rng(7).integers([0, 120], [120, 260], (count, 2))
-    return np.stack([cv2.resize(photo[y : y + 180, x : x + 180], size) for y, x in corners])
+    found = np.zeros((count, alignment.height, alignment.width, 3), np.uint8)
+    for crops in alignment.split(found):
+        for crop, (y, x) in zip(crops, corners, strict=True):
+            crop[...] = cv2.resize(photo[y : y + 180, x : x + 180], (crop.shape[1], crop.shape[0]))
+    return found
 
 
 def settings(home: Path, **values: Any) -> ExtractionSettings:
@@ -62,6 +67,7 @@ def opened(model: str, engine: str, home: Path) -> Embedder:
         pytest.param(("facenet", "pytorch"), id="facenet-pytorch", marks=pytest.mark.slow),
         pytest.param(("sface", "onnx"), id="sface-onnx"),
         pytest.param(("dlib", "onnx"), id="dlib-onnx"),
+        *(pytest.param((name, "onnx"), id=f"{name}-onnx") for name in COMBINATIONS),
     ]
 )
 def embedder(request: pytest.FixtureRequest, deepface_home: Path) -> Iterator[Embedder]:
@@ -72,7 +78,8 @@ def embedder(request: pytest.FixtureRequest, deepface_home: Path) -> Iterator[Em
 def test_says_what_it_is(embedder: Embedder) -> None:
     assert embedder.engine in ENGINES
     assert embedder.device == "cpu"
-    assert embedder.revision == store.PACKAGED[embedder.card.name].source.sha256[:12]
+    sources = [store.PACKAGED[network.name].source for network in embedder.card.networks]
+    assert embedder.revision == "+".join(source.sha256[:12] for source in sources)
 
 
 def test_a_batch_equals_one_by_one(embedder: Embedder) -> None:
@@ -106,6 +113,54 @@ def test_engines_agree_on_facenet(engine: str, deepface_home: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_a_combination_is_made_of_what_its_networks_give_alone(name: str, deepface_home: Path) -> None:
+    embedder = opened(name, "onnx", deepface_home)
+    card = embedder.card
+    assert isinstance(card, Combination)
+    sheets = crops_for(card, 6)
+    expected = []
+    for part, crops in zip(card.parts, card.alignment.split(sheets), strict=True):
+        alone = opened(part.card.name, "onnx", deepface_home)
+        unit = _unit(alone.embed(crops))
+        if card.mirrored:
+            unit = _unit(unit + _unit(alone.embed(np.ascontiguousarray(crops[:, :, ::-1]))))
+        expected.append(part.weight * unit)
+    found = embedder.embed(sheets)
+    np.testing.assert_allclose(found, _unit(np.concatenate(expected, axis=1)), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_only_a_mirrored_combination_makes_no_difference_between_a_face_and_its_mirror_image(
+    deepface_home: Path,
+) -> None:
+    for name in COMBINATIONS:
+        embedder = opened(name, "onnx", deepface_home)
+        sheets = crops_for(embedder.card, 3)
+        mirrored = np.zeros_like(sheets)
+        alignment = embedder.card.alignment
+        for one, other in zip(alignment.split(sheets), alignment.split(mirrored), strict=True):
+            other[...] = one[:, :, ::-1]
+        alike = np.allclose(embedder.embed(sheets), embedder.embed(mirrored), atol=1e-5)
+        assert alike is (name == "best")
+
+
+def test_eight_bits_count_in_a_combination(deepface_home: Path) -> None:
+    exact = opened("facenet+sface", "onnx", deepface_home)
+    small = open_embedder(settings(deepface_home, model="facenet+sface", precision="int8"))
+    assert [part.weights.precision for part in small.parts] == ["int8", "fp32"]
+    assert "-int8-" in small.revision and small.revision != exact.revision
+    crops = crops_for(exact.card, 4)
+    expected, found = exact.embed(crops), small.embed(crops)
+    assert 0.99 < cosines(expected, found).min() < 1 - 1e-6
+    with pytest.raises(EngineUnavailable, match="PRECISION=int8 does not exist for MODEL=sface.dlib"):
+        open_embedder(settings(deepface_home, model="sface+dlib", precision="int8"))
+
+
 def test_dlib_equals_dlib(deepface_home: Path) -> None:
     dlib = pytest.importorskip("dlib")
     embedder = opened("dlib", "onnx", deepface_home)
@@ -127,9 +182,10 @@ def test_sface_equals_opencv(deepface_home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["tensorflow", "pytorch"])
-@pytest.mark.parametrize("model", ["sface", "dlib"])
+@pytest.mark.parametrize("model", ["sface", "dlib", "sface+dlib"])
 def test_models_of_onnx_only(model: str, engine: str, deepface_home: Path) -> None:
-    with pytest.raises(EngineUnavailable, match=f"MODEL={model} does not exist for ENGINE={engine}; use ENGINE=onnx"):
+    message = f"MODEL={model.partition('+')[0]} does not exist for ENGINE={engine}; use ENGINE=onnx"
+    with pytest.raises(EngineUnavailable, match=message):
         open_embedder(settings(deepface_home, model=model, engine=engine))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from feature_extraction.app import create_app, fit
 from feature_extraction.embedder import Embedder, open_embedder
 from shared import wire
 from shared.errors import EngineUnavailable
+from shared.models import find_card
 from shared.settings import ExtractionSettings
 
 
@@ -192,15 +194,66 @@ def test_a_model_that_cannot_be_loaded_is_reported(extraction_settings: Extracti
 
 
 def test_the_models_file(client: FlaskClient, facenet: Embedder) -> None:
-    digest = hashlib.sha256(facenet.file.read_bytes()).hexdigest()
+    digest = hashlib.sha256(facenet.files[0].read_bytes()).hexdigest()
     response = client.get("/model/file")
     assert response.status_code == 200 and response.mimetype == "application/octet-stream"
-    assert hashlib.sha256(response.data).hexdigest() == facenet.file_sha256 == digest
+    assert hashlib.sha256(response.data).hexdigest() == digest
     assert response.headers["ETag"] == f'"{digest}"'
     assert response.headers[wire.SPACE_HEADER] == facenet.card.space(facenet.revision)
     head = client.head("/model/file")
     assert (head.data, head.content_length, head.headers["ETag"]) == (b"", len(response.data), f'"{digest}"')
     assert client.get("/model/file", headers={"If-None-Match": f'"{digest}"'}).status_code == 304
+
+
+@pytest.fixture(scope="module")
+def best(extraction_settings: ExtractionSettings) -> Iterator[tuple[FlaskClient, Embedder]]:
+    settings = extraction_settings.model_copy(update={"model": "best", "max_request_crops": 4})
+    embedder = open_embedder(settings)
+    app = create_app(settings, embedder)
+    yield app.test_client(), embedder
+    app.extensions["extraction"].close()
+
+
+def test_a_combination_takes_a_sheet_of_crops(best: tuple[FlaskClient, Embedder], crops: np.ndarray) -> None:
+    client, embedder = best
+    assert client.get("/readyz").json["model"] == "best"
+    described = client.get("/model").json
+    assert (described["model"], described["dimensions"]) == ("best", 384)
+    assert (described["width"], described["height"]) == (160 + 112 + 150, 160)
+    assert described["space"] == embedder.card.space(embedder.revision)
+    sheets = np.stack([fit(crop, embedder.card.alignment) for crop in crops])
+    before = client.get("/metrics").text
+    response = post(client, sheets)
+    found = wire.decode_array(response.data, dtype=np.float32, shape=(3, 384))
+    np.testing.assert_allclose(found, embedder.embed(sheets), atol=1e-6)
+    assert response.headers[wire.SPACE_HEADER] == described["space"]
+    # Each crop counts once, however many networks have seen it.
+    counted = [
+        sample.value
+        for text in (before, client.get("/metrics").text)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "extraction_crops_total"
+    ]
+    assert counted[1] - counted[0] == 3
+    assert post(client, crops).status_code == 400  # a crop of one network
+    assert post(client, np.zeros((5, *sheets.shape[1:]), np.uint8)).json["error"]["code"] == "body_too_large"
+
+
+def test_a_combination_takes_pictures_of_faces_as_the_original_does(
+    best: tuple[FlaskClient, Embedder], crops: np.ndarray
+) -> None:
+    client, embedder = best
+    image = io.BytesIO(cv2.imencode(".png", crops[0])[1].tobytes())
+    response = client.post("/", data={"face_data": '[{"id": "a"}]', "image": [(image, "a.png")]})
+    expected = embedder.embed(fit(crops[0], embedder.card.alignment)[None])[0]
+    np.testing.assert_allclose(response.json[0]["vector"], expected, atol=1e-6)
+
+
+def test_a_combination_is_not_handed_out_as_one_file(best: tuple[FlaskClient, Embedder]) -> None:
+    response = best[0].get("/model/file")
+    assert (response.status_code, response.json["error"]["code"]) == (404, "not_found")
+    assert "several networks" in response.json["error"]["message"]
 
 
 def test_there_is_no_file_before_the_model(extraction_settings: ExtractionSettings) -> None:
@@ -222,15 +275,16 @@ class Broken:
     """An embedder whose engine fails after its warm-up."""
 
     engine, device, revision, lanes = "onnx", "cpu", "abc", 1
-    file, file_sha256 = Path("abc.onnx"), "abc"
+    join = itemgetter(0)
 
     def __init__(self, facenet: Embedder) -> None:
         self.card = facenet.card
-        self.runs = 0
+        self.runs = [self.embed]
+        self.calls = 0
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
-        self.runs += 1
-        if self.runs > 2:
+        self.calls += 1
+        if self.calls > 2:
             raise RuntimeError("CUDA failure 700: /secret/path")
         return np.zeros((len(crops), 128), np.float32)
 
@@ -247,7 +301,7 @@ def test_an_engine_that_fails_tells_no_secrets(
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 400), (400, 10), (160, 160), (1000, 900)])
 def test_fitting_keeps_proportions(height: int, width: int) -> None:
-    crop = fit(np.full((height, width, 3), 200, np.uint8), 160, 160)
+    crop = fit(np.full((height, width, 3), 200, np.uint8), find_card("facenet").alignment)
     rows, columns = np.nonzero(crop[..., 0])
     assert crop.shape == (160, 160, 3)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 160

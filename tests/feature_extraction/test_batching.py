@@ -43,7 +43,7 @@ def engine() -> GatedEngine:
 
 @pytest.fixture
 def batcher(engine: GatedEngine) -> Iterator[Batcher]:
-    batcher = Batcher(engine, max_batch=4, max_queued=10)
+    batcher = Batcher([engine], max_batch=4, max_queued=10)
     yield batcher
     engine.gate.set()
     batcher.close()
@@ -178,7 +178,7 @@ def test_the_load_is_told_at_any_moment(batcher: Batcher, engine: GatedEngine, p
 
 
 def test_closing_answers_everybody(engine: GatedEngine, pool: ThreadPoolExecutor) -> None:
-    batcher = Batcher(engine, max_batch=4, max_queued=10)
+    batcher = Batcher([engine], max_batch=4, max_queued=10)
     engine.gate.clear()
     running = pool.submit(batcher.embed, crops(1), 5)
     engine.entered.acquire()
@@ -210,7 +210,7 @@ def test_many_threads_each_get_their_own_rows(batcher: Batcher, pool: ThreadPool
 
 def test_batch_sizes_are_observed() -> None:
     seen: list[int] = []
-    batcher = Batcher(GatedEngine(), max_batch=4, max_queued=10, observe=lambda count, seconds: seen.append(count))
+    batcher = Batcher([GatedEngine()], max_batch=4, max_queued=10, observe=lambda count, seconds: seen.append(count))
     batcher.embed(crops(1, 2, 3, 4, 5), 5)
     batcher.close()
     assert seen == [4, 1]
@@ -218,7 +218,7 @@ def test_batch_sizes_are_observed() -> None:
 
 @pytest.fixture
 def two_lanes(engine: GatedEngine) -> Iterator[Batcher]:
-    batcher = Batcher(engine, max_batch=4, max_queued=40, lanes=2)
+    batcher = Batcher([engine], max_batch=4, max_queued=40, lanes=2)
     yield batcher
     engine.gate.set()
     batcher.close()
@@ -245,6 +245,99 @@ def test_parts_that_finish_in_any_order_are_put_together(two_lanes: Batcher, poo
 
     assert all(pool.map(client, range(500)))
     assert two_lanes.queued == 0
+
+
+class Sums(GatedEngine):
+    """Gives each crop's mean times a factor."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def __call__(self, batch: Crops) -> Embeddings:
+        return self.factor * super().__call__(batch)
+
+
+@pytest.fixture
+def two_runs() -> list[Sums]:
+    return [Sums(1), Sums(1000)]
+
+
+@pytest.fixture
+def combining(two_runs: list[Sums]) -> Iterator[Batcher]:
+    batcher = Batcher(two_runs, join=np.hstack, max_batch=4, max_queued=40, lanes=2)
+    yield batcher
+    for run in two_runs:
+        run.gate.set()
+    batcher.close()
+
+
+def test_runs_for_one_crop_are_side_by_side(combining: Batcher, two_runs: list[Sums], pool: ThreadPoolExecutor) -> None:
+    for run in two_runs:
+        run.gate.clear()
+    request = pool.submit(combining.embed, crops(7), 5)
+    for run in two_runs:  # both are at work at the same time
+        assert run.entered.acquire(timeout=5)
+    assert (combining.queued, combining.running) == (0, 2)
+    for run in two_runs:
+        run.gate.set()
+    assert request.result().tolist() == [[7, 7000]]
+
+
+def test_a_batch_is_of_one_run_and_of_several_requests(
+    combining: Batcher, two_runs: list[Sums], pool: ThreadPoolExecutor
+) -> None:
+    for run in two_runs:
+        run.gate.clear()
+    first = pool.submit(combining.embed, crops(1), 5)
+    for run in two_runs:
+        assert run.entered.acquire(timeout=5)
+    others = [pool.submit(combining.embed, crops(value), 5) for value in (2, 3)]
+    wait_until_queued(combining, 2)
+    for run in two_runs:
+        run.gate.set()
+    assert [request.result().tolist() for request in (first, *others)] == [[[n, 1000 * n]] for n in (1, 2, 3)]
+    assert sum(map(sum, (run.batches for run in two_runs))) == 6
+
+
+def test_requests_of_several_runs_each_get_their_own_rows(combining: Batcher, pool: ThreadPoolExecutor) -> None:
+    def client(seed: int) -> bool:
+        values = [(seed * 31 + i) % 256 for i in range(seed % 7 + 1)]
+        while True:
+            try:
+                return combining.embed(crops(*values), 10).tolist() == [[value, 1000 * value] for value in values]
+            except Overloaded:
+                time.sleep(0.001)
+
+    assert all(pool.map(client, range(500)))
+    assert combining.queued == combining.running == 0
+
+
+def test_a_run_that_fails_fails_the_request_and_takes_the_others_out_of_the_queue(
+    two_runs: list[Sums], pool: ThreadPoolExecutor
+) -> None:
+    batcher = Batcher(two_runs, join=np.hstack, max_batch=4, max_queued=40)
+    two_runs[0].error = RuntimeError("out of memory")
+    with pytest.raises(ExtractionFailed):
+        batcher.embed(crops(1), 5)
+    two_runs[0].error = None
+    assert batcher.embed(crops(2), 5).tolist() == [[2, 2000]]
+    assert (batcher.queued, batcher.running) == (0, 0)
+    assert [run.batches for run in two_runs] == [[1, 1], [1]]
+    batcher.close()
+
+
+def test_a_request_of_several_runs_that_passes_its_deadline_leaves_the_queue(
+    two_runs: list[Sums], pool: ThreadPoolExecutor
+) -> None:
+    batcher = Batcher(two_runs, join=np.hstack, max_batch=4, max_queued=40)
+    two_runs[0].gate.clear()
+    with pytest.raises(DeadlinePassed):
+        batcher.embed(crops(1), 0.05)
+    two_runs[0].gate.set()
+    assert batcher.embed(crops(2), 5).tolist() == [[2, 2000]]
+    assert batcher.queued == 0 and two_runs[1].batches == [1]
+    batcher.close()
 
 
 def test_a_job_that_fails_in_both_lanes_is_answered_once(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import SettingsError
-from shared.models import ARCFACE_TEMPLATE, CATALOGUE, YUNET, Metric, ModelCard, find_card, scaled_template
+from shared.models import (
+    ARCFACE_TEMPLATE,
+    CATALOGUE,
+    YUNET,
+    Combination,
+    Metric,
+    ModelCard,
+    find_card,
+    scaled_template,
+)
 
 CARDS = list(CATALOGUE.values())
 
@@ -23,7 +33,7 @@ def card(request: pytest.FixtureRequest) -> ModelCard:
 
 def test_the_name_is_the_key(card: ModelCard) -> None:
     assert CATALOGUE[card.name] is card
-    assert re.fullmatch(r"[a-z0-9-]+", card.name)
+    assert re.fullmatch(r"[a-z0-9+-]+", card.name)
 
 
 def test_the_default_metric_has_a_threshold(card: ModelCard) -> None:
@@ -57,7 +67,8 @@ def test_the_template_is_a_face(card: ModelCard) -> None:
 
 def test_the_space_tells_all_that_makes_embeddings_differ(card: ModelCard) -> None:
     parts = card.space("0123abcd").split("/")
-    assert parts == [card.name, "0123abcd", card.alignment.name, str(card.normalisation)]
+    assert parts == [card.name, "0123abcd", card.alignment.name, card.computation]
+    assert len(card.space("+".join(["0123456789ab-int8-012345"] * 3))) <= 256  # as long as an exported file may name
 
 
 def test_the_licence_is_told(card: ModelCard) -> None:
@@ -65,7 +76,7 @@ def test_the_licence_is_told(card: ModelCard) -> None:
 
 
 def test_deepface_knows_every_model(card: ModelCard) -> None:
-    assert card.deepface_name in AVAILABLE_MODELS["facial_recognition"]
+    assert all(one.deepface_name in AVAILABLE_MODELS["facial_recognition"] for one in card.networks)
 
 
 def test_alignments_with_one_name_are_one_alignment() -> None:
@@ -81,7 +92,51 @@ def test_alignments_with_different_names_differ() -> None:
 
 
 def test_no_two_cards_share_a_space() -> None:
-    assert len({card.space("r") for card in CARDS}) == len({card.deepface_name for card in CARDS}) == len(CARDS)
+    assert len({card.space("r") for card in CARDS}) == len(CARDS)
+    networks = {one.name: one.deepface_name for card in CARDS for one in card.networks}
+    assert len(set(networks.values())) == len(networks)
+
+
+COMBINATIONS = [card for card in CARDS if isinstance(card, Combination)]
+
+
+def test_the_combinations() -> None:
+    weights = {card.name: {part.card.name: part.weight for part in card.parts} for card in COMBINATIONS}
+    assert weights == {
+        "sface+dlib": {"sface": 1, "dlib": 1},
+        "facenet+sface": {"facenet": 1, "sface": 1.5},
+        "best": {"facenet": 1, "sface": 1.5, "dlib": 0.7},
+    }
+    assert [card.name for card in COMBINATIONS if card.mirrored] == ["best"]
+    assert [card.dimensions for card in COMBINATIONS] == [256, 256, 384]
+
+
+@pytest.mark.parametrize("card", COMBINATIONS, ids=lambda card: card.name)
+def test_thresholds_of_a_combination_are_one_operating_point(card: Combination) -> None:
+    tenfold = card.threshold(Metric.TENFOLD_UNIT_EUCLIDEAN).distance
+    assert card.threshold(Metric.COSINE).distance == pytest.approx((tenfold / 10) ** 2 / 2)
+    assert card.threshold(Metric.EUCLIDEAN).distance == pytest.approx(tenfold / 10)
+
+
+def test_whatever_makes_a_combination_another_shows_in_its_space() -> None:
+    card = CATALOGUE["best"]
+    assert isinstance(card, Combination)
+    heavier = replace(card, parts=(replace(card.parts[0], weight=1.25), *card.parts[1:]))
+    assert len({one.space("r") for one in (card, heavier, replace(card, mirrored=False))}) == 3
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_a_sheet_is_split_into_the_crops_of_its_networks(card: ModelCard) -> None:
+    alignment = card.alignment
+    assert alignment.crops == tuple(one.alignment for one in card.networks)
+    sheets = np.zeros((2, alignment.height, alignment.width, 3), np.uint8)
+    for number, crops in enumerate(alignment.split(sheets), 1):
+        crops += number  # views of the sheet, which do not overlap
+    found = alignment.split(sheets)
+    assert [one.shape for one in found] == [(2, one.height, one.width, 3) for one in alignment.crops]
+    assert [np.unique(one).tolist() for one in found] == [[number] for number in range(1, len(found) + 1)]
+    for one, alone in zip(found, alignment.split(sheets[0]), strict=True):
+        np.testing.assert_array_equal(one[0], alone)
 
 
 def test_a_card_cannot_be_changed() -> None:

@@ -21,7 +21,7 @@ from face_detection.api.own.status import WEB
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Right
 from shared.errors import NotFound, ServiceError
-from shared.models import YUNET, Metric, Normalisation
+from shared.models import YUNET, Metric, NetworkCard, Normalisation
 
 EXTRACTION: web.AppKey[ExtractionClient] = web.AppKey("extraction", ExtractionClient)
 
@@ -147,6 +147,7 @@ async def models(request: web.Request) -> web.Response:
     """Which models the service runs, where their files are, and how it decides."""
     settings, extraction = request.app[SETTINGS], request.app[EXTRACTION]
     model = await extraction.model()
+    card = _network(model)
     async with extraction.model_file(model, "HEAD") as file:
         recognition_file = ModelFile(url="models/recognition", sha256=file.sha256, bytes=file.size)
     detector_size = await asyncio.to_thread(lambda: (settings.weights / YUNET.file).stat().st_size)
@@ -162,7 +163,7 @@ async def models(request: web.Request) -> web.Response:
             min_face=settings.min_face,
             max_faces=settings.max_faces,
         ),
-        recognition=_recognition(model, recognition_file),
+        recognition=_recognition(card, recognition_file),
         decision=Decision(
             metric=identifier.metric(model),
             threshold=identifier.threshold(model, tenant),
@@ -184,6 +185,7 @@ async def recognition(request: web.Request) -> web.StreamResponse:
     """The recognition model's ONNX file, as the extraction service has it, passed on bit by bit."""
     extraction = request.app[EXTRACTION]
     model = await extraction.model()
+    _network(model)
     async with extraction.model_file(model, "HEAD" if request.method == "HEAD" else "GET") as file:
         response = web.StreamResponse(
             headers={
@@ -206,8 +208,18 @@ async def recognition(request: web.Request) -> web.StreamResponse:
         return response
 
 
-def _recognition(model: ServedModel, file: ModelFile) -> RecognitionModel:
-    card = model.card
+def _network(model: ServedModel) -> NetworkCard:
+    """The card of a model that clients can run too.
+
+    Raises:
+        NotFound: it has several networks.
+    """
+    if not isinstance(model.card, NetworkCard):
+        raise NotFound(f"The model {model.card.name} has several networks, which are not handed out.")
+    return model.card
+
+
+def _recognition(card: NetworkCard, file: ModelFile) -> RecognitionModel:
     return RecognitionModel(
         file=file,
         name=card.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -188,6 +189,18 @@ async def test_people_who_change(
     assert names((await video.show(actor, frames=range(15)))[-1]) == ["barack"]
 
 
+async def test_a_combination_of_networks(start_front: Front, combined_url: str, photos: Path) -> None:
+    front = await start_front(extraction_url=combined_url)
+    response = await front.patch("/companies/default", json={"settings": {"keep_crops": True}})
+    assert response.status == 200
+    await front.app[RECOGNITION].enrol("default", [Enrolment("barack", "Barack", (photos / "obama.jpg").read_bytes())])
+    assert names((await Video(front).show(Actor(photos / "obama2.jpg", 200), frames=range(10)))[-1]) == ["barack"]
+    (event,) = (await events(front, 1, kind=EventKind.RECOGNISED.value))["events"]
+    file = await (await front.get(f"/events/{event['number']}/crop")).read()
+    crop = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+    assert crop.shape == (112, 112, 3)
+
+
 async def test_crops_are_kept_when_the_tenant_asks(
     front: TestClient, video: Video, photos: Path, enrol: Callable[..., Awaitable[None]]
 ) -> None:
@@ -209,7 +222,6 @@ async def test_without_the_extraction_service(start_front: Front, photos: Path, 
 @pytest.mark.slow
 async def test_real_film(faces: Path, front: TestClient) -> None:
     """A clip with cuts: the two men are told apart although the one comes to stand where the other was."""
-    import cv2
 
     assert front.app is not None
     stills = {"miranda": "lin-manuel-miranda.png", "obama": "obama.jpg"}

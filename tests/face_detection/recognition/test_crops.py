@@ -13,7 +13,7 @@ from skimage import data
 
 from face_detection.metrics import Metrics
 from face_detection.recognition.choice import largest_face
-from face_detection.recognition.crops import Preparation, cut_out, similarity
+from face_detection.recognition.crops import Preparation, cut_out, portraits, shrinks, similarity
 from face_detection.recognition.detection import YuNet
 from shared.errors import FaceNotFound, UndecodableImage
 from shared.geometry import Box, Face, Landmarks
@@ -175,6 +175,30 @@ def test_crops_have_the_size_of_the_card(name: str) -> None:
     crops = cut_out(Preview.full(pixels), [face_at(np.array(alignment.template))] * 2, alignment)
     assert crops.shape == (2, alignment.height, alignment.width, 3)
     assert cut_out(Preview.full(pixels), [], alignment).shape == (0, alignment.height, alignment.width, 3)
+
+
+@pytest.mark.parametrize("name", [name for name, card in CATALOGUE.items() if len(card.networks) > 1])
+def test_a_sheet_has_the_very_crops_of_its_parts(name: str) -> None:
+    picture = Preview.full(np.asarray(data.astronaut()[..., ::-1], np.uint8))
+    faces = [
+        face_at(np.array(ALIGNMENT.template) * scale + shift) for scale, shift in ((0.7, 40), (2.5, 30), (1.1, 160))
+    ]
+    alignment = find_card(name).alignment
+    sheets = cut_out(picture, faces, alignment)
+    for one, crops in zip(alignment.crops, alignment.split(sheets), strict=True):
+        np.testing.assert_array_equal(crops, cut_out(picture, faces, one))
+    np.testing.assert_array_equal(portraits(sheets, alignment), cut_out(picture, faces, alignment.crops[0]))
+
+
+def test_a_reduced_picture_is_too_small_when_it_is_for_one_crop_of_a_sheet() -> None:
+    alignment = find_card("sface+dlib").alignment
+    small, large = alignment.crops
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    # As large in the reduced picture as the crop of sface wants it, and not as that of dlib does.
+    faces = [face_at(np.array(small.template) * 2.05)]
+    picture = Preview(pixels, 400, 400)
+    assert shrinks(picture, faces, small) and not shrinks(picture, faces, large)
+    assert not shrinks(picture, faces, alignment)
 
 
 def test_a_face_in_place_is_copied_and_beyond_the_picture_it_is_black() -> None:

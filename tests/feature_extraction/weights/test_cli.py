@@ -22,7 +22,7 @@ def test_list_shows_every_model_with_its_licence(empty: Path, capsys: pytest.Cap
     status, out, _ = run(capsys, "list")
     assert status == 0
     lines = out.splitlines()
-    for card in CATALOGUE.values():
+    for card in {network.name: network for model in CATALOGUE.values() for network in model.networks}.values():
         assert any(line.startswith(card.name) and card.licence in line and "absent" in line for line in lines)
     assert any(line.startswith("yunet") for line in lines)
 
@@ -54,6 +54,24 @@ def test_fetch_follows_the_precision(
     assert status == 0 and "facenet_weights.int8.onnx" in out
     status, _, err = run(capsys, "fetch", "sface")
     assert status == 1 and "PRECISION=int8 does not exist for MODEL=sface" in err
+
+
+def test_a_combination_is_its_networks(
+    deepface_home: Path, empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = run(capsys, "list", "sface+dlib")
+    assert status == 0 and {line.split()[0] for line in out.splitlines()} == {"sface", "dlib"}
+    assert run(capsys, "verify", "sface+dlib")[0] == 1  # absent
+    monkeypatch.setenv("DEEPFACE_HOME", str(deepface_home))
+    status, out, _ = run(capsys, "fetch", "sface+dlib")
+    assert status == 0 and [line.split(":")[0] for line in out.splitlines()] == ["sface", "dlib", "yunet"]
+    assert run(capsys, "verify", "sface+dlib")[0] == 0
+    monkeypatch.setenv("PRECISION", "int8")
+    status, out, _ = run(capsys, "fetch", "facenet+sface")
+    assert status == 0 and "facenet_weights.int8.onnx" in out and "sface_2021dec.dynamic.onnx" in out
+    status, _, err = run(capsys, "fetch", "sface+dlib")
+    assert status == 1 and "PRECISION=int8 does not exist for MODEL=sface+dlib" in err
+    assert "it does for MODEL=facenet, facenet+sface, best" in err
 
 
 def test_fetch_without_network_is_one_line_and_status_1(

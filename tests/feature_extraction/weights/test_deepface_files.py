@@ -9,11 +9,12 @@ from feature_extraction.weights import deepface_files, store
 from shared.errors import EngineUnavailable, WeightsError
 from shared.models import CATALOGUE, find_card
 
+NETWORKS = [network for card in CATALOGUE.values() for network in card.networks]
 VGG_FACE = find_card("vgg-face")
 
 
 def test_names_are_those_of_deepface() -> None:
-    for card in CATALOGUE.values():
+    for card in NETWORKS:
         if card.name in store.PACKAGED:
             continue
         module, _ = deepface_files.model_class(card, "onnx")
@@ -22,7 +23,7 @@ def test_names_are_those_of_deepface() -> None:
 
 
 def test_every_model_of_the_catalogue_has_a_source() -> None:
-    for card in CATALOGUE.values():
+    for card in NETWORKS:
         assert card.name in store.PACKAGED or deepface_files.file_name(card, "onnx")
     with pytest.raises(EngineUnavailable, match="MODEL=dlib does not exist for ENGINE=tensorflow"):
         deepface_files.file_name(find_card("dlib"), "tensorflow")

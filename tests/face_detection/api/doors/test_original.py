@@ -395,8 +395,14 @@ async def test_the_closest_people(enrolled: TestClient, photos: Path, data_uri: 
     assert "candidates" not in plain
 
 
+@pytest.mark.parametrize("another", ["sface", "sface+dlib"])
 async def test_enrolling_under_another_model_keeps_the_photos_of_the_former(
-    start_front: Front, sface_url: str, photos: Path, data_uri: Callable[[Path | bytes], str]
+    another: str,
+    start_front: Front,
+    sface_url: str,
+    combined_url: str,
+    photos: Path,
+    data_uri: Callable[[Path | bytes], str],
 ) -> None:
     """Eight photos, then one under another model, then the first model again."""
     image = data_uri(photos / "obama.jpg")
@@ -407,7 +413,7 @@ async def test_enrolling_under_another_model_keeps_the_photos_of_the_former(
 
     first = await start_front()
     await first.post("/people/44/photos", json={"images": [image] * 8, "name": "Barack"})
-    other = await start_front(extraction_url=sface_url)
+    other = await start_front(extraction_url=sface_url if another == "sface" else combined_url)
     assert await names(other) == []
     for front, unseen in ((first, 0), (other, 1)):
         assert (await (await front.get("/readyz")).json())["people_of_other_models"] == unseen
@@ -425,7 +431,7 @@ async def test_enrolling_under_another_model_keeps_the_photos_of_the_former(
     for front in (first, again):
         assert await names(front) == ["Barack O."]
     spaces = [photo["space"].split("/")[0] for photo in (await (await again.get("/people/44/photos")).json())["photos"]]
-    assert spaces == ["facenet"] * 8 + ["sface"]
+    assert spaces == ["facenet"] * 8 + [another]
     assert (await again.delete("/people/44")).status == 200
     for front in (first, other, again):
         assert await names(front) == []

@@ -14,6 +14,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from face_detection.api.operation import DIRECTORY
+from tests.conftest import Front
 
 
 async def events(front: TestClient, count: int, **query: str) -> dict[str, Any]:
@@ -60,6 +61,16 @@ async def test_who_was_enrolled_and_recognised(
 async def test_crops_are_kept_when_the_tenant_asks(
     front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]
 ) -> None:
+    await check_crops(front, photos, data_uri, 160)
+
+
+async def test_a_crop_of_a_combination_shows_the_face_once(
+    start_front: Front, combined_url: str, photos: Path, data_uri: Callable[[Path | bytes], str]
+) -> None:
+    await check_crops(await start_front(extraction_url=combined_url), photos, data_uri, 112)
+
+
+async def check_crops(front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str], side: int) -> None:
     assert front.app is not None
     front.app[DIRECTORY].update_tenant("default", settings={"keep_crops": True})
     sample = {"id": "44", "name": "Barack", "image": data_uri(photos / "obama.jpg")}
@@ -71,7 +82,7 @@ async def test_crops_are_kept_when_the_tenant_asks(
         response = await front.get(f"/events/{event['number']}/crop")
         assert response.content_type == "image/jpeg"
         crop = cv2.imdecode(np.frombuffer(await response.read(), np.uint8), cv2.IMREAD_COLOR)
-        assert crop is not None and crop.shape == (160, 160, 3) and crop.std() > 10
+        assert crop is not None and crop.shape == (side, side, 3) and crop.std() > 10
     for number, status in (("99", 404), ("x", 400), (str(2**63), 400)):
         assert (await front.get(f"/events/{number}/crop")).status == status
 

@@ -38,8 +38,8 @@ async def test_what_a_client_must_know(front: TestClient, facenet: Embedder) -> 
     assert answer["recognition"] == {
         "file": {
             "url": "models/recognition",
-            "sha256": hashlib.sha256(facenet.file.read_bytes()).hexdigest(),
-            "bytes": facenet.file.stat().st_size,
+            "sha256": hashlib.sha256(facenet.files[0].read_bytes()).hexdigest(),
+            "bytes": facenet.files[0].stat().st_size,
         },
         "name": "facenet",
         "dimensions": 128,
@@ -119,6 +119,15 @@ async def test_an_engine_without_onnx(start_front: Front, pytorch_url: str) -> N
         response = await front.get(path)
         error = (await response.json())["error"]
         assert (response.status, error["code"]) == (404, "not_found") and "no ONNX file" in error["message"]
+
+
+async def test_a_model_of_several_networks_is_not_handed_out(start_front: Front, combined_url: str) -> None:
+    front = await start_front(extraction_url=combined_url)
+    for path in ("/offline/models", "/offline/models/recognition"):
+        response = await front.get(path)
+        error = (await response.json())["error"]
+        assert (response.status, error["code"]) == (404, "not_found")
+        assert error["message"] == "The model sface+dlib has several networks, which are not handed out."
 
 
 async def test_a_changed_model_is_noticed(front: TestClient) -> None:
