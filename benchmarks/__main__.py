@@ -25,6 +25,7 @@ QUICK = {
     "choice": [],
     "accuracy": [],
     "identification": [],
+    "liveness": [],
     "pipeline": [],
     "live": [],
     "batching": [],

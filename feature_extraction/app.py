@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,16 @@ def _embeddings() -> Response:
     return response
 
 
+@routes.post("/liveness")
+def _liveness() -> Response:
+    extraction = _extraction()
+    card = extraction.liveness.card
+    views = (len(card.networks), card.size, card.size, 3)
+    request.max_content_length = extraction.settings.max_request_crops * math.prod(views) + 1024
+    faces = wire.decode_array(request.get_data(cache=False), dtype=np.uint8, shape=(None, *views))
+    return Response(wire.encode_array(extraction.check_liveness(faces)), mimetype=wire.ARRAY_TYPE)
+
+
 @routes.get("/model")
 def _model() -> Response:
     extraction = _extraction()
@@ -167,6 +178,7 @@ def _model() -> Response:
             "max_crops": extraction.settings.max_request_crops,
             "engine": served.engine,
             "device": served.device,
+            "liveness": extraction.liveness.card.name if extraction.settings.checks_liveness else None,
         }
     )
 

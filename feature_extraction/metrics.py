@@ -22,6 +22,9 @@ class Metrics:
         self.batch_seconds = Histogram(
             "extraction_batch_seconds", "Seconds per run of a network.", registry=self.registry
         )
+        self.liveness_faces = Counter(
+            "extraction_liveness_faces", "Faces checked for being real.", registry=self.registry
+        )
         self.queued = Gauge("extraction_queued_crops", "Crops that wait now.", registry=self.registry)
         self.max_queued = Gauge(
             "extraction_max_queued_crops", "Crops that may wait; beyond it the answer is 429.", registry=self.registry

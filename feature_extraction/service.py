@@ -1,4 +1,4 @@
-"""The loaded model behind its queue, and whether it is ready. No HTTP here."""
+"""The loaded model and the liveness check behind their queues, and whether they are ready. No HTTP here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from feature_extraction.batching import Batcher
 from feature_extraction.embedder import Embedder, open_embedder
+from feature_extraction.liveness import LivenessCheck, open_liveness
 from feature_extraction.metrics import Metrics
-from shared.errors import InvalidRequest, NotReady, StartupError
+from shared.errors import InvalidRequest, LivenessUnavailable, NotReady, StartupError
 from shared.settings import ExtractionSettings
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,17 @@ log = logging.getLogger(__name__)
 class _Loaded:
     embedder: Embedder
     batcher: Batcher
+    liveness: _Liveness | None
+
+
+@dataclass(frozen=True)
+class _Liveness:
+    check: LivenessCheck
+    batcher: Batcher
 
 
 class Extraction:
-    """Loads a model, warms it up, and embeds crops with it.
+    """Loads a model, and a liveness check where the settings ask for one, warms them up, and runs them.
 
     Attributes:
         settings: which model, where and how.
@@ -52,6 +60,7 @@ class Extraction:
         alignment = embedder.card.alignment
         for size in sorted({1, self.settings.max_batch}):
             embedder.embed(np.zeros((size, alignment.height, alignment.width, 3), np.uint8))
+        liveness = self._load_liveness() if self.settings.checks_liveness else None
         batcher = Batcher(
             embedder.runs,
             join=embedder.join,
@@ -64,16 +73,30 @@ class Extraction:
         self.metrics.running.set_function(lambda: batcher.running)
         self.metrics.lanes.set(embedder.lanes)
         self.metrics.ready.set_function(lambda: not self._draining)
-        self._loaded = _Loaded(embedder, batcher)
+        self._loaded = _Loaded(embedder, batcher, liveness)
         log.info(
             "model is ready",
             extra={
                 "model": embedder.card.name,
                 "engine": embedder.engine,
                 "device": embedder.device,
+                "liveness": liveness is not None,
                 "seconds": round(time.monotonic() - started, 2),
             },
         )
+
+    def _load_liveness(self) -> _Liveness:
+        check = open_liveness(self.settings)
+        for count in sorted({1, self.settings.max_batch}):
+            check.score(np.zeros((count, len(check.card.networks), check.card.size, check.card.size, 3), np.uint8))
+        batcher = Batcher(
+            check.runs,
+            join=check.join,
+            max_batch=self.settings.max_batch,
+            max_queued=self.settings.max_queued_crops,
+            lanes=check.lanes,
+        )
+        return _Liveness(check, batcher)
 
     def load_in_background(self, on_failure: Callable[[], None]) -> None:
         """Load in a thread; ``on_failure`` is called there, after the reason was logged in one line."""
@@ -140,12 +163,46 @@ class Extraction:
         self.metrics.crops.inc(len(crops))
         return embeddings
 
+    @property
+    def liveness(self) -> LivenessCheck:
+        """The loaded liveness check.
+
+        Raises:
+            NotReady: it is still loading.
+            LivenessUnavailable: the settings say that there is none.
+        """
+        return self._ready_liveness().check
+
+    def check_liveness(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Score faces, see ``LivenessCheck.score``.
+
+        Raises:
+            LivenessUnavailable: see ``liveness``.
+            InvalidRequest, NotReady, Overloaded, DeadlinePassed, ExtractionFailed: see ``embed``.
+        """
+        liveness = self._ready_liveness()
+        if len(views) > self.settings.max_request_crops:
+            raise InvalidRequest(f"More than {self.settings.max_request_crops} faces in one request.")
+        if not len(views):
+            return np.empty(0, np.float32)
+        scores = liveness.batcher.embed(views, self.settings.embed_timeout)
+        self.metrics.liveness_faces.inc(len(views))
+        return scores
+
     def close(self) -> None:
         """Answer whoever waits, and stop."""
         if self._loaded:
             self._loaded.batcher.close()
+            if self._loaded.liveness:
+                self._loaded.liveness.batcher.close()
 
     def _ready(self) -> _Loaded:
         if self._loaded is None:
             raise NotReady("The model is still loading.")
         return self._loaded
+
+    def _ready_liveness(self) -> _Liveness:
+        liveness = self._ready().liveness
+        if liveness is None:
+            raise LivenessUnavailable("The extraction service has no liveness check; start it with LIVENESS=available.")
+        return liveness

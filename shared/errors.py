@@ -35,6 +35,7 @@ HTTP: ``wire`` maps the tree to statuses, in one table for both services.
     ├── ExtractionError
     │   ├── ExtractionFailed       extraction_failed         the extraction service answered with an error
     │   └── ExtractionUnavailable  extraction_unavailable    not reachable or not ready; has retry_after
+    ├── LivenessUnavailable        liveness_unavailable      the installation has no liveness check
     ├── DeadlinePassed             deadline_passed
     ├── StorageError               storage_failed            the database refused or failed
     │   ├── StorageRefused         storage_refused           a value is against the rules of the database
@@ -299,6 +300,12 @@ class ExtractionUnavailable(ExtractionError):
 
     code = "extraction_unavailable"
     retry_after = 2
+
+
+class LivenessUnavailable(ServiceError):
+    """A liveness check is asked for, or required, where the extraction service has none."""
+
+    code = "liveness_unavailable"
 
 
 class DeadlinePassed(ServiceError):

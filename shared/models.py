@@ -1,4 +1,4 @@
-"""The model catalogue: one card per recognition model, and the detector's card.
+"""The model catalogue: one card per recognition model, and those of the detector and of the liveness check.
 
 A card is what both services must agree on: how a face is cut out (alignment), how its pixels are scaled
 (normalisation), how two embeddings are compared (metric) and where the line between "same" and "other" is drawn by
@@ -255,6 +255,59 @@ YUNET = DetectorCard(
     file="face_detection_yunet_2023mar.onnx",
     sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     licence="MIT",
+)
+
+
+@dataclass(frozen=True)
+class LivenessNetwork:
+    """One network of a liveness check, and what it looks at.
+
+    Attributes:
+        file: the name of its weight file.
+        sha256: of the accepted content.
+        scale: sides of the part of the picture that it sees, in those of the face's box.
+    """
+
+    file: str
+    sha256: str
+    scale: float
+
+
+@dataclass(frozen=True)
+class LivenessCard:
+    """How a face before the camera is told from a picture of one.
+
+    Attributes:
+        name: part of what the extraction service says of itself.
+        size: width and height of what the networks see, in pixels; BGR, 0 to 255.
+        networks: each gives the probability of a real face; the score is their mean, in [0, 1].
+        threshold: a face counts as real when its score is at least this.
+        source: where the threshold comes from.
+        licence: of the weights.
+    """
+
+    name: str
+    size: int
+    networks: tuple[LivenessNetwork, ...]
+    threshold: float
+    source: str
+    licence: str
+
+
+MINIFASNET = LivenessCard(
+    name="minifasnet",
+    size=80,
+    networks=(
+        LivenessNetwork(
+            "2.7_80x80_MiniFASNetV2.pth", "a5eb02e1843f19b5386b953cc4c9f011c3f985d0ee2bb9819eea9a142099bec0", 2.7
+        ),
+        LivenessNetwork(
+            "4_0_0_80x80_MiniFASNetV1SE.pth", "84ee1d37d96894d5e82de5a57df044ef80a58be2b218b5ed7cdfd875ec2f5990", 4.0
+        ),
+    ),
+    threshold=0.5,
+    source="more likely real than anything else; benchmarks/liveness.py says what passes (docs/liveness.md)",
+    licence="Apache-2.0 (Minivision)",
 )
 
 

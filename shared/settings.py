@@ -167,9 +167,19 @@ class Settings(BaseModel):
         "`faces.example.org`, `*.example.org` for those below it, `faces.lan:6337` for one port; requests for other "
         "names are refused with 421, see `docs/access.md`.",
     )
+    liveness: Literal["off", "available"] = Field(
+        default="off",
+        description="Whether the extraction service can tell faces before the camera from pictures of them: `off` or "
+        "`available`, see `docs/liveness.md`.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log lines that are written."
     )
+
+    @property
+    def checks_liveness(self) -> bool:
+        """Whether the extraction service has the liveness check."""
+        return self.liveness != "off"
 
     @property
     def weights(self) -> Path:

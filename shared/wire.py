@@ -47,6 +47,7 @@ STATUS: Mapping[type[ServiceError], int] = {
     errors.ExtractionError: 502,
     errors.ExtractionUnavailable: 503,
     errors.NotReady: 503,
+    errors.LivenessUnavailable: 501,
     errors.DeadlinePassed: 504,
 }
 """Status of each error; an error without an entry has its nearest base's."""

@@ -27,7 +27,7 @@ _ERRORS_ONLY = 3
 
 
 def load(card: NetworkCard, path: Path, settings: ExtractionSettings) -> Network:
-    """Load an ONNX file.
+    """Load the ONNX file of a model's network.
 
     Raises:
         SettingsError: EXECUTION_PROVIDERS is malformed.
@@ -37,6 +37,27 @@ def load(card: NetworkCard, path: Path, settings: ExtractionSettings) -> Network
     devices = parse_devices(settings.execution_providers)
     if settings.precision == "int8" and devices != ["cpu"]:
         raise EngineUnavailable("PRECISION=int8 is for the CPU; use EXECUTION_PROVIDERS=cpu, or PRECISION=fp32.")
+    size = (card.alignment.height, card.alignment.width)
+    return load_network(f"MODEL={card.name}", path, size, card.dimensions, devices, settings)
+
+
+def load_network(
+    name: str, path: Path, size: tuple[int, int], outputs: int, devices: list[str], settings: ExtractionSettings
+) -> Network:
+    """Load an ONNX file with one picture as its input and one vector as its output.
+
+    Args:
+        name: what it is for, in errors.
+        path: of the file.
+        size: height and width of its input in pixels.
+        outputs: length of its output.
+        devices: of ``parse_devices``.
+        settings: threads and memory count.
+
+    Raises:
+        EngineUnavailable: ONNX Runtime or a device is not there.
+        WeightsError: the file is damaged, or is not such a network.
+    """
     try:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -57,7 +78,11 @@ def load(card: NetworkCard, path: Path, settings: ExtractionSettings) -> Network
     _demand(devices, session.get_providers())
     session.disable_fallback()
     lanes = settings.compute_threads or available_cores() if devices[0] == "cpu" else 1
-    return OnnxNetwork(session, card, path, devices[0], lanes)
+    shape, dimensions = session.get_inputs()[0].shape[1:], session.get_outputs()[0].shape[-1]
+    channels_first = shape == [3, *size]
+    if not (channels_first or shape == [*size, 3]) or dimensions not in (outputs, None):
+        raise WeightsError(f"{path} is not a network for {name}: {shape} to {dimensions}.")
+    return OnnxNetwork(session, channels_first, devices[0], lanes)
 
 
 def _demand(devices: list[str], providers: list[str]) -> None:
@@ -109,20 +134,15 @@ def _provider_options(device: str, path: Path, settings: ExtractionSettings) -> 
 
 
 class OnnxNetwork(Network):
-    """A session of ONNX Runtime."""
+    """A session of ONNX Runtime, whose input may have the channels before the rows."""
 
-    def __init__(self, session: Any, card: NetworkCard, path: Path, device: str, lanes: int) -> None:
+    def __init__(self, session: Any, channels_first: bool, device: str, lanes: int) -> None:
         self.device = device
         self.lanes = lanes
         self._session = session
         self._input = session.get_inputs()[0].name
         self._output = session.get_outputs()[0].name
-        size = [card.alignment.height, card.alignment.width]
-        shape = session.get_inputs()[0].shape[1:]
-        self._channels_first = shape == [3, *size]
-        dimensions = session.get_outputs()[0].shape[-1]
-        if not (self._channels_first or shape == [*size, 3]) or dimensions not in (card.dimensions, None):
-            raise WeightsError(f"{path} is not a network for MODEL={card.name}: {shape} to {dimensions}.")
+        self._channels_first = channels_first
 
     @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from feature_extraction.weights import deepface_files, sources, store
 from shared.errors import EngineUnavailable, StartupError
-from shared.models import CATALOGUE, YUNET, NetworkCard, find_card
+from shared.models import CATALOGUE, MINIFASNET, YUNET, NetworkCard, find_card
 from shared.settings import ExtractionSettings, Precision
 
 EXAMPLES = """\
@@ -21,6 +21,7 @@ examples:
   python -m feature_extraction.weights fetch sface dlib      other models
   python -m feature_extraction.weights fetch sface+dlib      both networks of a combination
   python -m feature_extraction.weights fetch yunet           only the face detector
+  python -m feature_extraction.weights fetch minifasnet      the liveness check, also fetched where LIVENESS is set
   python -m feature_extraction.weights list                  every network, with state, size and licence
   python -m feature_extraction.weights verify                check the checksums of what is there
 
@@ -28,9 +29,12 @@ environment:
   DEEPFACE_HOME   folder that holds .deepface/weights (default: the home folder)
   MODEL, ENGINE   what `fetch` fetches when no model is named, and for which runtime (facenet, onnx)
   PRECISION       fp32 (default) or int8, which `fetch` converts FaceNet to
+  LIVENESS        off (default), or available: `fetch` without a model brings the liveness check along
 
 exit status: 0 well, 1 a file is damaged or cannot be had, 2 wrong usage
 """
+
+_NAMES = (*CATALOGUE, YUNET.name, MINIFASNET.name)
 
 
 class State(StrEnum):
@@ -68,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = settings.weights
         if options.command == "fetch":
             engine = options.engine or settings.engine
-            return _fetch(options.models or [settings.model, YUNET.name], engine, folder, settings.precision)
+            usual = [settings.model, YUNET.name, *([MINIFASNET.name] if settings.checks_liveness else ())]
+            return _fetch(options.models or usual, engine, folder, settings.precision)
         rows = _rows(options.models, options.engine or settings.engine, folder, check=options.command == "verify")
         return _verify(rows, named=bool(options.models)) if options.command == "verify" else _list(rows)
     except StartupError as error:
@@ -79,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m feature_extraction.weights",
-        description="Fetch, list and verify the weight files of the recognition models and of the face detector.",
+        description="Fetch, list and verify the weight files of the recognition models, of the face detector and of "
+        "the liveness check.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -90,15 +96,15 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", "compare files with their checksums; status 1 if one is damaged, or named and absent"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("models", nargs="*", metavar="MODEL", type=_model, help=f"{', '.join(CATALOGUE)}, yunet")
+        command.add_argument("models", nargs="*", metavar="MODEL", type=_model, help=", ".join(_NAMES))
         command.add_argument("--engine", choices=("onnx", "tensorflow", "pytorch"), help="default: the setting ENGINE")
     return parser
 
 
 def _model(name: str) -> str:
     name = name.strip().lower()
-    if name != YUNET.name and name not in CATALOGUE:
-        raise argparse.ArgumentTypeError(f"no such model: {name} (known: {', '.join(CATALOGUE)}, {YUNET.name})")
+    if name not in _NAMES:
+        raise argparse.ArgumentTypeError(f"no such model: {name} (known: {', '.join(_NAMES)})")
     return name
 
 
@@ -107,6 +113,10 @@ def _fetch(models: Sequence[str], engine: str, folder: Path, precision: Precisio
     for name in dict.fromkeys([*models, YUNET.name]):
         if name == YUNET.name:
             print(f"{name}: {store.ensure_detector(folder, progress)}")
+            continue
+        if name == MINIFASNET.name:
+            for path in store.ensure_liveness(folder, progress):
+                print(f"{name}: {path}")
             continue
         card = find_card(name)
         found = store.ensure_networks(card, engine, folder, progress, precision)
@@ -118,19 +128,19 @@ def _fetch(models: Sequence[str], engine: str, folder: Path, precision: Precisio
 def _rows(models: Sequence[str], engine: str, folder: Path, check: bool) -> list[Row]:
     rows: list[Row] = []
     networks: dict[str, NetworkCard | None] = {}
-    for name in models or [*CATALOGUE, YUNET.name]:
-        networks |= {name: None} if name == YUNET.name else {one.name: one for one in CATALOGUE[name].networks}
+    for name in models or _NAMES:
+        networks |= {one.name: one for one in CATALOGUE[name].networks} if name in CATALOGUE else {name: None}
     for name, card in networks.items():
+        if name == MINIFASNET.name:
+            for packaged in store.MINIFASNET:
+                rows += _packaged_rows(name, MINIFASNET.licence, [packaged], folder, check)
+            continue
         if card is None:
             rows.append(Row(name, folder / YUNET.file, _source_state(sources.YUNET, folder, check), YUNET.licence))
             continue
-        packaged = store.PACKAGED.get(name)
-        if packaged is not None:
-            state = _source_state(packaged.source, folder, check)
-            rows.append(Row(name, folder / packaged.source.name, state, card.licence))
-            for conversion in filter(None, (packaged, store.INT8.get(name))):
-                state = _converted_state(conversion, folder, check)
-                rows.append(Row(name, folder / conversion.converted, state, card.licence))
+        if name in store.PACKAGED:
+            conversions = [table[name] for table in (store.PACKAGED, store.INT8) if name in table]
+            rows += _packaged_rows(name, card.licence, conversions, folder, check)
             continue
         try:
             path = folder / deepface_files.file_name(card, engine)
@@ -138,6 +148,16 @@ def _rows(models: Sequence[str], engine: str, folder: Path, check: bool) -> list
             continue
         rows.append(Row(name, path, State.UNCHECKED if path.is_file() else State.ABSENT, card.licence))
     return rows
+
+
+def _packaged_rows(
+    name: str, licence: str, conversions: Sequence[store.Packaged], folder: Path, check: bool
+) -> list[Row]:
+    """The source of conversions, and what they make of it."""
+    source = conversions[0].source
+    return [Row(name, folder / source.name, _source_state(source, folder, check), licence)] + [
+        Row(name, folder / one.converted, _converted_state(one, folder, check), licence) for one in conversions
+    ]
 
 
 def _source_state(file: sources.CarriedFile, folder: Path, check: bool) -> State:

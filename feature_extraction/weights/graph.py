@@ -54,15 +54,17 @@ class Graph:
         bias: Array,
         stride: int = 1,
         padding: tuple[int, int] = (0, 0),
+        groups: int = 1,
     ) -> str:
         """A 2-D convolution.
 
         Args:
             value: (n, in, height, width).
-            kernel: (out, in, rows, columns).
+            kernel: (out, in / groups, rows, columns).
             bias: (out,).
             stride: in both directions.
             padding: zeros added on both sides, (vertical, horizontal).
+            groups: of channels, each of which is convolved alone.
         """
         return self.node(
             "Conv",
@@ -72,6 +74,7 @@ class Graph:
             kernel_shape=list(kernel.shape[2:]),
             strides=[stride, stride],
             pads=[*padding, *padding],
+            group=groups,
         )
 
     def relu(self, value: str) -> str:
@@ -89,7 +92,15 @@ class Graph:
             parts.append(self.constant(bias.astype(np.float32)))
         return self.node("Gemm", *parts)
 
-    def save(self, path: Path, name: str, output: str, input_shape: Sequence[int], dimensions: int) -> None:
+    def save(
+        self,
+        path: Path,
+        name: str,
+        output: str,
+        input_shape: Sequence[int],
+        dimensions: int,
+        output_name: str = OUTPUT,
+    ) -> None:
         """Write the graph with a dynamic batch.
 
         Args:
@@ -98,13 +109,14 @@ class Graph:
             output: the value that leaves the graph, (n, dimensions).
             input_shape: height, width, channels.
             dimensions: length of an embedding.
+            output_name: what that value is called outside.
         """
-        self._nodes.append(helper.make_node("Identity", [output], [OUTPUT]))
+        self._nodes.append(helper.make_node("Identity", [output], [output_name]))
         graph = helper.make_graph(
             self._nodes,
             name,
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", *input_shape])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", dimensions])],
+            [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, ["n", dimensions])],
             self._weights,
         )
         model = helper.make_model(

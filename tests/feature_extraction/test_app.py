@@ -101,6 +101,7 @@ def test_the_model_is_described(client: FlaskClient, facenet: Embedder) -> None:
         "max_crops": 12,
         "engine": "onnx",
         "device": "cpu",
+        "liveness": None,
     }
 
 

@@ -57,6 +57,7 @@ DESIGNED = {
     "ExtractionError": 502,
     "ExtractionFailed": 502,
     "ExtractionUnavailable": 503,
+    "LivenessUnavailable": 501,
     "DeadlinePassed": 504,
     "StorageError": 500,
     "StorageRefused": 500,
