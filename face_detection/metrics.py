@@ -30,7 +30,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "front_stage_seconds",
-            "Seconds per stage: decode, detect, align, embed, search, store.",
+            "Seconds per stage: decode, detect, align, measure, embed, search, store.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,

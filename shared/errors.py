@@ -20,6 +20,7 @@ HTTP: ``wire`` maps the tree to statuses, in one table for both services.
     │   └── QuotaExceeded          quota_exceeded            more samples than the API key allows
     ├── FaceNotFound               no_face
     ├── AmbiguousFace              ambiguous_face            several faces may be meant; has their boxes
+    ├── LowQuality                 low_quality               a face that would make no good sample
     ├── NotFound                   not_found
     ├── CursorExpired              cursor_expired            what has changed since is no longer known in full
     ├── Conflict                   conflict
@@ -198,6 +199,12 @@ class AmbiguousFace(ServiceError):
     @override
     def details(self) -> dict[str, Any]:
         return super().details | {"boxes": list(self.boxes)}
+
+
+class LowQuality(ServiceError):
+    """The face is too small, blurred, noisy or otherwise spoilt to serve as a sample; the text says in what."""
+
+    code = "low_quality"
 
 
 class NotFound(ServiceError):

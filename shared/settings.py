@@ -22,6 +22,9 @@ MEBIBYTE = 1 << 20
 
 Precision = Literal["fp32", "int8"]
 
+Strictness = Literal["none", "auto", "strict"]
+"""Of what a face must have to become a sample."""
+
 _NAME = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 _HOST = re.compile(rf"{_NAME}(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
 _HOST_OR_ADDRESS = re.compile(rf"(?:{_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
@@ -363,6 +366,11 @@ class FrontSettings(Settings):
         default=20,
         ge=1,
         description="Shorter side of the smallest face reported, in pixels of the picture.",
+    )
+    quality_enrol: Strictness = Field(
+        default="auto",
+        description="How good a face must be to become a sample: `none` takes any, `auto` refuses what would match "
+        "strangers, `strict` also what is only middling or turned aside, see `docs/models.md`.",
     )
     max_faces: int = Field(default=256, gt=0, description="Most faces taken from one picture, best scores first.")
     cpu_threads: int = Field(default=0, ge=0, description="Threads that decode and detect; 0 takes every core.")

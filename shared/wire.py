@@ -41,6 +41,7 @@ STATUS: Mapping[type[ServiceError], int] = {
     errors.ImageError: 422,
     errors.FaceNotFound: 422,
     errors.AmbiguousFace: 422,
+    errors.LowQuality: 422,
     errors.Overloaded: 429,
     errors.StorageError: 500,
     errors.StorageUnavailable: 503,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, TypeAdapter, WithJsonSchema
 
 from face_detection.api.http.bodies import validate
-from face_detection.api.validation import FieldText, ForeignRequest, Id, OwnRequest, Real, StoredId, Text, Whole
+from face_detection.api.validation import FieldText, Flag, ForeignRequest, Id, OwnRequest, Real, StoredId, Text, Whole
 from face_detection.recognition.choice import Choose, parse_choice
+from face_detection.recognition.decision import Reason
+from face_detection.recognition.quality import Quality
 from shared import exact_json
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED
@@ -76,6 +78,16 @@ FaceChoice = Annotated[
 MinDistance = Annotated[
     Annotated[Real, Field(ge=0)] | None,
     Field(description="Faces match when their distance is strictly less. Default: the model's, see /readyz."),
+]
+WithQuality = Annotated[
+    Flag, Field(description="Also say how well each face can be recognised: `quality` and `quality_parts`.")
+]
+NamedReason = Annotated[
+    Reason | None,
+    Field(
+        description="Why nobody is named however near somebody may be: `low_quality` for a face that cannot carry a "
+        "name. Null when the distance has decided."
+    ),
 ]
 
 
@@ -148,6 +160,34 @@ class FaceBox(BaseModel):
     def of(cls, box: Box) -> FaceBox:
         """The answer for a box."""
         return cls(x=box.x, y=box.y, w=box.width, h=box.height)
+
+
+class QualityParts(BaseModel):
+    """What was measured of a face, see docs/models.md."""
+
+    eyes: float = Field(description="Pixels of the picture between the eyes.")
+    sharpness: float = Field(description="0.2 where a name can just be told, 0.5 and more in clean photos.")
+    detail: float = Field(description="Share of the face that is not plain, 0 to 1.")
+    noise: float = Field(description="Standard deviation, in gray levels.")
+    brightness: float = Field(description="Mean gray level, 0 to 255.")
+    contrast: float = Field(description="Standard deviation of the gray levels.")
+    yaw: float = Field(description="Degrees by which the face is turned to the right of the picture.")
+    pitch: float = Field(description="Degrees by which it is turned up.")
+    roll: float = Field(description="Degrees by which it is tilted, clockwise.")
+    inside: float = Field(description="Share of the face that the picture shows, 0 to 1.")
+    score: float = Field(description="The detector's confidence, 0 to 1.")
+
+
+class Measured(BaseModel):
+    """How well a face can be recognised, if that was asked for."""
+
+    quality: float | None = Field(default=None, description="0 to 1: that of the worst part.")
+    quality_parts: QualityParts | None = None
+
+    def measured(self, quality: Quality) -> Self:
+        """The same with what was measured."""
+        figures = {name: round(getattr(quality, name), 4) for name in QualityParts.model_fields}
+        return self.model_copy(update={"quality": round(quality.value, 4), "quality_parts": QualityParts(**figures)})
 
 
 class ErrorDetail(BaseModel):

@@ -21,7 +21,9 @@ from face_detection.live.tracking import Ballot, Sighting, Track, Tracker
 from face_detection.live.visits import LEAVE_AFTER, Views, Visits
 from face_detection.metrics import Metrics
 from face_detection.recognition.crops import Preparation, Prepared
+from face_detection.recognition.decision import Reason
 from face_detection.recognition.identification import Identifier, Recognised
+from face_detection.recognition.quality import Quality
 from shared.errors import DeadlinePassed
 from shared.geometry import Box, Face
 from shared.images import Pixels
@@ -45,6 +47,7 @@ class LiveFace:
         track: number that the face keeps from frame to frame.
         box: in pixels of the upright frame.
         person: who it is, None while that is unknown.
+        reason: why nobody can be named, see ``Recognised``: so it was when the face was last compared.
         distance: the latest that spoke for this answer; None before the first embedding and in an empty gallery.
         trust: 0 to 100, see ``decision.trust``.
         firm: whether several embeddings agree.
@@ -55,6 +58,7 @@ class LiveFace:
     track: int
     box: Box
     person: Person | None
+    reason: Reason | None
     distance: float | None
     trust: float
     firm: bool
@@ -78,10 +82,14 @@ class _Identity:
     Attributes:
         found: the latest finding for each answer, by the person's id; None is for nobody.
         vectors: the latest embeddings.
+        quality: of the face of the last of them.
+        reason: why the face could not be named when it was last compared; then it did not count.
     """
 
     found: dict[str | None, Recognised] = field(default_factory=dict)
     vectors: deque[Vector] = field(default_factory=lambda: deque(maxlen=_KEPT_VECTORS))
+    quality: Quality | None = None
+    reason: Reason | None = None
 
 
 @dataclass
@@ -219,9 +227,7 @@ class LiveSession:
         with shared.metrics.stage("embed"):
             embeddings = await shared.extraction.embed(prepared.crops, model)
         with shared.metrics.stage("search"):
-            found = await shared.pool.run(
-                lambda: shared.identifier.find(self._tenant, prepared.chosen, model, embeddings, self._min_distance)
-            )
+            found = await self._find(prepared.chosen, prepared.qualities, embeddings, model)
         self._drop_lost()
 
         def is_one(some: Views, others: Views) -> bool:
@@ -229,11 +235,15 @@ class LiveSession:
 
         news: list[int] = []
         for row, (track, one, vector) in enumerate(zip(look.asked, found, embeddings, strict=True)):
-            if self._is_another(track, vector, model):
+            if one.reason is None and self._is_another(track, vector, model):
                 self._tracker.renew(track)
             identity = self._identities.setdefault(track.number, _Identity())
+            identity.reason = one.reason
+            if one.reason is not None:  # what was found out before still holds
+                continue
             who = _count(one, track, identity)
             identity.vectors.append(vector)
+            identity.quality = one.quality
             is_sure = track.ballot.firm and track.ballot.leader == who
             views = [*identity.vectors]
             if is_sure and self.visits.ascertain(track.number, who, views, self._now, is_one):
@@ -243,6 +253,18 @@ class LiveSession:
             await shared.pool.run(
                 lambda: shared.identifier.note(self._tenant, told, prepared.portraits[news], self.occasion)
             )
+
+    async def _find(
+        self,
+        faces: Sequence[Face],
+        qualities: Sequence[Quality],
+        embeddings: NDArray[np.float32],
+        model: ServedModel,
+    ) -> list[Recognised]:
+        identifier = self._shared.identifier
+        return await self._shared.pool.run(
+            lambda: identifier.find(self._tenant, faces, qualities, model, embeddings, self._min_distance)
+        )
 
     def _is_another(self, track: Track, vector: Vector, model: ServedModel) -> bool:
         """Whether a track has gone over to another face."""
@@ -287,12 +309,12 @@ class LiveSession:
     async def _compare_again(self, tracks: Sequence[Track], model: ServedModel) -> None:
         """Say anew who faces are, by the latest embedding of each."""
         faces = [track.sighting.face for track in tracks]
-        embeddings = np.stack([self._identities[track.number].vectors[-1] for track in tracks])
-        found = await self._shared.pool.run(
-            lambda: self._shared.identifier.find(self._tenant, faces, model, embeddings, self._min_distance)
-        )
-        for track, one in zip(tracks, found, strict=True):
-            _count(one, track, self._identities[track.number])
+        identities = [self._identities[track.number] for track in tracks]
+        qualities = [one.quality for one in identities if one.quality is not None]
+        embeddings = np.stack([one.vectors[-1] for one in identities])
+        found = await self._find(faces, qualities, embeddings, model)
+        for track, one, identity in zip(tracks, found, identities, strict=True):
+            _count(one, track, identity)
 
     def _face(self, track: Track, embedded: bool) -> LiveFace:
         identity = self._identities.get(track.number)
@@ -301,6 +323,7 @@ class LiveSession:
             track.number,
             track.box,
             one.person if one else None,
+            identity.reason if identity and not (one and one.person) else None,
             one.distance if one else None,
             one.trust if one else 0.0,
             track.ballot.firm,

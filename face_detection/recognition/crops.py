@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from face_detection.metrics import Metrics
 from face_detection.recognition.choice import Choose, all_faces
 from face_detection.recognition.detection import Detector
+from face_detection.recognition.quality import REFERENCE, Quality, measure
 from shared.geometry import Face, Landmarks, in_reading_order
 from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import Alignment
@@ -41,6 +42,7 @@ class Prepared:
         chosen: the faces that were cut out.
         alignment: by which they were.
         crops: (n, height, width, 3) uint8 BGR, one for each chosen face, as the model takes them.
+        qualities: how well each chosen face can be recognised.
     """
 
     width: int
@@ -49,6 +51,7 @@ class Prepared:
     chosen: Sequence[Face]
     alignment: Alignment
     crops: Pixels
+    qualities: Sequence[Quality]
 
     @property
     def portraits(self) -> Pixels:
@@ -86,6 +89,22 @@ class Preparation:
         """
         return await self._run(lambda: self._detect(self._decode(picture)[1]))
 
+    async def assess(self, picture: Encoded) -> list[tuple[Face, Quality]]:
+        """The faces of a picture, in reading order, and how well each can be recognised.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+
+        def work() -> list[tuple[Face, Quality]]:
+            data, preview = self._decode(picture)
+            faces = self._detect(preview)
+            if self._loses(preview, faces, REFERENCE):
+                preview = self._decode_fully(data)
+            return list(zip(faces, self._measure(preview, faces), strict=True))
+
+        return await self._run(work)
+
     async def prepare(self, picture: Encoded, alignment: Alignment, choose: Choose = all_faces) -> Prepared:
         """Find the faces of a picture and cut out those that ``choose`` picks, in a thread of the pool.
 
@@ -98,10 +117,10 @@ class Preparation:
             data, preview = self._decode(picture)
             faces = self._detect(preview)
             chosen = choose(faces, preview)
-            if self._loses(preview, chosen, alignment):
+            if self._loses(preview, chosen, alignment, REFERENCE):
                 preview = self._decode_fully(data)
-            crops = self._cut_out(preview, chosen, alignment)
-            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops)
+            crops, qualities = self._cut_out(preview, chosen, alignment), self._measure(preview, chosen)
+            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops, qualities)
 
         return await self._run(work)
 
@@ -123,11 +142,13 @@ class Preparation:
             crops = self._cut_out(preview, faces, alignment)
             rows = [*choose(faces, portraits(crops, alignment))]
             chosen = [faces[row] for row in rows]
-            if self._loses(preview, chosen, alignment):
-                crops = self._cut_out(self._decode_fully(data), chosen, alignment)
+            if self._loses(preview, chosen, alignment, REFERENCE):
+                preview = self._decode_fully(data)
+                crops = self._cut_out(preview, chosen, alignment)
             else:
                 crops = crops[rows]
-            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops)
+            qualities = self._measure(preview, chosen)
+            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops, qualities)
 
         return await self._run(work)
 
@@ -163,9 +184,9 @@ class Preparation:
         return faces
 
     @staticmethod
-    def _loses(preview: Preview, chosen: Sequence[Face], alignment: Alignment) -> bool:
+    def _loses(preview: Preview, chosen: Sequence[Face], *alignments: Alignment) -> bool:
         """Whether crops of a reduced picture would lack what the whole one shows."""
-        return preview.reduced and not shrinks(preview, chosen, alignment)
+        return preview.reduced and not all(shrinks(preview, chosen, alignment) for alignment in alignments)
 
     def _decode_fully(self, data: bytes) -> Preview:
         with self._metrics.stage("decode"):
@@ -174,6 +195,12 @@ class Preparation:
     def _cut_out(self, preview: Preview, faces: Sequence[Face], alignment: Alignment) -> Pixels:
         with self._metrics.stage("align"):
             return cut_out(preview, faces, alignment)
+
+    def _measure(self, preview: Preview, faces: Sequence[Face]) -> list[Quality]:
+        with self._metrics.stage("measure"):
+            crops = cut_out(preview, faces, REFERENCE, cv2.BORDER_REPLICATE)
+            width, height = preview.width, preview.height
+            return [measure(face, crop, width, height) for face, crop in zip(faces, crops, strict=True)]
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, work)
@@ -219,13 +246,14 @@ def shrinks(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> bo
     return all(_magnification(similarity(face.landmarks, crop)) <= scale for face in faces for crop in alignment.crops)
 
 
-def cut_out(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> Pixels:
-    """One aligned crop, or sheet of crops, for each face; what lies beyond the picture is black.
+def cut_out(picture: Preview, faces: Sequence[Face], alignment: Alignment, beyond: int = cv2.BORDER_CONSTANT) -> Pixels:
+    """One aligned crop, or sheet of crops, for each face.
 
     Args:
         picture: may be reduced.
         faces: their landmarks are in pixels of the picture at full scale.
         alignment: size and template of the crops.
+        beyond: OpenCV's kind of border for what lies beyond the picture; black unless it says otherwise.
 
     Returns:
         (len(faces), alignment.height, alignment.width, 3) uint8 BGR.
@@ -235,7 +263,7 @@ def cut_out(picture: Preview, faces: Sequence[Face], alignment: Alignment) -> Pi
     to_full = _scaling(picture.width / picture.pixels.shape[1], picture.height / picture.pixels.shape[0])
     for one, row in zip(alignment.crops, alignment.split(crops), strict=True):
         for crop, face in zip(row, faces, strict=True):
-            crop[...] = _warp(picture.pixels, similarity(face.landmarks, one) @ to_full, one)
+            crop[...] = _warp(picture.pixels, similarity(face.landmarks, one) @ to_full, one, beyond)
     return picture.to_srgb(crops)
 
 
@@ -248,13 +276,13 @@ def _scaling(x: float, y: float, left: int = 0, top: int = 0) -> Matrix:
     return np.array([[x, 0, left + (x - 1) / 2], [0, y, top + (y - 1) / 2], [0, 0, 1]], np.float64)
 
 
-def _warp(pixels: Pixels, matrix: Matrix, alignment: Alignment) -> Pixels:
+def _warp(pixels: Pixels, matrix: Matrix, alignment: Alignment, beyond: int) -> Pixels:
     """Warp with bilinear sampling, which skips pixels when it shrinks by more than two: average them first."""
     shrink = int(1 / max(_magnification(matrix), 1e-6))
     if shrink >= 2:
         pixels, matrix = _shrunken(pixels, matrix, alignment, shrink)
-    crop = cv2.warpAffine(pixels, matrix, (alignment.width, alignment.height), flags=cv2.INTER_LINEAR)
-    return np.asarray(crop, np.uint8)
+    size = alignment.width, alignment.height
+    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=beyond), np.uint8)
 
 
 def _shrunken(pixels: Pixels, matrix: Matrix, alignment: Alignment, shrink: int) -> tuple[Pixels, Matrix]:

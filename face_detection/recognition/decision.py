@@ -24,6 +24,9 @@ from shared.models import Metric
 
 Rule = Literal["nearest", "vote"]
 
+Reason = Literal["low_quality"]
+"""Why nobody is named although somebody may be near: the face cannot carry a name, see ``quality.NAMING``."""
+
 STEEPNESS = 36.0
 """Of ``trust``: what maximum likelihood gave for LFW pairs, in units of the threshold (see docs/models.md)."""
 
@@ -67,16 +70,26 @@ def trust(distance: float, threshold: float) -> float:
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether two pictures show the same person: ``distance`` < ``threshold``; ``trust`` is 0 to 100."""
+    """Whether two pictures show the same person: ``distance`` < ``threshold``, unless a ``reason`` forbids to say so.
+
+    ``trust`` is 0 to 100, and 0 with a reason.
+    """
 
     same: bool
     distance: float
     threshold: float
     trust: float
     faces: Sequence[Face]
+    reason: Reason | None = None
 
 
-def compare(embeddings: NDArray[np.float32], metric: Metric, threshold: float, faces: Sequence[Face]) -> Verification:
+def compare(
+    embeddings: NDArray[np.float32],
+    metric: Metric,
+    threshold: float,
+    faces: Sequence[Face],
+    reason: Reason | None = None,
+) -> Verification:
     """The first embedding against the nearest of the others.
 
     Args:
@@ -84,7 +97,9 @@ def compare(embeddings: NDArray[np.float32], metric: Metric, threshold: float, f
         metric: how they are compared.
         threshold: below which a distance counts as the same person.
         faces: where the faces are.
+        reason: why they must not be called the same person's, if there is one.
     """
     rows = prepare(embeddings, metric)
     distance = float(distances(rows[1:], rows[0], metric).min())
-    return Verification(distance < threshold, distance, threshold, trust(distance, threshold), faces)
+    same, sure = (distance < threshold, trust(distance, threshold)) if reason is None else (False, 0.0)
+    return Verification(same, distance, threshold, sure, faces, reason)

@@ -14,8 +14,10 @@ from face_detection.extraction.client import ServedModel
 from face_detection.gallery.people import NewSample
 from face_detection.recognition.choice import Choose, clear_face
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
+from face_detection.recognition.quality import check
 from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError
 from shared.geometry import Face
+from shared.settings import Strictness
 
 Embed = Callable[[NDArray[np.uint8], ServedModel], Awaitable[NDArray[np.float32]]]
 
@@ -65,11 +67,13 @@ class Enroller:
     Args:
         preparation: pictures to crops.
         embed: crops to embeddings.
+        strictness: of what faces must have.
     """
 
-    def __init__(self, preparation: Preparation, embed: Embed) -> None:
+    def __init__(self, preparation: Preparation, embed: Embed, strictness: Strictness) -> None:
         self._preparation = preparation
         self._embed = embed
+        self._strictness = strictness
 
     async def embed(
         self, enrolments: Sequence[Enrolment], model: ServedModel, keep_crops: bool = False
@@ -130,9 +134,20 @@ class Enroller:
 
     async def _prepare(self, item: Enrolment, model: ServedModel) -> Prepared | ServiceError:
         try:
-            return await self._preparation.prepare(item.picture, model.card.alignment, item.face)
+            prepared = await self._preparation.prepare(item.picture, model.card.alignment, item.face)
+            self.check(prepared)
+            return prepared
         except ServiceError as error:
             return error
+
+    def check(self, prepared: Prepared) -> None:
+        """Refuse a face that would make no good sample.
+
+        Raises:
+            LowQuality: in what it is too bad.
+        """
+        for quality in prepared.qualities:
+            check(quality, self._strictness)
 
 
 def to_sample(

@@ -24,7 +24,8 @@ from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.crops import Prepared, jpeg
-from face_detection.recognition.decision import Candidate, Rule, decide, trust
+from face_detection.recognition.decision import Candidate, Reason, Rule, decide, trust
+from face_detection.recognition.quality import NAMING, Quality
 from shared.geometry import Face
 from shared.images import Pixels
 from shared.models import Metric
@@ -43,15 +44,19 @@ class Recognised:
 
     Attributes:
         face: where it is in the picture.
+        quality: how well it can be recognised.
+        reason: why it is nobody's however near somebody may be; None when only distances have decided.
         sample: the nearest of the person who was recognised, None when nobody is near enough.
         distance: to that sample, or else to the nearest of all; None when the gallery is empty.
-        trust: 0 to 100, see ``decision.trust``; 0 when the gallery is empty.
+        trust: 0 to 100, see ``decision.trust``; 0 when the gallery is empty, or with a reason.
         threshold: below which a distance counted as a match.
         closest: the nearest sample of each of the closest people, whether near enough or not, if that was asked for.
         exact: whether all samples were considered, see ``gallery.search.Nearest``.
     """
 
     face: Face
+    quality: Quality
+    reason: Reason | None
     sample: Sample | None
     distance: float | None
     trust: float
@@ -152,7 +157,7 @@ class Identifier:
             StorageError: the database failed.
         """
         terms = self._terms(tenant, model, min_distance, rule, closest)
-        found = self._find(tenant, prepared.chosen, model, embeddings, terms)
+        found = self._find(tenant, prepared.chosen, prepared.qualities, model, embeddings, terms)
         self._note(tenant, found, prepared.portraits, occasion, terms.keeps_crops)
         return found
 
@@ -160,6 +165,7 @@ class Identifier:
         self,
         tenant: str,
         faces: Sequence[Face],
+        qualities: Sequence[Quality],
         model: ServedModel,
         embeddings: NDArray[np.float32],
         min_distance: float | None = None,
@@ -171,6 +177,7 @@ class Identifier:
         Args:
             tenant: whose gallery.
             faces: where they are.
+            qualities: how well each can be recognised.
             model: what made the embeddings.
             embeddings: (n, dimensions) float32, one for each face.
             min_distance: threshold; the tenant's when None.
@@ -181,7 +188,7 @@ class Identifier:
             StorageError: the database failed.
         """
         terms = self._terms(tenant, model, min_distance, rule, closest)
-        return self._find(tenant, faces, model, embeddings, terms)
+        return self._find(tenant, faces, qualities, model, embeddings, terms)
 
     def _terms(
         self, tenant: str, model: ServedModel, min_distance: float | None, rule: Rule | None, closest: int
@@ -191,18 +198,27 @@ class Identifier:
         return _Terms(threshold, rule or settings.rule, settings.neighbours, closest, settings.keep_crops, position)
 
     def _find(
-        self, tenant: str, faces: Sequence[Face], model: ServedModel, embeddings: NDArray[np.float32], terms: _Terms
+        self,
+        tenant: str,
+        faces: Sequence[Face],
+        qualities: Sequence[Quality],
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        terms: _Terms,
     ) -> list[Recognised]:
         found, samples = self._search(tenant, model, embeddings, terms)
         recognised = []
-        for face, probe, neighbours in zip(faces, embeddings, found, strict=True):
+        for face, quality, probe, neighbours in zip(faces, qualities, embeddings, found, strict=True):
+            reason: Reason | None = "low_quality" if NAMING.objections(quality) else None
             candidates = self._measure(samples, neighbours, probe, model)
-            winner = decide(candidates[: terms.neighbours], terms.threshold, terms.rule)
+            winner = None if reason else decide(candidates[: terms.neighbours], terms.threshold, terms.rule)
             nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
-            sure = 0.0 if nearest is None else trust(nearest, terms.threshold)
+            sure = 0.0 if reason or nearest is None else trust(nearest, terms.threshold)
             sample = winner.sample if winner else None
             others = _of_different_people(candidates, terms.closest)
-            recognised.append(Recognised(face, sample, nearest, sure, terms.threshold, others, found.exact))
+            recognised.append(
+                Recognised(face, quality, reason, sample, nearest, sure, terms.threshold, others, found.exact)
+            )
         self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
         return recognised
 

@@ -22,9 +22,10 @@ from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.choice import Choose, all_faces, clear_face, main_face
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
-from face_detection.recognition.decision import Rule, Verification, compare
+from face_detection.recognition.decision import Reason, Rule, Verification, compare
 from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome, to_sample
 from face_detection.recognition.identification import Identifier, Recognised
+from face_detection.recognition.quality import NAMING, Quality
 from shared.errors import DeadlinePassed, NoPhotoOfModel, NotFound, ServiceError, about
 from shared.geometry import Face
 from shared.images import Pixels
@@ -84,7 +85,7 @@ class Recognition:
         metrics: Metrics,
     ) -> None:
         self._preparation = preparation
-        self._enroller = Enroller(preparation, self._embed)
+        self._enroller = Enroller(preparation, self._embed, settings.quality_enrol)
         self._extraction = extraction
         self._store = store
         self._directory = directory
@@ -165,6 +166,7 @@ class Recognition:
         Raises:
             FaceNotFound, ImageError: the picture shows no face, or cannot be used.
             AmbiguousFace: nobody is recognised, and another face may be meant as well.
+            LowQuality: nobody is recognised, and the face would make no good sample.
             Others: see ``identify`` and ``enrol``.
         """
         async with self._deadline(self._settings.request_timeout):
@@ -175,6 +177,7 @@ class Recognition:
             if found.person:
                 return found
             clear_face(prepared.faces, prepared)
+            self._enroller.check(prepared)
             settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
             outcome = to_sample(enrolment, prepared, model, embeddings[0], settings.keep_crops)
         return await self._add(tenant, [outcome], occasion, quota, once)
@@ -198,6 +201,7 @@ class Recognition:
             Answered, KeyReused, AnswerDeleted: see ``enrol``.
             NotFound: there is no sample with this number.
             FaceNotFound, AmbiguousFace: the picture shows no face, or several that ``face`` cannot tell apart.
+            LowQuality: the face would make no good sample.
             ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
         sample = await self._pool.run(lambda: self._store.sample(tenant, number))
@@ -276,7 +280,7 @@ class Recognition:
             outcomes = await asyncio.gather(*map(prepared, COMPARED, (first, second), faces), return_exceptions=True)
             one, other = map(_result, outcomes)
             embeddings = await self._embed(np.concatenate([one.crops, other.crops]), model)
-        return self._compare(model, embeddings, min_distance, [*one.chosen, *other.chosen])
+        return self._compare(model, embeddings, min_distance, one, other)
 
     async def verify_person(
         self,
@@ -304,7 +308,7 @@ class Recognition:
                 lambda: (self._vectors(tenant, id, model), self._directory.tenant(tenant).settings)
             )
         own = settings.min_distance if min_distance is None else min_distance
-        result = self._compare(model, np.concatenate([embedding, vectors]), own, prepared.chosen)
+        result = self._compare(model, np.concatenate([embedding, vectors]), own, prepared)
         if result.same:
             self._metrics.matches.inc()
             crop = jpeg(prepared.portraits[0]) if settings.keep_crops else None
@@ -328,6 +332,11 @@ class Recognition:
         """
         async with self._deadline(self._settings.request_timeout):
             return await self._preparation.detect(picture)
+
+    async def assess(self, picture: Encoded) -> list[tuple[Face, Quality]]:
+        """The same with how well each face can be recognised."""
+        async with self._deadline(self._settings.request_timeout):
+            return await self._preparation.assess(picture)
 
     async def render(self, picture: Encoded, draw: Callable[[Pixels], T]) -> T:
         """Let ``draw`` work on a picture, see ``Preparation.render``; DeadlinePassed as for the others."""
@@ -428,10 +437,13 @@ class Recognition:
             return await self._extraction.embed(crops, model)
 
     def _compare(
-        self, model: ServedModel, embeddings: NDArray[np.float32], min_distance: float | None, faces: Sequence[Face]
+        self, model: ServedModel, embeddings: NDArray[np.float32], min_distance: float | None, *pictures: Prepared
     ) -> Verification:
         threshold = self.identifier.threshold(model) if min_distance is None else min_distance
-        return compare(embeddings, self.identifier.metric(model), threshold, faces)
+        faces = [face for picture in pictures for face in picture.chosen]
+        spoilt = any(NAMING.objections(quality) for picture in pictures for quality in picture.qualities)
+        reason: Reason | None = "low_quality" if spoilt else None
+        return compare(embeddings, self.identifier.metric(model), threshold, faces, reason)
 
     @asynccontextmanager
     async def _deadline(self, seconds: float) -> AsyncIterator[None]:

@@ -42,6 +42,7 @@ DESIGNED = {
     "QuotaExceeded": 403,
     "FaceNotFound": 422,
     "AmbiguousFace": 422,
+    "LowQuality": 422,
     "NotFound": 404,
     "Conflict": 409,
     "SpaceMismatch": 409,

@@ -304,6 +304,7 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.ImageByReference: 306,
     errors.FaceNotFound: 310,
     errors.AmbiguousFace: 311,
+    errors.LowQuality: 312,
 }
 """``error_type`` of each error; one without an entry has its nearest base's. A number never changes its meaning."""
 

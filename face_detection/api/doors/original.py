@@ -32,6 +32,7 @@ from face_detection.api.operation import (
 from face_detection.api.validation import Flag, ForeignRequest, Id, Name, Whole
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import clear_face, remark
+from face_detection.recognition.decision import Reason
 from face_detection.recognition.enrolment import Enrolment, Outcome
 from face_detection.recognition.identification import Recognised
 from shared.errors import InvalidRequest, ServiceError
@@ -72,6 +73,7 @@ class RecognitionOptions(_OriginalRequest):
         le=10,
         description="Also name this many people who are closest to each face, near enough or not.",
     )
+    quality: schemas.WithQuality = False
 
 
 class RecognitionRequest(RecognitionOptions):
@@ -108,7 +110,7 @@ class CandidateAnswer(BaseModel):
     distance: float
 
 
-class RecognisedFace(BaseModel):
+class RecognisedFace(schemas.Measured):
     """A face and who it is; ``id``, ``name`` and ``metadata`` are empty for an unknown one."""
 
     bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
@@ -117,6 +119,11 @@ class RecognisedFace(BaseModel):
     metadata: Any
     action: str | None = None
     distance: float | None = Field(description="To the nearest sample; null when the gallery is empty.")
+    reason: Reason | None = Field(
+        default=None,
+        description="Why nobody is named however near somebody may be: `low_quality` for a face that cannot carry a "
+        "name. Left out when the distance has decided.",
+    )
     candidates: list[CandidateAnswer] | None = Field(
         default=None, description="The closest people, nearest first, if they were asked for."
     )
@@ -140,6 +147,7 @@ class RecognisedFace(BaseModel):
             metadata=person.metadata if person else "",
             action=person.action if person else None,
             distance=None if one.distance is None else round(one.distance, 4),
+            reason=one.reason,
             candidates=closest or None,
         )
 
@@ -215,11 +223,15 @@ async def recognise(request: web.Request) -> web.Response:
         occasion_of(request),
         closest=wanted.candidates,
     )
-    shown = [RecognisedFace.of(one) for one in found if one.person or wanted.include_unknown]
+    faces = [(RecognisedFace.of(one), one) for one in found if one.person or wanted.include_unknown]
+    shown = [face.measured(one.quality) if wanted.quality else face for face, one in faces]
     left_out = set() if wanted.candidates else {"candidates"}
+    left_out |= set() if wanted.quality else set(schemas.Measured.model_fields)
     exact = all(one.exact for one in found)
     return await large_json_response(
-        lambda: [one.model_dump(mode="json", exclude=left_out) for one in shown],
+        lambda: [
+            one.model_dump(mode="json", exclude=left_out if one.reason else left_out | {"reason"}) for one in shown
+        ],
         headers={"X-Search": "exact" if exact else "approximate"},
     )
 

@@ -43,7 +43,15 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
 from face_detection.recognition.service import Added
 from shared import wire
-from shared.errors import AmbiguousFace, FaceNotFound, ImageError, InvalidRequest, NotFound, ServiceError
+from shared.errors import (
+    AmbiguousFace,
+    FaceNotFound,
+    ImageError,
+    InvalidRequest,
+    LowQuality,
+    NotFound,
+    ServiceError,
+)
 from shared.models import Metric
 
 TAG = "Company requests"
@@ -302,7 +310,7 @@ def _answer(status: Status, person: int | str = NOBODY) -> dict[str, Any]:
 def _word(error: ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
     if isinstance(error, _Refused):
         return 200, _answer(error.status)
-    if isinstance(error, ImageError | FaceNotFound | AmbiguousFace):
+    if isinstance(error, ImageError | FaceNotFound | AmbiguousFace | LowQuality):
         return 200, _answer(Status.INCOMPATIBLE_IMAGE)
     number = _request_number.get()
     known = {} if number is None else {"requestNumber": number}

@@ -31,7 +31,13 @@ class VerificationRequest(PairOptions):
     image2: schemas.Picture
 
 
-class DetectionRequest(OwnRequest):
+class DetectionOptions(OwnRequest):
+    """What is said of each face."""
+
+    quality: schemas.WithQuality = False
+
+
+class DetectionRequest(DetectionOptions):
     """A picture whose faces are to be found."""
 
     image: schemas.Picture
@@ -40,11 +46,12 @@ class DetectionRequest(OwnRequest):
 class VerificationAnswer(BaseModel):
     """Whether two pictures show the same person."""
 
-    same: bool = Field(description="`distance` < `threshold`")
+    same: bool = Field(description="`distance` < `threshold`, and there is no `reason`.")
     distance: float
     threshold: float
     bbox1: str
     bbox2: str
+    reason: schemas.NamedReason = None
 
     @classmethod
     def of(cls, one: Verification) -> VerificationAnswer:
@@ -56,6 +63,7 @@ class VerificationAnswer(BaseModel):
             threshold=one.threshold,
             bbox1=str(first.box),
             bbox2=str(second.box),
+            reason=one.reason,
         )
 
 
@@ -69,7 +77,7 @@ class LandmarksAnswer(BaseModel):
     left_mouth: tuple[float, float]
 
 
-class DetectedFace(BaseModel):
+class DetectedFace(schemas.Measured):
     """A face that was found."""
 
     bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
@@ -95,8 +103,13 @@ _VERIFICATION = TypeAdapter(VerificationRequest)
 async def detect(request: web.Request) -> web.Response:
     """Find the faces of a picture."""
     wanted = validate(_DETECTION, await read_picture_request(request))
-    faces = await request.app[RECOGNITION].detect(wanted.image)
-    return json_response([dump(DetectedFace.of(face)) for face in faces])
+    recognition = request.app[RECOGNITION]
+    if wanted.quality:
+        assessed = await recognition.assess(wanted.image)
+        return json_response([dump(DetectedFace.of(face).measured(quality)) for face, quality in assessed])
+    faces = await recognition.detect(wanted.image)
+    left_out = set(schemas.Measured.model_fields)
+    return json_response([DetectedFace.of(face).model_dump(mode="json", exclude=left_out) for face in faces])
 
 
 async def verify(request: web.Request) -> web.Response:
@@ -118,6 +131,7 @@ OPERATIONS = (
         right=Right.RECOGNISE,
         answer=TypeAdapter(list[DetectedFace]),
         body=_DETECTION,
+        query=DetectionOptions,
         form=True,
         urlencoded=True,
         picture_body=True,

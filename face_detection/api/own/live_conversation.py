@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from face_detection.access import Caller, demand
 from face_detection.api.http.bodies import parse_json, validate
 from face_detection.api.operation import ACCESS, DIRECTORY
-from face_detection.api.schemas import ErrorDetail, MinDistance
+from face_detection.api.schemas import ErrorDetail, MinDistance, NamedReason
 from face_detection.api.validation import OwnRequest, Real, Whole
 from face_detection.gallery.directory import Right, StoredKey
 from face_detection.gallery.events import Occasion
@@ -98,6 +98,7 @@ class LiveFaceAnswer(BaseModel):
     id: str | None = Field(description="Who it is; null for somebody unknown.")
     name: str | None
     metadata: Any
+    reason: NamedReason
     distance: float | None = Field(description="Null before the first embedding and in an empty gallery.")
     trust: float = Field(description="0 to 100.")
     firm: bool = Field(description="Whether several frames agree on who it is.")
@@ -117,6 +118,7 @@ class LiveFaceAnswer(BaseModel):
             id=person.id if person else None,
             name=person.name if person else None,
             metadata=person.metadata if person else None,
+            reason=face.reason,
             distance=None if face.distance is None else round(face.distance, 4),
             trust=round(face.trust, 1),
             firm=face.firm,

@@ -187,11 +187,12 @@ class PersonVerificationRequest(PersonVerificationOptions):
 class PersonVerificationAnswer(BaseModel):
     """Whether the picture shows the person."""
 
-    same: bool = Field(description="`distance` < `threshold`")
+    same: bool = Field(description="`distance` < `threshold`, and there is no `reason`.")
     distance: float = Field(description="To the nearest sample of the person.")
     threshold: float
     trust: float = Field(description="0 to 100, 50 at the threshold.")
     bbox: str
+    reason: schemas.NamedReason = None
 
 
 _PAGE = TypeAdapter(PeopleRequest)
@@ -326,6 +327,7 @@ async def verify_person(request: web.Request) -> web.Response:
         threshold=result.threshold,
         trust=round(result.trust, 1),
         bbox=str(result.faces[0].box),
+        reason=result.reason,
     )
     return json_response(dump(answer))
 

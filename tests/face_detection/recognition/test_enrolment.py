@@ -29,7 +29,7 @@ async def test_a_batch_may_be_broken_off_at_any_moment(steps: int) -> None:
     async def embed(*arguments: object) -> Any:
         raise AssertionError
 
-    enroller = Enroller(cast(Any, Slow()), embed)
+    enroller = Enroller(cast(Any, Slow()), embed, "auto")
     batch = [Enrolment(str(number), "", b"") for number in range(3)]
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")

@@ -1,0 +1,266 @@
+"""How well a face can be recognised, measured before any embedding, and what is too bad to carry a name.
+
+Embeddings of spoilt faces gather in one place, whoever they are of: with a blurred photo enrolled, other blurred faces
+are nearer to it than the threshold. No distance tells them from the same person's, but their pixels do.
+
+All pixels are measured on one crop, whatever the model, so that limits mean the same everywhere: ``REFERENCE``,
+112 x 112 at ArcFace's template, in which the eyes are some 36 pixels apart, and in it within the ellipse of the face.
+
+- Sharpness: the energy of gradients (Tenengrad; Krotkov, "Focusing", 1988) against that after another blur (as Crete et
+  al., "The blur effect", 2007), which is free of contrast. Both energies are structure tensors (Bigün and Granlund,
+  "Optimal orientation detection of linear symmetry", 1987), and their smallest generalised eigenvalue is the ratio in
+  the direction where it is worst: motion blurs in one direction only. The energy that white noise would have is taken
+  off first.
+- Noise: after Immerkær, "Fast noise variance estimation", 1996, with the median for the mean, so that hair and cloth
+  do not count.
+- Detail: the share of the face that is not as plain as a patch of one colour. What strong compression, pixels made
+  coarse, darkness, glare or a black bar have erased is plain (activity; Wang, Sheikh and Bovik, "No-reference
+  perceptual quality assessment of JPEG compressed images", 2002).
+- Pose: of a rigid face of five points in scaled orthography (DeMenthon and Davis, "Model-based object pose in 25 lines
+  of code", 1995).
+
+What limits were chosen by, and what they do, is in docs/models.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import LowQuality
+from shared.geometry import Face, Landmarks
+from shared.images import Pixels
+from shared.models import ARCFACE_TEMPLATE, Alignment
+from shared.settings import Strictness
+
+REFERENCE = Alignment("arcface-112x112", 112, 112, ARCFACE_TEMPLATE)
+"""The crop on which faces are measured."""
+
+_FINE, _COARSE = 1.0, 2.0
+"""Standard deviations of the two Gaussians of sharpness, in pixels of the reference."""
+
+_PLAIN = 0.01
+"""Gradient below which a pixel is plain, in standard deviations of the face's gray levels."""
+
+_LEAST_DEVIATION, _LEAST_NOISE = 1.0, 0.1
+"""Gray levels that count at least: rounding alone has more."""
+
+_MIDDLE, _HALF_AXES = (56, 70), (34, 44)
+"""Of the ellipse that shows the face and neither hair nor background, in pixels of the reference."""
+
+_POINTS = ((37.2, 52.6, 0.0), (74.8, 52.6, 0.0), (56.0, 74.0, 16.7), (40.1, 90.2, 1.2), (71.9, 90.2, 1.2))
+"""A face that looks into the camera, in pixels of the reference: where YuNet's landmarks fall in it (mean of 100 photos
+of LFW, made symmetric), and how far they stand out (of 63 mm between the eyes the nose has 28)."""
+
+_REACH = 1.1
+"""Half the side of the square around the landmarks that a face fills, in distances from eyes to mouth."""
+
+
+def _ellipse() -> NDArray[np.bool_]:
+    mask = np.zeros((REFERENCE.height, REFERENCE.width), np.uint8)
+    cv2.ellipse(mask, _MIDDLE, _HALF_AXES, 0, 0, 360, 1, cv2.FILLED)
+    return mask.astype(bool)
+
+
+_FACE = _ellipse()
+
+_LAPLACIANS = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+"""The difference of two Laplacians, to which edges are nearly nothing; white noise comes out six times as strong."""
+
+_FIT = np.linalg.pinv(np.array(_POINTS) - np.mean(_POINTS, axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What was measured of a face.
+
+    Attributes:
+        eyes: pixels of the picture between the eyes, as they would be if the face looked into the camera.
+        sharpness: from 0; 0.2 where a name can just be told, 0.5 and more in clean photos.
+        detail: share of the face that is not plain, 0 to 1.
+        noise: gray levels, standard deviation.
+        brightness: mean gray level, 0 to 255.
+        contrast: standard deviation of the gray levels.
+        yaw, pitch: degrees by which the face is turned to the right of the picture, and up.
+        roll: degrees by which it is tilted, clockwise, −180 to 180.
+        inside: share of the face that the picture shows, 0 to 1; the rest is beyond its border.
+        score: the detector's, 0 to 1.
+    """
+
+    eyes: float
+    sharpness: float
+    detail: float
+    noise: float
+    brightness: float
+    contrast: float
+    yaw: float
+    pitch: float
+    roll: float
+    inside: float
+    score: float
+
+    @property
+    def clearness(self) -> float:
+        """Contrast by noise, from 0."""
+        return self.contrast / max(self.noise, _LEAST_NOISE)
+
+    @property
+    def value(self) -> float:
+        """All in one, 0 to 1: that of the measure that is worst.
+
+        Each measure is 0 where it makes a face worthless, 1 where a better one would gain nothing, and in between as
+        far from both as it is; see ``_SCALES``.
+        """
+        return min(_scaled(getattr(self, name), *ends) for name, ends in _SCALES.items())
+
+
+_SCALES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "eyes": (6, 40),
+        "sharpness": (0.1, 0.8),
+        "detail": (0.5, 0.98),
+        "clearness": (2, 20),
+        "contrast": (2, 25),
+        "inside": (0.5, 0.95),
+        "score": (0.5, 0.9),
+    }
+)
+"""Values at which a measure is worth 0 and 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The least of each measure, and the most of the angles, with which a face still serves; see ``Quality``."""
+
+    eyes: float = 0.0
+    sharpness: float = 0.0
+    detail: float = 0.0
+    clearness: float = 0.0
+    contrast: float = 0.0
+    inside: float = 0.0
+    yaw: float = 180.0
+    pitch: float = 180.0
+
+    def objections(self, quality: Quality) -> list[str]:
+        """What a face is too bad in, as in "too blurred: sharpness 0.11, at least 0.33"; empty when it serves."""
+        found = []
+        for attribute, fault, name, form, bound in _FAULTS:
+            figure, limit = abs(getattr(quality, attribute)), getattr(self, attribute)
+            if figure > limit if bound == "at most" else figure < limit:
+                found.append(f"{fault}: {name} {figure:{form}}, {bound} {limit:g}")
+        return found
+
+
+_FAULTS = (
+    ("eyes", "too small", "pixels between the eyes", ".1f", "at least"),
+    ("inside", "cut by the border", "share in the picture", ".2f", "at least"),
+    ("contrast", "of too little contrast", "contrast", ".1f", "at least"),
+    ("clearness", "too noisy", "contrast by noise", ".1f", "at least"),
+    ("sharpness", "too blurred", "sharpness", ".2f", "at least"),
+    ("detail", "too plain (compressed, dark, glaring or covered)", "detail", ".2f", "at least"),
+    ("yaw", "turned too far aside", "degrees", ".0f", "at most"),
+    ("pitch", "turned too far up or down", "degrees", ".0f", "at most"),
+)
+"""Measure, fault, what the figure is called and how it is written, and of which kind the limit is."""
+
+NAMING = Limits(eyes=6, sharpness=0.18, detail=0.6, clearness=2.5, contrast=3, inside=0.5)
+"""What a face must have to be named."""
+
+ENROLMENT: Mapping[Strictness, Limits] = MappingProxyType(
+    {
+        "none": Limits(),
+        "auto": Limits(eyes=14, sharpness=0.33, detail=0.82, clearness=4, contrast=6, inside=0.7),
+        "strict": Limits(eyes=30, sharpness=0.5, detail=0.95, clearness=10, contrast=15, inside=0.95, yaw=30, pitch=25),
+    }
+)
+"""What a face must have to be enrolled."""
+
+
+def check(quality: Quality, strictness: Strictness) -> None:
+    """Refuse a face that cannot serve as a sample.
+
+    Raises:
+        LowQuality: with every reason, its figure and its limit.
+    """
+    if objections := ENROLMENT[strictness].objections(quality):
+        raise LowQuality(f"The face is {'; '.join(objections)}.")
+
+
+def measure(face: Face, crop: Pixels, width: int, height: int) -> Quality:
+    """Measure a face.
+
+    Args:
+        face: where it is.
+        crop: (112, 112, 3) uint8 BGR, aligned as ``REFERENCE`` says; what lies beyond the picture repeats its edge,
+            since black would be a sharp edge where there is none.
+        width, height: of the picture at full scale, in pixels.
+    """
+    gray = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    levels = gray.astype(np.float32)
+    shown = levels[_FACE]
+    contrast = float(shown.std())
+    noise = float(np.median(np.abs(cv2.filter2D(levels, -1, _LAPLACIANS)[_FACE]))) / (6 * 0.6745)
+    across, down = cv2.Sobel(levels, -1, 1, 0, ksize=1)[_FACE], cv2.Sobel(levels, -1, 0, 1, ksize=1)[_FACE]
+    least = 2 * _PLAIN * max(contrast, _LEAST_DEVIATION)  # a Sobel of size 1 gives twice the gradient
+    yaw, pitch, roll, scale = _pose(face.landmarks)
+    return Quality(
+        eyes=scale * math.dist(*_POINTS[:2]),
+        sharpness=_sharpness(levels, noise),
+        detail=float((across * across + down * down >= least * least).mean()),
+        noise=noise,
+        brightness=float(shown.mean()),
+        contrast=contrast,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        inside=_inside(face.landmarks, width, height),
+        score=face.score,
+    )
+
+
+def _sharpness(levels: NDArray[np.float32], noise: float) -> float:
+    """By how much the first Gaussian leaves more energy than the second, in the worst direction; at least 0."""
+    fine = _structure(levels, _FINE)
+    fine -= np.eye(2) * noise**2 / (8 * np.pi * _FINE**4)  # energy of the gradient of white noise after a Gaussian
+    coarse = _structure(levels, _COARSE) + np.eye(2) * 1e-6
+    return max(0.0, float(np.linalg.eigvals(np.linalg.solve(coarse, fine)).real.min()) - 1)
+
+
+def _structure(levels: NDArray[np.float32], deviation: float) -> NDArray[np.float64]:
+    """(2, 2) mean over the face of the products of the gradient's two parts, after a Gaussian."""
+    smooth = cv2.GaussianBlur(levels, (0, 0), deviation)
+    gradients = np.stack([cv2.Sobel(smooth, -1, *axis, ksize=3, scale=1 / 8)[_FACE] for axis in ((1, 0), (0, 1))])
+    return np.asarray(gradients @ gradients.T / gradients.shape[1], np.float64)
+
+
+def _pose(landmarks: Landmarks) -> tuple[float, float, float, float]:
+    """Yaw, pitch and roll in degrees, and how many pixels of the picture one of the reference is."""
+    points = np.array(landmarks.points)
+    first, second = (_FIT @ (points - points.mean(axis=0))).T
+    lengths = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    if not min(lengths):  # landmarks on one line
+        return 0.0, 0.0, 0.0, max(lengths)
+    yaw, pitch = math.asin(first[2] / lengths[0]), -math.asin(second[2] / lengths[1])
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(math.atan2(second[0], first[0])), max(lengths)
+
+
+def _inside(landmarks: Landmarks, width: int, height: int) -> float:
+    """Share of the square around the landmarks that lies in the picture."""
+    points = np.array(landmarks.points)
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    side = 2 * _REACH * math.dist(eyes, mouth)
+    if not side:
+        return 1.0
+    middle, limits = (eyes + mouth) / 2, np.array([width, height])
+    shown = np.clip(middle + side / 2, 0, limits) - np.clip(middle - side / 2, 0, limits)
+    return float(shown.prod() / side**2)
+
+
+def _scaled(value: float, worthless: float, best: float) -> float:
+    return min(1.0, max(0.0, (value - worthless) / (best - worthless)))
