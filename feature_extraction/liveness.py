@@ -25,6 +25,7 @@ class LivenessCheck:
 
     Attributes:
         card: what the networks look at, and from which score on a face counts as real.
+        device: where the networks run: cpu, cuda or tensorrt.
         lanes: how many calls of ``runs`` from different threads make good use of the hardware at once.
         runs: what gives the scores, once ``join`` has put together what they give: one call for each network. They may
             be called at the same time.
@@ -32,6 +33,7 @@ class LivenessCheck:
 
     def __init__(self, card: LivenessCard, networks: list[Network]) -> None:
         self.card = card
+        self.device = networks[0].device
         self.lanes = networks[0].lanes
         self.runs: Sequence[Callable[[Pixels], Scores]] = [
             partial(self._run, network, number) for number, network in enumerate(networks)

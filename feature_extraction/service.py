@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ class Extraction:
         started = time.monotonic()
         embedder = embedder or open_embedder(self.settings)
         alignment = embedder.card.alignment
-        for size in sorted({1, self.settings.max_batch}):
+        for size in self._first_batches(embedder.device):
             embedder.embed(np.zeros((size, alignment.height, alignment.width, 3), np.uint8))
         liveness = self._load_liveness() if self.settings.checks_liveness else None
         batcher = Batcher(
@@ -85,9 +85,16 @@ class Extraction:
             },
         )
 
+    def _first_batches(self, device: str) -> Sequence[int]:
+        """How many crops a network is warmed up with: a GPU prepares itself for the largest batch, too.
+
+        For a CPU that batch would be as much work as any other, and the next one would be no faster for it.
+        """
+        return [1] if device == "cpu" else sorted({1, self.settings.max_batch})
+
     def _load_liveness(self) -> _Liveness:
         check = open_liveness(self.settings)
-        for count in sorted({1, self.settings.max_batch}):
+        for count in self._first_batches(check.device):
             check.score(np.zeros((count, len(check.card.networks), check.card.size, check.card.size, 3), np.uint8))
         batcher = Batcher(
             check.runs,

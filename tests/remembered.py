@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from hashlib import sha1
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -17,10 +18,11 @@ from shared.images import Preview
 
 
 class RememberedEmbedder:
-    """An ``Embedder`` that lets another compute each crop once."""
+    """An ``Embedder`` that lets another compute each crop once; those it knows take so many seconds each."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, seconds: float = 0) -> None:
         self._embedder = embedder
+        self._seconds = seconds
         self._known: dict[bytes, NDArray[np.float32]] = {}
         self.runs = [self.embed]
         self.join = itemgetter(0)
@@ -33,6 +35,7 @@ class RememberedEmbedder:
         rows = {key: row for row, key in enumerate(keys) if key not in self._known}
         if rows or not keys:
             self._known |= zip(rows, self._embedder.embed(crops[list(rows.values())]), strict=True)
+        time.sleep(self._seconds * (len(keys) - len(rows)))
         embeddings = [self._known[key] for key in keys]
         return np.array(embeddings, np.float32).reshape(len(keys), self._embedder.card.dimensions)
 

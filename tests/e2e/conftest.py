@@ -14,6 +14,7 @@ from deploy.services import Services
 from shared.service_process import ServiceProcess, free_port
 from tests.e2e.browser import Browser
 from tests.e2e.films import sway_photos
+from tests.e2e.remembering import RememberingExtraction
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +51,9 @@ class FrontOfItsOwn(Services):
 
 @pytest.fixture(scope="session")
 def extraction(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """The extraction service of all fronts whose tests leave it alone: it keeps nothing of what it is asked."""
+    """The extraction service of all fronts whose tests leave it alone; it computes each crop once."""
     bind, log = f"127.0.0.1:{free_port()}", tmp_path_factory.mktemp("extraction") / "extraction.log"
-    service = ServiceProcess("feature_extraction", bind, environment | {"EXTRACTION_BIND": bind}, log)
+    service = RememberingExtraction(bind, environment, log)
     service.start()
     try:
         service.wait_until_ready(300)

@@ -18,6 +18,7 @@ import requests
 from deploy.servers import haproxy
 from deploy.servers.milvus import MilvusServer
 from deploy.servers.postgres import TEMPLATE, PostgresServer
+from shared.service_process import ServiceProcess
 from tests.e2e.cluster import Cluster, kill, paused
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -63,7 +64,7 @@ def portraits(photos: Path) -> list[str]:
 def portrait(photo: Path, x: int, y: int, width: int, height: int) -> str:
     margin = width // 2
     picture = cv2.imread(str(photo))[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
-    scale = 200 / max(picture.shape)
+    scale = 128 / max(picture.shape)
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return base64.b64encode(cv2.imencode(".jpg", picture)[1].tobytes()).decode()
 
@@ -102,6 +103,7 @@ class Client:
 
     def __init__(self) -> None:
         self._session = requests.Session()
+        self._session.trust_env = False  # or it looks for proxies and passwords, again for each request
 
     def enrol(self, url: str, id: str, picture: str, name: str = "") -> requests.Response:
         body = [{"id": id, "name": name or id, "image": picture}]
@@ -148,12 +150,14 @@ class Load:
     answered must hold at once, and at the end.
 
     Attributes:
+        pause: seconds that a client waits after it has deleted somebody.
         errors: when each answer of ``RETRY`` came, and its status.
         expected: person → the id that they are enrolled with, None when they were deleted.
     """
 
     url: str
     portraits: list[str]
+    pause: float = 0.05
     errors: list[tuple[float, int]] = field(default_factory=list)
     expected: dict[int, str | None] = field(default_factory=dict)
     rounds: int = 0
@@ -187,7 +191,7 @@ class Load:
             self.expected[person] = None
             assert ids_in(self._repeat(client.recognise, picture)[0]) == []
             self.rounds += 1
-            self._stop.wait(0.2)  # what was killed must start again beside them
+            self._stop.wait(self.pause)
 
     def _repeat(self, ask: Callable[..., requests.Response], *arguments: str) -> tuple[requests.Response, bool]:
         """The first answer that is one, and whether the question was repeated."""
@@ -219,14 +223,30 @@ def verify(cluster: Cluster, load: Load) -> None:
             assert ids_in(Client().recognise(front.url, picture)) == ([expected] if expected else [])
 
 
-def mixed_load(cluster: Cluster, portraits: list[str], disturb: Callable[[], None], seconds: float) -> Load:
-    """Load before, during and after a disturbance; everything that must hold whatever it is."""
+Victim = tuple[Callable[[], object], Callable[[], object]]
+"""What kills a part of a cluster, and what brings it back."""
+
+
+def mixed_load(cluster: Cluster, portraits: list[str], victims: list[Victim], away: float, seconds: float) -> Load:
+    """Load before, during and after kills; everything that must hold whatever it is.
+
+    Args:
+        away: seconds for which each victim is away, its start not counted.
+        seconds: how long all has to come back after the last.
+    """
     with Load(cluster.url, portraits) as load:
-        time.sleep(2)
-        disturb()
+        in_full_swing = load.pause
+        for kill, start in victims:
+            load.pause = in_full_swing
+            time.sleep(2)
+            kill()
+            load.pause = 1.0  # what was killed must start again beside them
+            time.sleep(away)
+            start()
         over = time.monotonic() + seconds
         while time.monotonic() < over:
             time.sleep(0.1)
+        load.pause = in_full_swing
         rounds = load.rounds
         time.sleep(3)
         assert load.rounds > rounds
@@ -235,51 +255,34 @@ def mixed_load(cluster: Cluster, portraits: list[str], disturb: Callable[[], Non
     return load
 
 
-def test_a_worker_is_killed_and_comes_back(cluster: Cluster, portraits: list[str]) -> None:
-    def disturb() -> None:
-        for worker in cluster.workers[:2]:
-            kill(worker)
-            time.sleep(2)
-            worker.start()
-            worker.wait_until_ready(60)
+def service(victim: ServiceProcess) -> Victim:
+    def start() -> None:
+        victim.start()
+        victim.wait_until_ready(60)
 
-    load = mixed_load(cluster, portraits, disturb, 5)
+    return lambda: kill(victim), start
+
+
+def test_a_worker_is_killed_and_comes_back(cluster: Cluster, portraits: list[str]) -> None:
+    load = mixed_load(cluster, portraits, [service(worker) for worker in cluster.workers[:2]], 2, 5)
     # The others can serve: only what the dead ones had in hand may fail, and only where a balancer hides them.
     assert len(load.errors) <= 2 * len(portraits)
 
 
 def test_a_front_is_killed_and_comes_back(cluster: Cluster, portraits: list[str]) -> None:
-    def disturb() -> None:
-        kill(cluster.fronts[0])
-        time.sleep(5)  # the balancer looks every two seconds
-        cluster.fronts[0].start()
-        cluster.fronts[0].wait_until_ready(60)
-
-    load = mixed_load(cluster, portraits, disturb, 5)
+    load = mixed_load(cluster, portraits, [service(cluster.fronts[0])], 5, 5)  # the balancer looks every two seconds
     assert len(load.errors) <= len(portraits)  # what was in hand
 
 
 def test_postgresql_is_killed_and_comes_back(parts: Parts, cluster: Cluster, portraits: list[str]) -> None:
-    def disturb() -> None:
-        parts.postgres.kill()
-        time.sleep(2)
-        parts.postgres.start()
-
-    load = mixed_load(cluster, portraits, disturb, 15)
+    load = mixed_load(cluster, portraits, [(parts.postgres.kill, parts.postgres.start)], 2, 15)
     assert CLOSED not in {status for _, status in load.errors}
 
 
 def test_milvus_is_killed_and_comes_back(parts: Parts, cluster: Cluster, portraits: list[str]) -> None:
-    milvus = parts.milvus
-    if milvus is None:
+    if parts.milvus is None:
         pytest.skip("the other searchers live in the fronts or in PostgreSQL")
-
-    def disturb() -> None:
-        milvus.kill()
-        time.sleep(2)
-        milvus.start()
-
-    load = mixed_load(cluster, portraits, disturb, 15)
+    load = mixed_load(cluster, portraits, [(parts.milvus.kill, parts.milvus.start)], 2, 15)
     assert CLOSED not in {status for _, status in load.errors}
 
 

@@ -275,7 +275,7 @@ def test_an_engine_without_onnx_has_no_file_to_hand_out(extraction_settings: Ext
 class Broken:
     """An embedder whose engine fails after its warm-up."""
 
-    engine, device, revision, lanes = "onnx", "cpu", "abc", 1
+    engine, device, revision, lanes = "onnx", "cuda", "abc", 1
     join = itemgetter(0)
 
     def __init__(self, facenet: Embedder) -> None:
@@ -298,6 +298,23 @@ def test_an_engine_that_fails_tells_no_secrets(
     app.extensions["extraction"].close()
     assert (response.status_code, response.json["error"]["code"]) == (500, "extraction_failed")
     assert "secret" not in response.text and "Traceback" not in response.text
+
+
+@pytest.mark.parametrize(("device", "batches"), [("cpu", [1]), ("cuda", [1, 8]), ("tensorrt", [1, 8])])
+def test_what_a_device_is_warmed_up_with(
+    extraction_settings: ExtractionSettings, facenet: Embedder, device: str, batches: list[int]
+) -> None:
+    seen = []
+
+    class Watched(Broken):
+        def embed(self, crops: np.ndarray) -> np.ndarray:
+            seen.append(len(crops))
+            return super().embed(crops)
+
+    embedder = Watched(facenet)
+    embedder.device = device
+    create_app(extraction_settings, embedder).extensions["extraction"].close()
+    assert seen == batches
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 400), (400, 10), (160, 160), (1000, 900)])
