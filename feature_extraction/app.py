@@ -188,9 +188,12 @@ def _model_file() -> Response:
     served = _extraction().embedder
     if served.engine != "onnx":
         raise errors.NotFound(f"ENGINE={served.engine} runs no ONNX file, so there is none to hand out.")
-    if len(served.files) > 1:
-        raise errors.NotFound(f"MODEL={served.card.name} has several networks, which are not handed out as one file.")
-    (file,) = served.files
+    names = [network.name for network in served.card.networks]
+    name = request.args.get("network", names[0] if len(names) == 1 else "")
+    if name not in names:
+        # Not 404, which says that no file is handed out: whoever names another network expects another model.
+        raise errors.InvalidRequest(f"?network= must be one of those of MODEL={served.card.name}: {', '.join(names)}.")
+    file = served.files[names.index(name)]
     response = Response(_read(file), mimetype="application/octet-stream")
     response.content_length = file.stat().st_size
     response.set_etag(file_sha256(file))

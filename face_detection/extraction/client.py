@@ -82,7 +82,7 @@ def read_model(body: bytes) -> ServedModel:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The ONNX file of the model that is served.
+    """The ONNX file of a network of the model that is served.
 
     Attributes:
         sha256: of the whole file, in hexadecimal digits.
@@ -166,18 +166,23 @@ class ExtractionClient:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     @asynccontextmanager
-    async def model_file(self, model: ServedModel, method: Literal["GET", "HEAD"] = "GET") -> AsyncIterator[ModelFile]:
-        """The model's file, for as long as the context is open; with HEAD without its bytes.
+    async def model_file(
+        self, model: ServedModel, network: str, method: Literal["GET", "HEAD"] = "GET"
+    ) -> AsyncIterator[ModelFile]:
+        """The file of one of a model's networks, for as long as the context is open; with HEAD without its bytes.
 
         Args:
             model: what ``model()`` gave.
+            network: its name.
             method: as in HTTP.
 
         Raises:
             NotFound: the service runs no ONNX file.
             ExtractionUnavailable, ExtractionFailed, DeadlinePassed: as for ``embed``; also while ``chunks`` are read.
         """
-        worker, response = await self._first(lambda worker: self._calls.open_file(worker, method, model.space), model)
+        worker, response = await self._first(
+            lambda worker: self._calls.open_file(worker, method, model.space, network), model
+        )
         async with response:
             sha256 = response.headers.get("ETag", "").strip('"')
             yield ModelFile(sha256, response.content_length or 0, self._calls.chunks(worker, response))

@@ -119,7 +119,7 @@ class WorkerCalls:
             raise NotHere(ExtractionUnavailable("The extraction service is not ready."))
         if response.status == 504:
             raise DeadlinePassed("The extraction service did not embed the faces in time.")
-        if response.status == 400:  # another model may want crops of another size
+        if response.status == 400:  # another model wants crops of another size, or has other networks
             self._workers.forget(worker)
             raise NotHere(changed_model())
         if response.status == 421:
@@ -134,8 +134,8 @@ class WorkerCalls:
             if space not in (None, served):
                 raise NotHere(changed_model())
 
-    async def open_file(self, worker: Worker, method: str, space: str) -> aiohttp.ClientResponse:
-        """A worker's answer whose body is the model's file, which is yet to be read.
+    async def open_file(self, worker: Worker, method: str, space: str, network: str) -> aiohttp.ClientResponse:
+        """A worker's answer whose body is the file of one of the model's networks, which is yet to be read.
 
         Raises:
             NotHere: as for ``call``, and also when this worker runs no ONNX file, as others may.
@@ -144,7 +144,7 @@ class WorkerCalls:
         # However slowly a client takes the file, only the service must not fall silent.
         timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=self._timeout)
         with self._failures(worker):
-            response = await self._request(worker, method, "/model/file", None, timeout)
+            response = await self._request(worker, method, f"/model/file?network={network}", None, timeout)
         try:
             if response.status == 404:
                 raise NotHere(NotFound("The model cannot be handed out: the extraction service runs no ONNX file."))

@@ -286,8 +286,15 @@ def test_everything_is_forgotten(start_services: Start, open_browser: Open, phot
     page.until_faces(1)
 
 
+@pytest.mark.parametrize(("model", "files"), [("sface", 2), ("sface+dlib", 3)])
 def test_a_copy_of_another_model_is_thrown_away(
-    start_services: Start, open_browser: Open, environment: dict[str, str], photos: Path, tmp_path: Path
+    model: str,
+    files: int,
+    start_services: Start,
+    open_browser: Open,
+    environment: dict[str, str],
+    photos: Path,
+    tmp_path: Path,
 ) -> None:
     services = start_services(own_extraction=True)
     url = services.front.url
@@ -297,7 +304,7 @@ def test_a_copy_of_another_model_is_thrown_away(
     page.until_faces(1)
     services.extraction.stop()
     bind = services.extraction.url.removeprefix("http://")
-    settings = {"EXTRACTION_BIND": bind, "MODEL": "sface"}
+    settings = {"EXTRACTION_BIND": bind, "MODEL": model}
     other = ServiceProcess("feature_extraction", bind, environment | settings, tmp_path / "other.log")
     other.start()
     try:
@@ -305,7 +312,7 @@ def test_a_copy_of_another_model_is_thrown_away(
 
         def has_gone_over() -> bool:
             page.catch_up()  # again, where the service has not noticed yet
-            return "; sface, " in page.browser.text("#summary")
+            return f"; {model}, " in page.browser.text("#summary")
 
         page.browser.until(has_gone_over, 60)
         page.until_faces(0)
@@ -315,7 +322,7 @@ def test_a_copy_of_another_model_is_thrown_away(
         assert page.names(photos / "obama2.jpg").startswith("unknown ")
         assert page.names(photos / "biden.jpg").startswith("Joe ")
         kept = page.kept()
-        assert kept["faces"] == 1 and kept["state"]["models"]["space"].startswith("sface/")
-        assert sum(file.startswith("/offline/models/") for file in kept["files"]) == 2
+        assert kept["faces"] == 1 and kept["state"]["models"]["space"].startswith(f"{model}/")
+        assert sum(file.startswith("/offline/models/") for file in kept["files"]) == files
     finally:
         other.stop()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -25,7 +27,7 @@ from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder, network_input
 from shared.geometry import Face, in_reading_order
 from shared.images import ImageDecoder, Preview
-from shared.models import CATALOGUE, YUNET, Metric, Normalisation
+from shared.models import CATALOGUE, YUNET, Combination, Metric, Normalisation
 from shared.settings import FrontSettings
 from tests.e2e.browser import Browser
 from tests.e2e.offline_page import OfflinePage, cosine, png, text_of
@@ -240,6 +242,41 @@ def test_normalisations(page: OfflinePage, normalisation: Normalisation) -> None
         last, first = page.call(body, crop[..., ::-1].ravel().tolist(), str(normalisation))
         assert np.allclose(np.reshape(last, crop.shape), expected, atol=1e-4)
         assert np.allclose(np.reshape(first, (3, 6, 5)), expected.transpose(2, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("mirrors", [False, True])
+def test_several_networks_are_joined(page: OfflinePage, mirrors: bool) -> None:
+    numbers = np.random.default_rng(4)
+    weights = (1.0, 1.5, 0.7)
+    outputs = [numbers.normal(size=(1 + mirrors, size)).astype(np.float32) for size in (6, 4, 5)]
+    body = """
+    const [weights, outputs] = given, { join } = await at("embedder");
+    const model = { parts: weights.map((weight) => ({ weight })) };
+    return [...join(model, outputs.map((sides) => sides.map((side) => Float32Array.from(side))))];
+    """
+    found = page.call(body, weights, [output.tolist() for output in outputs])
+    card = CATALOGUE["best"]
+    assert isinstance(card, Combination)
+    embedder = Embedder(replace(card, mirrored=mirrors), "onnx", [NoNetwork] * 3)
+    np.testing.assert_allclose(
+        found, embedder.join([side[None] for output in outputs for side in output])[0], atol=1e-6
+    )
+
+
+class NoNetwork:
+    """What an embedder that only joins wants to know of a part."""
+
+    weights = SimpleNamespace(revision="", path=None)
+    network = SimpleNamespace(device="cpu", lanes=1)
+
+
+def test_a_mirrored_crop(page: OfflinePage) -> None:
+    crop = np.random.default_rng(5).integers(0, 256, (4, 5, 3), np.uint8)
+    body = """
+    const { mirrored } = await at("embedder");
+    return [...mirrored(Uint8ClampedArray.from(given[0]), { width: 5, height: 4 })];
+    """
+    np.testing.assert_array_equal(np.reshape(page.call(body, crop.ravel().tolist()), crop.shape), crop[:, ::-1])
 
 
 @pytest.mark.parametrize("metric", list(Metric))

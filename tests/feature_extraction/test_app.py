@@ -251,10 +251,21 @@ def test_a_combination_takes_pictures_of_faces_as_the_original_does(
     np.testing.assert_allclose(response.json[0]["vector"], expected, atol=1e-6)
 
 
-def test_a_combination_is_not_handed_out_as_one_file(best: tuple[FlaskClient, Embedder]) -> None:
-    response = best[0].get("/model/file")
-    assert (response.status_code, response.json["error"]["code"]) == (404, "not_found")
-    assert "several networks" in response.json["error"]["message"]
+def test_a_combination_has_a_file_for_each_network(best: tuple[FlaskClient, Embedder]) -> None:
+    client, embedder = best
+    for network, path in zip(("facenet", "sface", "dlib"), embedder.files, strict=True):
+        response = client.get("/model/file", query_string={"network": network})
+        assert response.status_code == 200 and response.data == path.read_bytes()
+        assert response.headers["ETag"] == f'"{hashlib.sha256(response.data).hexdigest()}"'
+    for query in ({}, {"network": ""}, {"network": "arcface"}, {"network": "best"}):
+        response = client.get("/model/file", query_string=query)
+        assert (response.status_code, response.json["error"]["code"]) == (400, "invalid_request")
+        assert "MODEL=best: facenet, sface, dlib" in response.json["error"]["message"]
+
+
+def test_another_network_than_the_models_is_refused(client: FlaskClient, facenet: Embedder) -> None:
+    assert client.get("/model/file?network=facenet").data == facenet.files[0].read_bytes()
+    assert client.get("/model/file?network=sface").status_code == 400
 
 
 def test_there_is_no_file_before_the_model(extraction_settings: ExtractionSettings) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from aiohttp import web
@@ -21,7 +21,7 @@ from face_detection.api.own.status import WEB
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Right
 from shared.errors import NotFound, ServiceError
-from shared.models import YUNET, Metric, NetworkCard, Normalisation
+from shared.models import YUNET, Combination, Metric, NetworkCard, Normalisation
 
 EXTRACTION: web.AppKey[ExtractionClient] = web.AppKey("extraction", ExtractionClient)
 
@@ -72,7 +72,7 @@ class Detector(BaseModel):
 
 
 class RecognitionModel(BaseModel):
-    """The model that gives embeddings, and how faces are prepared for it."""
+    """The network that gives embeddings, and how faces are prepared for it."""
 
     file: ModelFile
     name: str
@@ -84,6 +84,24 @@ class RecognitionModel(BaseModel):
     )
     normalisation: Normalisation = Field(description="What is done to the crop's pixels, see shared/models.py.")
     unit_output: bool = Field(description="Whether embeddings are brought to unit length.")
+
+
+class WeightedModel(RecognitionModel):
+    """A network of a combination."""
+
+    weight: float = Field(description="By which its embeddings at unit length are multiplied.")
+
+
+class CombinedModel(BaseModel):
+    """Several networks: their weighted embeddings one behind the other, brought to unit length."""
+
+    name: str
+    dimensions: int
+    mirrored: bool = Field(
+        description="Whether each network's embedding is the mean of the crop's and of its mirror image's, both at "
+        "unit length, brought to unit length again."
+    )
+    parts: list[WeightedModel]
 
 
 class Decision(BaseModel):
@@ -107,7 +125,7 @@ class OfflineModels(BaseModel):
 
     space: str = Field(description="The embedding space; a gallery of another one is worthless.")
     detector: Detector
-    recognition: RecognitionModel
+    recognition: RecognitionModel | CombinedModel
     decision: Decision
     limits: Limits
 
@@ -147,9 +165,7 @@ async def models(request: web.Request) -> web.Response:
     """Which models the service runs, where their files are, and how it decides."""
     settings, extraction = request.app[SETTINGS], request.app[EXTRACTION]
     model = await extraction.model()
-    card = _network(model)
-    async with extraction.model_file(model, "HEAD") as file:
-        recognition_file = ModelFile(url="models/recognition", sha256=file.sha256, bytes=file.size)
+    recognition = await _described(model, extraction)
     detector_size = await asyncio.to_thread(lambda: (settings.weights / YUNET.file).stat().st_size)
     tenant = (await asyncio.to_thread(request.app[DIRECTORY].tenant, request[CALLER].tenant)).settings
     identifier = request.app[RECOGNITION].identifier
@@ -163,7 +179,7 @@ async def models(request: web.Request) -> web.Response:
             min_face=settings.min_face,
             max_faces=settings.max_faces,
         ),
-        recognition=_recognition(card, recognition_file),
+        recognition=recognition,
         decision=Decision(
             metric=identifier.metric(model),
             threshold=identifier.threshold(model, tenant),
@@ -182,11 +198,14 @@ async def detector(request: web.Request) -> web.Response:
 
 
 async def recognition(request: web.Request) -> web.StreamResponse:
-    """The recognition model's ONNX file, as the extraction service has it, passed on bit by bit."""
+    """A network's ONNX file, as the extraction service has it, passed on bit by bit."""
     extraction = request.app[EXTRACTION]
     model = await extraction.model()
-    _network(model)
-    async with extraction.model_file(model, "HEAD" if request.method == "HEAD" else "GET") as file:
+    networks = [network.name for network in model.card.networks]
+    name = request.match_info.get("network", networks[0] if len(networks) == 1 else "")
+    if name not in networks:
+        raise NotFound(f"The model {model.card.name} has the networks {', '.join(networks)}, which have files each.")
+    async with extraction.model_file(model, name, "HEAD" if request.method == "HEAD" else "GET") as file:
         response = web.StreamResponse(
             headers={
                 "Content-Type": "application/octet-stream",
@@ -208,28 +227,34 @@ async def recognition(request: web.Request) -> web.StreamResponse:
         return response
 
 
-def _network(model: ServedModel) -> NetworkCard:
-    """The card of a model that clients can run too.
+async def _described(model: ServedModel, extraction: ExtractionClient) -> RecognitionModel | CombinedModel:
+    card = model.card
+    if not isinstance(card, Combination):
+        (network,) = card.networks
+        return RecognitionModel(**await _network(model, network, "models/recognition", extraction))
+    parts = [
+        WeightedModel(
+            **await _network(model, part.card, f"models/recognition/{part.card.name}", extraction), weight=part.weight
+        )
+        for part in card.parts
+    ]
+    return CombinedModel(name=card.name, dimensions=card.dimensions, mirrored=card.mirrored, parts=parts)
 
-    Raises:
-        NotFound: it has several networks.
-    """
-    if not isinstance(model.card, NetworkCard):
-        raise NotFound(f"The model {model.card.name} has several networks, which are not handed out.")
-    return model.card
 
-
-def _recognition(card: NetworkCard, file: ModelFile) -> RecognitionModel:
-    return RecognitionModel(
-        file=file,
-        name=card.name,
-        dimensions=card.dimensions,
-        width=card.alignment.width,
-        height=card.alignment.height,
-        template=list(card.alignment.template),
-        normalisation=card.normalisation,
-        unit_output=card.unit_output,
-    )
+async def _network(model: ServedModel, card: NetworkCard, url: str, extraction: ExtractionClient) -> dict[str, Any]:
+    """The members of ``RecognitionModel`` for one of a model's networks."""
+    async with extraction.model_file(model, card.name, "HEAD") as file:
+        found = ModelFile(url=url, sha256=file.sha256, bytes=file.size)
+    return {
+        "file": found,
+        "name": card.name,
+        "dimensions": card.dimensions,
+        "width": card.alignment.width,
+        "height": card.alignment.height,
+        "template": list(card.alignment.template),
+        "normalisation": card.normalisation,
+        "unit_output": card.unit_output,
+    }
 
 
 def _file(path: Path) -> web.FileResponse:
@@ -281,7 +306,15 @@ OPERATIONS = (
     _operation(
         "GET",
         f"{_MODELS}/recognition",
-        "The recognition model's ONNX file",
+        "The recognition model's ONNX file, of a model with one network",
+        recognition,
+        right=Right.ENROL,
+        errors=(404, 502, 503, 504),
+    ),
+    _operation(
+        "GET",
+        f"{_MODELS}/recognition/{{network}}",
+        "The ONNX file of one of the recognition model's networks",
         recognition,
         right=Right.ENROL,
         errors=(404, 502, 503, 504),

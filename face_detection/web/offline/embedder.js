@@ -43,11 +43,35 @@ export const channelsFirst = (pixels) => {
   return target;
 };
 
+/** The mirror image of a crop, height x width x 3. */
+export const mirrored = (crop, { width }) => {
+  const target = new Uint8ClampedArray(crop.length), row = 3 * width;
+  for (let i = 0; i < crop.length; i += 3) {
+    const left = i % row, to = i - left + row - 3 - left;
+    for (let c = 0; c < 3; c++) target[to + c] = crop[i + c];
+  }
+  return target;
+};
+
+const sum = (vectors) => vectors[0].map((value, i) => vectors.reduce((total, vector) => total + vector[i], 0));
+
+/**
+ * A face's embedding from those of the model's networks.
+ * @param {{parts}} model its entry in /offline/models.
+ * @param {Float32Array[][]} outputs of each network, of the crop and perhaps of its mirror image.
+ * @returns {Float32Array}
+ */
+export const join = ({ parts }, outputs) => {
+  if (!parts) return outputs[0][0];
+  const weighted = outputs.map((sides, i) => toUnit(sum(sides.map(toUnit))).map((value) => value * parts[i].weight));
+  return toUnit(weighted.flatMap((values) => [...values]));
+};
+
 export class Embedder {
   /**
    * @param ort onnxruntime-web.
-   * @param {Uint8Array} file of the recognition model.
-   * @param model its entry in /offline/models.
+   * @param {Uint8Array} file of the network.
+   * @param model the network's entry in /offline/models.
    */
   static async open(ort, file, model) {
     return new Embedder(ort, await ort.InferenceSession.create(file), model);

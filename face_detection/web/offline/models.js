@@ -27,28 +27,30 @@ const fetched = async (file, key, progress) => {
   return bytes;
 };
 
-const filesOf = (models) => ({ detector: models.detector.file, recognition: models.recognition.file });
+/** The networks of the recognition model, one or several. */
+export const networksOf = ({ recognition }) => recognition.parts ?? [recognition];
+
+const filesOf = (models) => [models.detector, ...networksOf(models)].map(({ file }) => file);
 
 /** What tells two sets of models apart. */
 export const identityOf = (models) => JSON.stringify([models.space, models.detector, models.recognition]);
 
-/** The files that are kept, {detector, recognition}; null when one is missing. */
+/** The files that are kept, the detector's and those of the networks in their order; null when one is missing. */
 export const keptFiles = async (models) => {
-  const { detector, recognition } = filesOf(models);
-  const found = { detector: await kept(detector), recognition: await kept(recognition) };
-  return found.detector && found.recognition ? found : null;
+  const found = await Promise.all(filesOf(models).map(kept));
+  return found.every(Boolean) ? found : null;
 };
 
 /**
- * The files {detector, recognition}; those that are not kept are fetched, and older ones are thrown away.
+ * The same files; those that are not kept are fetched, and older ones are thrown away.
  * @param {(done: number, total: number) => void} progress of what is fetched, in bytes.
  */
 export const files = async (models, key, progress) => {
-  const result = {};
-  for (const [name, file] of Object.entries(filesOf(models))) {
-    result[name] = (await kept(file)) ?? (await fetched(file, key, (done) => progress(done, file.bytes)));
+  const result = [];
+  for (const file of filesOf(models)) {
+    result.push((await kept(file)) ?? (await fetched(file, key, (done) => progress(done, file.bytes))));
   }
-  const wanted = new Set(Object.values(filesOf(models)).map((file) => place(file)));
+  const wanted = new Set(filesOf(models).map(place));
   const cache = await caches.open(CACHE);
   for (const request of await cache.keys()) if (!wanted.has(request.url)) await cache.delete(request);
   return result;

@@ -2,8 +2,9 @@
 import { addressOf } from "../../static/addresses.js";
 import { cutOut, shrinks } from "./alignment.js";
 import { Detector } from "./detector.js";
-import { Embedder } from "./embedder.js";
+import { Embedder, join, mirrored } from "./embedder.js";
 import { inReadingOrder } from "./geometry.js";
+import { networksOf } from "./models.js";
 import { full, preview } from "./pixels.js";
 
 const RUNTIME = addressOf("/offline/runtime/");
@@ -33,34 +34,42 @@ export class Recogniser {
   /**
    * @param ort onnxruntime-web.
    * @param models the answer of /offline/models.
-   * @param {{detector: Uint8Array, recognition: Uint8Array}} files
+   * @param {Uint8Array[]} files of the detector and of the recognition model's networks.
    */
-  static async open(ort, models, files) {
-    const detector = await Detector.open(ort, files.detector, models.detector);
-    return new Recogniser(detector, await Embedder.open(ort, files.recognition, models.recognition));
+  static async open(ort, models, [file, ...files]) {
+    const detector = await Detector.open(ort, file, models.detector), embedders = [];
+    for (const [i, network] of networksOf(models).entries()) embedders.push(await Embedder.open(ort, files[i], network));
+    return new Recogniser(detector, embedders, models.recognition);
   }
 
-  constructor(detector, embedder) {
+  constructor(detector, embedders, model) {
     this.detector = detector;
-    this.embedder = embedder;
+    this.embedders = embedders;
+    this.model = model;
   }
 
   /** Faces {box, points, score, embedding} in reading order, and the milliseconds of each stage. */
   async embed(picture) {
     const start = performance.now();
-    const small = preview(picture, this.detector.settings.max_side), alignment = this.embedder.model;
+    const small = preview(picture, this.detector.settings.max_side), alignments = this.embedders.map(({ model }) => model);
     const faces = inReadingOrder(await this.detector.detect(small));
     const detected = performance.now();
-    const source = shrinks(small, faces, alignment) ? small : full(picture);
-    const crops = faces.map((face) => cutOut(source, face.points, alignment));
+    const source = alignments.every((alignment) => shrinks(small, faces, alignment)) ? small : full(picture);
+    const crops = alignments.map((alignment) => faces.map((face) => cutOut(source, face.points, alignment)));
     const aligned = performance.now();
-    const embeddings = await this.embedder.embed(crops);
+    const outputs = [];
+    for (const [i, embedder] of this.embedders.entries()) {
+      const sides = [await embedder.embed(crops[i])];
+      if (this.model.mirrored) sides.push(await embedder.embed(crops[i].map((crop) => mirrored(crop, embedder.model))));
+      outputs.push(sides);
+    }
+    const embeddings = faces.map((_, face) => join(this.model, outputs.map((sides) => sides.map((rows) => rows[face]))));
     const milliseconds = { detect: detected - start, align: aligned - detected, embed: performance.now() - aligned };
     return { faces: faces.map((face, i) => ({ ...face, embedding: embeddings[i] })), milliseconds };
   }
 
   async close() {
     await this.detector.session.release();
-    await this.embedder.session.release();
+    for (const embedder of this.embedders) await embedder.session.release();
   }
 }

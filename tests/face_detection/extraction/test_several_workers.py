@@ -362,15 +362,24 @@ async def test_the_file_comes_from_a_worker_that_has_it(start: Start) -> None:
     client, (first, second) = await start("abc", "abc")
     model = await client.model()
     with pytest.raises(NotFound, match="no ONNX file"):
-        async with client.model_file(model):
+        async with client.model_file(model, "facenet"):
             pass
     first.file = drop
     second.file = replying(200, b"weights", **{wire.SPACE_HEADER: SERVED.space, "ETag": '"beef"'})
     for _ in range(3):
-        async with client.model_file(model) as file:
+        async with client.model_file(model, "facenet") as file:
             assert (file.sha256, file.size) == ("beef", 7)
             assert b"".join([chunk async for chunk in file.chunks]) == b"weights"
     second.file = replying(200, b"other", **{wire.SPACE_HEADER: NEW})
     with pytest.raises(ExtractionUnavailable, match="changed its model"):
-        async with client.model_file(model):
+        async with client.model_file(model, "facenet"):
+            pass
+
+
+async def test_a_worker_that_no_longer_has_the_network_has_changed_its_model(start: Start) -> None:
+    client, (worker,) = await start("abc")
+    model = await client.model()
+    worker.file = replying(400)
+    with pytest.raises(ExtractionUnavailable, match="changed its model"):
+        async with client.model_file(model, "facenet"):
             pass

@@ -24,11 +24,16 @@ from face_detection.api.own.offline import EXTRACTION, RUNTIME_FILES
 from face_detection.gallery.directory import Right
 from feature_extraction.embedder import Embedder, open_embedder
 from shared.errors import ExtractionUnavailable
-from shared.models import YUNET
+from shared.models import YUNET, find_card
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import Front, ServeExtraction
 
-MODELS = ("/offline/models", "/offline/models/detector", "/offline/models/recognition")
+MODELS = (
+    "/offline/models",
+    "/offline/models/detector",
+    "/offline/models/recognition",
+    "/offline/models/recognition/facenet",
+)
 
 
 async def test_what_a_client_must_know(front: TestClient, facenet: Embedder) -> None:
@@ -121,20 +126,42 @@ async def test_an_engine_without_onnx(start_front: Front, pytorch_url: str) -> N
         assert (response.status, error["code"]) == (404, "not_found") and "no ONNX file" in error["message"]
 
 
-async def test_a_model_of_several_networks_is_not_handed_out(start_front: Front, combined_url: str) -> None:
+async def test_a_model_of_several_networks_is_handed_out_network_by_network(
+    start_front: Front, combined_url: str
+) -> None:
     front = await start_front(extraction_url=combined_url)
-    for path in ("/offline/models", "/offline/models/recognition"):
-        response = await front.get(path)
+    answer = await (await front.get("/offline/models")).json()
+    model = answer["recognition"]
+    assert (model["name"], model["dimensions"], model["mirrored"]) == ("sface+dlib", 256, False)
+    assert [(part["name"], part["weight"], part["normalisation"]) for part in model["parts"]] == [
+        ("sface", 1, "rgb-255"),
+        ("dlib", 1, "dlib"),
+    ]
+    for part in model["parts"]:
+        card = find_card(part["name"])
+        assert (part["width"], part["height"], part["dimensions"]) == (card.alignment.width, card.alignment.height, 128)
+        assert part["template"] == [list(point) for point in card.alignment.template]
+        response = await front.get(urljoin("/offline/models", part["file"]["url"]))
+        body = await response.read()
+        assert (response.status, len(body)) == (200, part["file"]["bytes"])
+        assert hashlib.sha256(body).hexdigest() == part["file"]["sha256"]
+    for path in ("", "/facenet", "/sface+dlib"):
+        response = await front.get(f"/offline/models/recognition{path}")
         error = (await response.json())["error"]
         assert (response.status, error["code"]) == (404, "not_found")
-        assert error["message"] == "The model sface+dlib has several networks, which are not handed out."
+        assert error["message"] == "The model sface+dlib has the networks sface, dlib, which have files each."
+
+
+async def test_a_model_of_one_network_has_it_under_its_name_too(front: TestClient, facenet: Embedder) -> None:
+    assert await (await front.get("/offline/models/recognition/facenet")).read() == facenet.files[0].read_bytes()
+    assert (await front.get("/offline/models/recognition/sface")).status == 404
 
 
 async def test_a_changed_model_is_noticed(front: TestClient) -> None:
     extraction = front.app[EXTRACTION]
     former = dataclasses.replace(await extraction.model(), revision="former")
     with pytest.raises(ExtractionUnavailable, match="changed its model"):
-        async with extraction.model_file(former):
+        async with extraction.model_file(former, "facenet"):
             raise AssertionError("the file of another model was handed out")
 
 
