@@ -3,22 +3,27 @@
 Every photo is decoded, its face nearest to the middle is detected, aligned and embedded as the services do it.
 Reported are the accuracy over ten folds (the threshold of each fold is the best of the other nine; Huang et al.,
 2007), and the true accept rate (TAR) at given false match rates (FMR) with the threshold that gives it. The FMR is
-counted over all pairs of photos of different people, not only over those of the pairs file.
+counted over all pairs of photos of different people, not only over those of the pairs file. With ``--curves`` the
+calibration curves of the models are measured as well, under every metric that their cards have a threshold for, on the
+same photos and on those of strangers (``shared.calibration``), and written into the catalogue's file.
 
 Examples:
     python -m benchmarks.accuracy
     python -m benchmarks.accuracy --photos lfw/ --pairs lfw/pairs.txt --models facenet sface sface+dlib
     python -m benchmarks.accuracy --models facenet --zoom 0.9 0.95 1.0 --normalisation prewhiten bgr-unit
     PRECISION=int8 python -m benchmarks.accuracy --models facenet
+    python -m benchmarks.accuracy --curves --models facenet sface dlib sface+dlib facenet+sface best
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -31,6 +36,7 @@ from face_detection.recognition.crops import cut_out
 from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder, open_embedder
 from feature_extraction.weights.store import ensure_detector
+from shared import calibration
 from shared.geometry import Face
 from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import (
@@ -46,8 +52,10 @@ from shared.models import (
 from shared.settings import ExtractionSettings, FrontSettings
 
 FACES = Path(__file__).resolve().parent.parent.parent / "shared" / "faces"
+CURVES = Path(__file__).resolve().parent.parent / "shared" / "curves.json"
 FOLDS = 10
 RATES = (1e-3, 1e-4)
+CURVE_RATES = (1e-2, 1e-3, 1e-4, 2e-5)
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,51 @@ def _all_pairs(table: NDArray[np.float64], photos: Sequence[Photo]) -> tuple[NDA
     return table[above][same], table[above][~same]
 
 
+def curves_of(
+    card: ModelCard, photos: Sequence[Photo], strangers: Sequence[Photo], embeddings: NDArray[np.float32]
+) -> dict[Metric, calibration.Curve]:
+    """The calibration curves of a model.
+
+    Args:
+        card: of the model; its thresholds say under which metrics.
+        photos: of people, in folders of their names.
+        strangers: of one further person each.
+        embeddings: (n, dimensions) of the photos, then of the strangers.
+    """
+    people = [photo.name.split("/")[0] for photo in photos] + [photo.name for photo in strangers]
+    curves = {}
+    for metric in card.thresholds:
+        rows = prepare(embeddings, metric)
+        curves[metric] = calibration.measure(np.stack([distances(rows, row, metric) for row in rows]), people)
+    return curves
+
+
+def write_curves(measured: Mapping[str, Mapping[Metric, calibration.Curve]], file: Path) -> None:
+    """Put curves into a file beside those of other models."""
+    stored = json.loads(file.read_text()) if file.exists() else {}
+    for model, own in measured.items():
+        stored[model] = {metric: asdict(curve) for metric, curve in own.items()}
+    text = json.dumps(dict(sorted(stored.items())), indent=1)
+    # A point on a line.
+    file.write_text(re.sub(r"\[\s+([\d.e-]+),\s+([\d.e-]+),\s+([\d.e-]+)\s+\]", r"[\1, \2, \3]", text) + "\n")
+
+
+def report_curves(measured: Mapping[str, Mapping[Metric, calibration.Curve]]) -> str:
+    """The curves as Markdown."""
+    lines = [
+        "| model | distance | pairs of different people | "
+        + " | ".join(f"distance at FMR {rate:g} (TAR)" for rate in CURVE_RATES)
+        + " |",
+        "|---|---|---|" + "---|" * len(CURVE_RATES),
+    ]
+    for model, own in measured.items():
+        for metric, curve in own.items():
+            found = [curve.distance(rate) for rate in CURVE_RATES]
+            cells = " | ".join(f"{distance:.4g} ({curve.true_accept_rate(distance):.1%})" for distance in found)
+            lines.append(f"| {model} | {metric} | {curve.impostor_pairs} | {cells} |")
+    return "\n".join(lines)
+
+
 def plot(results: Sequence[Result], file: Path) -> None:
     """Save the ROC curves: TAR over FMR, both over all pairs of photos."""
     import matplotlib
@@ -301,21 +354,41 @@ def main() -> None:
     parser.add_argument("--zoom", nargs="+", type=float, help="try ArcFace's template, scaled by each of these")
     parser.add_argument("--normalisation", nargs="+", choices=list(Normalisation), help="try each of these")
     parser.add_argument("--metric", nargs="+", choices=list(Metric), help="try each of these")
+    parser.add_argument(
+        "--curves",
+        nargs="?",
+        type=Path,
+        const=CURVES,
+        metavar="FILE",
+        help="also measure calibration curves and put them into FILE (default: the catalogue's)",
+    )
+    parser.add_argument(
+        "--strangers", type=Path, default=FACES / "lfw_unknown", help="for the curves: a photo of another person each"
+    )
     parser.add_argument("--plot", type=Path, default=Path("build/accuracy/roc.png"))
     arguments = parser.parse_args()
     if not arguments.photos.is_dir():
         sys.exit(f"There is no folder {arguments.photos}; name LFW's with --photos, and its pairs.txt with --pairs.")
     pairs = read_pairs(arguments.pairs)
     photos = read_photos(sorted(arguments.photos.glob("*/*.jpg")), FrontSettings.from_environment())
-    results = []
+    strangers = []
+    if arguments.curves:
+        strangers = read_photos(sorted(arguments.strangers.glob("*.jpg")), FrontSettings.from_environment())
+    results, curves = [], {}
     settings = ExtractionSettings.from_environment()
     for trial in trials(arguments, settings.precision):
         embedder = open_embedder(settings.model_copy(update={"model": trial.card.name}))
         if isinstance(trial.card, NetworkCard):
             embedder = Embedder(trial.card, embedder.engine, [replace(embedder.parts[0], card=trial.card)])
-        results.append(measure(trial, photos, pairs, embed(photos, embedder, trial.label)))
+        embeddings = embed([*photos, *strangers], embedder, trial.label)
+        results.append(measure(trial, photos, pairs, embeddings[: len(photos)]))
+        if arguments.curves:
+            curves[trial.card.name] = curves_of(trial.card, photos, strangers, embeddings)
     plot(results, arguments.plot)
     print(report(results, photos, pairs))
+    if arguments.curves:
+        write_curves(curves, arguments.curves)
+        print(f"\n{report_curves(curves)}\n\nCurves: {arguments.curves}")
     print(f"\nROC curves: {arguments.plot}")
 
 

@@ -7,6 +7,8 @@ HTTP: ``wire`` maps the tree to statuses, in one table for both services.
 
     ServiceError
     ├── InvalidRequest             invalid_request
+    │   ├── UnsupportedRate        unsupported_rate          a false match rate that the curve does not reach
+    │   └── TooFewPhotos           too_few_photos            too few to calibrate a threshold
     ├── ImageError
     │   ├── ImageTooLarge          image_too_large           too many encoded bytes
     │   ├── TooManyPixels          too_many_pixels           header announces too many pixels
@@ -26,6 +28,7 @@ HTTP: ``wire`` maps the tree to statuses, in one table for both services.
     ├── Conflict                   conflict
     │   ├── SpaceMismatch          embedding_space_mismatch  embeddings that must not be compared
     │   ├── NoPhotoOfModel         no_photo_of_model         a person who has photos of other models only
+    │   ├── NotCalibrated          not_calibrated            a false match rate, of a model without a curve
     │   ├── KeyReused              idempotency_key_reused    another request had the same Idempotency-Key
     │   └── AnswerDeleted          answer_deleted            the request was done, and its answer is gone
     ├── BodyTooLarge               body_too_large
@@ -107,6 +110,18 @@ class InvalidRequest(ServiceError):
     """The request is malformed; nothing was changed."""
 
     code = "invalid_request"
+
+
+class UnsupportedRate(InvalidRequest):
+    """The photos on which the model was measured tell nothing of a false match rate this small."""
+
+    code = "unsupported_rate"
+
+
+class TooFewPhotos(InvalidRequest):
+    """Too few people or photos to calibrate a threshold."""
+
+    code = "too_few_photos"
 
 
 class ImageError(ServiceError):
@@ -235,6 +250,12 @@ class NoPhotoOfModel(Conflict):
     """A person is there, but has no photo of the model in use."""
 
     code = "no_photo_of_model"
+
+
+class NotCalibrated(Conflict):
+    """A false match rate is asked for, and no curve says which distance has it."""
+
+    code = "not_calibrated"
 
 
 class KeyReused(Conflict):

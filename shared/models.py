@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from shared.calibration import Curve, catalogue_curve
 from shared.errors import SettingsError
 from shared.geometry import Point
 
@@ -176,6 +177,10 @@ class ModelCard(ABC):
             raise SettingsError(
                 f"Model {self.name} has no default threshold for the distance {metric} (it has {known})."
             ) from None
+
+    def curve(self, metric: Metric) -> Curve | None:
+        """How often strangers, and photos of one person, are nearer than a distance; None where it was not measured."""
+        return catalogue_curve(self.name, metric)
 
 
 @dataclass(frozen=True, kw_only=True)

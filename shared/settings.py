@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from shared.calibration import Limit, limit_of
 from shared.errors import SettingsError
 from shared.models import CATALOGUE, Metric, find_card, weights_folder
 
@@ -352,6 +353,13 @@ class FrontSettings(Settings):
         allow_inf_nan=False,
         description="Default threshold for requests that name none; unset takes the model card's.",
     )
+    false_match_rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Instead of `MIN_DISTANCE` the rate at which strangers may be named, such as `1e-3`; the threshold "
+        "follows from it, from the model's curve and from the size of the gallery, see `docs/models.md`.",
+    )
     detection_max_side: int = Field(
         default=1024,
         ge=64,
@@ -440,6 +448,18 @@ class FrontSettings(Settings):
     )
     request_timeout: float = Field(default=60.0, gt=0, description="Seconds within which a recognition must be done.")
     batch_timeout: float = Field(default=900.0, gt=0, description="Seconds within which a batch must be enrolled.")
+
+    @field_validator("false_match_rate")
+    @classmethod
+    def _one_threshold(cls, rate: float | None, others: ValidationInfo) -> float | None:
+        if rate is not None and others.data.get("min_distance") is not None:
+            raise ValueError("MIN_DISTANCE is set too, and says what this says: leave one out")
+        return rate
+
+    @property
+    def limit(self) -> Limit | None:
+        """The default threshold, however it is named."""
+        return limit_of(self.min_distance, self.false_match_rate)
 
     @property
     def extraction_urls(self) -> tuple[str, ...]:

@@ -5,14 +5,26 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, TypeAdapter, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
 
 from face_detection.api.http.bodies import validate
 from face_detection.api.validation import FieldText, Flag, ForeignRequest, Id, OwnRequest, Real, StoredId, Text, Whole
+from face_detection.live.session import LiveFace
 from face_detection.recognition.choice import Choose, parse_choice
 from face_detection.recognition.decision import Reason
+from face_detection.recognition.identification import Recognised
 from face_detection.recognition.quality import Quality
 from shared import exact_json
+from shared.calibration import Limit, limit_of, short_rate
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED
 from shared.geometry import Box
@@ -77,7 +89,7 @@ FaceChoice = Annotated[
 ]
 MinDistance = Annotated[
     Annotated[Real, Field(ge=0)] | None,
-    Field(description="Faces match when their distance is strictly less. Default: the model's, see /readyz."),
+    Field(description="Faces match when their distance is strictly less. Default: the company's, else the model's."),
 ]
 WithQuality = Annotated[
     Flag, Field(description="Also say how well each face can be recognised: `quality` and `quality_parts`.")
@@ -90,6 +102,36 @@ NamedReason = Annotated[
     ),
 ]
 
+FalseMatchRateWanted = Annotated[
+    Annotated[Real, Field(gt=0, lt=1)] | None,
+    Field(
+        description="Instead of `min_distance`: the rate at which strangers may be named, such as 0.001. The threshold "
+        "follows from the curve of the model or of the company, and from the number of samples."
+    ),
+]
+ThresholdUsed = Annotated[float, Field(description="Below which a distance counts as a match.")]
+ThresholdRate = Annotated[
+    float | None,
+    Field(
+        description="At `threshold` the rate at which strangers are named, in a gallery of this size: more than was "
+        "asked for where the curve knows nothing of smaller rates; null where the model has no curve."
+    ),
+]
+MatchRate = Annotated[
+    float | None,
+    Field(
+        description="At `distance` the rate at which strangers are named, in a gallery of this size; null for nobody, "
+        "and where the model has no curve."
+    ),
+]
+Margin = Annotated[
+    float | None,
+    Field(
+        description="By how much the nearest sample of anybody else is further away, negative where it is nearer and "
+        "was outvoted; null for nobody, and where there is nobody else."
+    ),
+]
+Ambiguous = Annotated[bool, Field(description="Whether `margin` is too little to tell the two people apart.")]
 
 _NUMBER: TypeAdapter[int] = TypeAdapter(Annotated[Whole, Field(ge=0, lt=2**63)])
 _ID: TypeAdapter[str] = TypeAdapter(Id)
@@ -125,10 +167,39 @@ def _worded(what: str, adapter: TypeAdapter[T], value: object) -> T:
         raise InvalidRequest(f"{what}: {error.message}") from None
 
 
-class VerificationOptions(OwnRequest):
-    """How two faces are compared."""
+class ThresholdOptions(BaseModel):
+    """Below which distance faces match."""
 
     min_distance: MinDistance = None
+    false_match_rate: FalseMatchRateWanted = None
+
+    @property
+    def limit(self) -> Limit | None:
+        """The threshold, however it is named; None where it is not."""
+        return limit_of(self.min_distance, self.false_match_rate)
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Self:
+        try:
+            limit_of(self.min_distance, self.false_match_rate)
+        except InvalidRequest as error:
+            raise ValueError(error.message) from None
+        return self
+
+
+def findings(one: Recognised | LiveFace) -> dict[str, Any]:
+    """How near a face is to whom it was recognised as, beside its distance: the members with the types above."""
+    return {
+        "threshold": one.threshold,
+        "threshold_rate": short_rate(one.threshold_rate),
+        "false_match_rate": short_rate(one.false_match_rate),
+        "margin": None if one.margin is None else round(one.margin, 4),
+        "ambiguous": one.ambiguous,
+    }
+
+
+class VerificationOptions(ThresholdOptions, OwnRequest):
+    """How two faces are compared."""
 
 
 class _Page(BaseModel):

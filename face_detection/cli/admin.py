@@ -11,7 +11,7 @@ import click
 
 from face_detection.access import Access
 from face_detection.cli.console import print_list
-from face_detection.cli.parameters import CODE, json_option
+from face_detection.cli.parameters import CODE, RATE, json_option
 from face_detection.cli.service import opened_gallery
 from face_detection.gallery import Gallery
 from face_detection.gallery.directory import (
@@ -47,6 +47,11 @@ _OPTIONS = (
         "--min-distance",
         type=_OrNone(click.FLOAT),
         help="Threshold of requests that name none; none takes the installation's.",
+    ),
+    click.option(
+        "--false-match-rate",
+        type=_OrNone(RATE),
+        help="Instead of a distance the rate at which strangers may be named; none takes the installation's.",
     ),
     click.option("--rule", type=click.Choice(["nearest", "vote"]), help="How a face is named."),
     click.option("--neighbours", type=click.IntRange(1, MAX_NEIGHBOURS), help="How many samples vote."),
@@ -117,7 +122,7 @@ def _company_row(tenant: Tenant) -> dict[str, object]:
     return {
         "company": tenant.id,
         "name": tenant.name,
-        **asdict(tenant.settings),
+        **{name: value for name, value in asdict(tenant.settings).items() if name != "calibration"},
         "created_at": tenant.created_at,
     }
 

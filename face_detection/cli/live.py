@@ -16,12 +16,13 @@ from typing import TypeVar
 import click
 
 from face_detection.cli.console import printable, remark
-from face_detection.cli.parameters import SECONDS, json_option, min_distance_option
+from face_detection.cli.parameters import SECONDS, json_option, threshold_options
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Seen, Service
 from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.presence import Presence, Stay
 from face_detection.live.visits import LEAVE_AFTER
+from shared.calibration import Limit
 from shared.errors import ServiceError, StartupError
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ Examples:
 """
 )
 @click.argument("source", type=_Source(), default="0")
-@min_distance_option
+@threshold_options
 @click.option("--every", type=SECONDS, default=0.5, show_default=True, help="Seconds from frame to frame.")
 @click.option(
     "--patience",
@@ -110,7 +111,7 @@ Examples:
 def live(
     service: Service,
     source: int | str | Path,
-    min_distance: float | None,
+    limit: Limit | None,
     every: float,
     patience: float,
     window: bool,
@@ -125,14 +126,14 @@ def live(
     plays = isinstance(source, Path) and not window
     announcer = Announcer(as_json, max(patience, 2 * every), _played if plays else _clock(datetime.now().timestamp()))
     if window:
-        _show(service, source, min_distance, every, announcer)
+        _show(service, source, limit, every, announcer)
         return
     if isinstance(source, Path):
-        _follow(service, Video(source).frames(every), min_distance, announcer, lambda frame: frame.seconds)
+        _follow(service, Video(source).frames(every), limit, announcer, lambda frame: frame.seconds)
         return
     with closing(Camera(source)) as camera:
         frames = _frames_of(camera, every, announcer)
-        _follow(service, frames, min_distance, announcer, lambda _: camera.seconds)
+        _follow(service, frames, limit, announcer, lambda _: camera.seconds)
 
 
 def _frames_of(camera: Camera, every: float, announcer: Announcer) -> Iterator[Frame]:
@@ -148,7 +149,7 @@ def _frames_of(camera: Camera, every: float, announcer: Announcer) -> Iterator[F
 def _follow(
     service: Service,
     frames: Iterator[Frame],
-    min_distance: float | None,
+    limit: Limit | None,
     announcer: Announcer,
     now: Callable[[Frame], float],
 ) -> None:
@@ -156,7 +157,7 @@ def _follow(
     complaint = ""
     try:
         for frame in frames:
-            asked = _begun(partial(service.recognise, frame.jpeg(), min_distance))
+            asked = _begun(partial(service.recognise, frame.jpeg(), limit))
             while not wait([asked], SILENT_SECONDS).done:
                 announcer.see([], now(frame))
             seen: list[Seen] = []
@@ -186,9 +187,7 @@ def _begun(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _show(
-    service: Service, source: int | str | Path, min_distance: float | None, every: float, announcer: Announcer
-) -> None:
+def _show(service: Service, source: int | str | Path, limit: Limit | None, every: float, announcer: Announcer) -> None:
     try:
         # Python is often installed without Tk.
         from face_detection.cli.video.window import Window
@@ -206,7 +205,7 @@ def _show(
             announcer.see(seen, now)
 
         try:
-            Window(service, camera, min_distance, every, saw).run()
+            Window(service, camera, limit, every, saw).run()
         finally:
             announcer.leave()
 

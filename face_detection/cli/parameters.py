@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 from typing_extensions import override
@@ -13,6 +15,7 @@ from typing_extensions import override
 from face_detection.gallery.directory import MAX_INTEGER
 from face_detection.gallery.metadata import Condition
 from face_detection.recognition.choice import parse_choice
+from shared.calibration import limit_of
 from shared.errors import InvalidRequest
 from shared.times import moment_of
 
@@ -101,11 +104,42 @@ class _Face(click.ParamType[str]):
         return str(value)
 
 
-min_distance_option = click.option(
-    "--min-distance",
-    type=_Distance(),
-    help="Faces match when their distance is less.  [default: the company's, else the model's]",
-)
+class _Rate(click.ParamType[float]):
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = math.nan
+        if not 0 < number < 1:
+            self.fail(f"{value!r} is not a rate: a number between 0 and 1, such as 0.001.", param, ctx)
+        return number
+
+
+RATE = _Rate()
+
+
+def threshold_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``limit``: the threshold, as a distance or as a rate; None where it is not named."""
+
+    @click.option(
+        "--min-distance",
+        type=_Distance(),
+        help="Faces match when their distance is less.  [default: the company's, else the model's]",
+    )
+    @click.option(
+        "--false-match-rate",
+        type=RATE,
+        help="Instead of a distance the rate at which strangers may be named, such as 0.001.",
+    )
+    @wraps(command)
+    def named(*arguments: Any, min_distance: float | None, false_match_rate: float | None, **options: Any) -> None:
+        if min_distance is not None and false_match_rate is not None:
+            raise click.UsageError("--min-distance and --false-match-rate name the same threshold: give one of them.")
+        command(*arguments, limit=limit_of(min_distance, false_match_rate), **options)
+
+    return named
 
 
 def face_option(name: str, picture: str) -> Decorator:

@@ -14,13 +14,14 @@ from typing import Self
 import click
 
 from face_detection.cli.console import followed, print_list, remark
-from face_detection.cli.parameters import SECONDS, ExistingPath, json_option, min_distance_option
+from face_detection.cli.parameters import SECONDS, ExistingPath, json_option, threshold_options
 from face_detection.cli.pictures import STDIN, Kind, found_below, kind_of, read_picture, title
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
 from face_detection.cli.video.frames import Video
 from face_detection.cli.video.presence import Presence, Stay
 from face_detection.recognition.drawing import Mark, marked_jpeg
+from shared.calibration import Limit
 from shared.errors import InvalidRequest, ServiceError, UnsupportedImage
 from shared.images import ImageDecoder
 from shared.settings import FrontSettings
@@ -60,7 +61,7 @@ Examples:
     metavar="FILE|FOLDER|VIDEO|-...",
     type=ExistingPath(),
 )
-@min_distance_option
+@threshold_options
 @click.option("--every", type=SECONDS, default=1.0, show_default=True, help="Seconds from frame to frame of a video.")
 @click.option(
     "--draw",
@@ -73,7 +74,7 @@ Examples:
 def recognise(
     service: Service,
     sources: tuple[Path, ...],
-    min_distance: float | None,
+    limit: Limit | None,
     every: float,
     draw: Path | None,
     as_json: bool,
@@ -97,7 +98,7 @@ def recognise(
     found: list[tuple[Path, _Found]] = []
     ended: ServiceError | None = None
     try:
-        work = partial(_examine, service, min_distance=min_distance, every=every, marker=marker)
+        work = partial(_examine, service, limit=limit, every=every, marker=marker)
         for file, result in followed(_in_order(files, work), len(files), "files"):
             found.append((file, result))
             if isinstance(result, ServiceError):
@@ -139,15 +140,15 @@ def _in_order(files: Iterable[Path], work: Callable[[Path], _Found]) -> Iterator
         pool.shutdown(patient, cancel_futures=True)
 
 
-def _examine(service: Service, file: Path, min_distance: float | None, every: float, marker: _Marker | None) -> _Found:
+def _examine(service: Service, file: Path, limit: Limit | None, every: float, marker: _Marker | None) -> _Found:
     try:
         kind = kind_of(file)
         if kind is Kind.OTHER:
             raise UnsupportedImage(f"It is {kind}.")
         if kind is Kind.VIDEO:
-            return _watch(service, file, min_distance, every, marker)
+            return _watch(service, file, limit, every, marker)
         picture = read_picture(file)
-        seen = service.recognise(picture, min_distance)
+        seen = service.recognise(picture, limit)
         if marker:
             marker.mark(file, picture, seen)
         return seen
@@ -157,7 +158,7 @@ def _examine(service: Service, file: Path, min_distance: float | None, every: fl
         return error
 
 
-def _watch(service: Service, file: Path, min_distance: float | None, every: float, marker: _Marker | None) -> _Watched:
+def _watch(service: Service, file: Path, limit: Limit | None, every: float, marker: _Marker | None) -> _Watched:
     presence = Presence(patience=2 * every)
     stays: list[Stay] = []
     seconds = 0.0
@@ -166,7 +167,7 @@ def _watch(service: Service, file: Path, min_distance: float | None, every: floa
     for frame in followed(video.frames(every), expected, "frames"):
         seconds = frame.seconds
         picture = frame.jpeg()
-        seen = service.recognise(picture, min_distance)
+        seen = service.recognise(picture, limit)
         if marker:
             marker.mark(file, picture, seen, seconds)
         stays += presence.see(seen, seconds)[1]
@@ -176,7 +177,16 @@ def _watch(service: Service, file: Path, min_distance: float | None, every: floa
 
 def _print(found: Sequence[tuple[Path, _Found]]) -> None:
     faces = [
-        {"file": title(file), "box": str(one.box), "name": one.name, "id": one.id, "distance": one.distance}
+        {
+            "file": title(file),
+            "box": str(one.box),
+            "name": one.name,
+            "id": one.id,
+            "distance": one.distance,
+            "false_match_rate": one.false_match_rate,
+            "margin": one.margin,
+            "ambiguous": None if one.id is None else "yes" if one.ambiguous else "no",
+        }
         for file, result in found
         if not isinstance(result, ServiceError | _Watched)
         for one in result
@@ -207,9 +217,23 @@ def _object(file: Path, result: _Found) -> dict[str, object]:
         return row | {"error": {"code": result.code, "message": result.message}}
     if isinstance(result, _Watched):
         return row | {"seconds": round(result.duration, 3), "seen": [_stay(stay) for stay in result.stays]}
-    return row | {
-        "faces": [{"bbox": str(one.box), "id": one.id, "name": one.name, "distance": one.distance} for one in result]
+    return row | {"faces": [_face(one) for one in result]}
+
+
+def _face(one: Seen) -> dict[str, object]:
+    face: dict[str, object] = {
+        "bbox": str(one.box),
+        "id": one.id,
+        "name": one.name,
+        "distance": one.distance,
+        "threshold": one.threshold,
     }
+    matched: dict[str, object] = {
+        "false_match_rate": one.false_match_rate,
+        "margin": one.margin,
+        "ambiguous": one.ambiguous,
+    }
+    return face | (matched if one.id is not None else {})
 
 
 def _stay(stay: Stay) -> dict[str, object]:

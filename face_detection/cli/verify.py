@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from face_detection.cli.parameters import PICTURE, face_option, json_option, min_distance_option
+from face_detection.cli.parameters import PICTURE, face_option, json_option, threshold_options
 from face_detection.cli.pictures import STDIN, read_picture, title
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Service
+from shared.calibration import Limit
 from shared.errors import ServiceError, about
 
 _DIFFERENT = 1
@@ -27,7 +28,7 @@ Examples:
 )
 @click.argument("first", type=PICTURE)
 @click.argument("second", type=PICTURE)
-@min_distance_option
+@threshold_options
 @face_option("--face1", "the first picture")
 @face_option("--face2", "the second picture")
 @json_option("Print a JSON object.")
@@ -36,7 +37,7 @@ def verify(
     service: Service,
     first: Path,
     second: Path,
-    min_distance: float | None,
+    limit: Limit | None,
     face1: str | None,
     face2: str | None,
     as_json: bool,
@@ -53,7 +54,7 @@ def verify(
     one, other = _read(first), _read(second)
     service.prepare()
     try:
-        found = service.verify(one, other, min_distance, (face1, face2))
+        found = service.verify(one, other, limit, (face1, face2))
     except ServiceError as error:
         names = {"image1": title(first), "image2": title(second)}
         error.input = names.get(error.input or "", error.input)
@@ -61,10 +62,16 @@ def verify(
     answer = "same" if found.same else "different"
     if as_json:
         boxes = {"bbox1": str(found.boxes[0]), "bbox2": str(found.boxes[1])}
-        known = {"same": found.same, "distance": found.distance, "threshold": found.threshold}
+        known = {
+            "same": found.same,
+            "distance": found.distance,
+            "threshold": found.threshold,
+            "false_match_rate": found.false_match_rate,
+        }
         click.echo(json.dumps(known | boxes, indent=2))
     else:
-        click.echo(f"{answer}  distance {found.distance}, threshold {found.threshold:g}")
+        rate = "" if found.false_match_rate is None else f", false match rate {found.false_match_rate:g}"
+        click.echo(f"{answer}  distance {found.distance}, threshold {found.threshold:.6g}{rate}")
     sys.exit(0 if found.same else _DIFFERENT)
 
 

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 import click
 
 from face_detection.cli.console import remark
-from face_detection.cli.parameters import CODE, SECONDS, min_distance_option
+from face_detection.cli.parameters import CODE, SECONDS, threshold_options
 from face_detection.cli.service import api_key, refusals, url_option
 from face_detection.cli.video.frames import MOMENT, SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.live_client import PER_SECOND, LiveClient
 from face_detection.cli.video.presence import Visits, event
 from face_detection.cli.video.webhook import Webhook
 from face_detection.live.visits import LEAVE_AFTER
+from shared.calibration import Limit, named_threshold
 from shared.signals import asked
 
 _SECRET = "FACE_WEBHOOK_SECRET"
@@ -45,7 +46,7 @@ Examples:
 )
 @click.argument("source")
 @url_option
-@min_distance_option
+@threshold_options
 @click.option("--every", type=SECONDS, help="Least seconds from frame to frame.  [default: every frame]")
 @click.option("--fps", type=click.FloatRange(0.001, 1000), help="The same as frames a second.")
 @click.option("--device", type=CODE, help="Code of the company's capture device, for the event log.")
@@ -60,7 +61,7 @@ Examples:
 def watch(
     source: str,
     url: str,
-    min_distance: float | None,
+    limit: Limit | None,
     every: float | None,
     fps: float | None,
     device: int | None,
@@ -80,9 +81,7 @@ def watch(
         raise click.UsageError(f"--webhook needs a secret in {_SECRET}.")
     if webhook and not re.match(r"https?://[^/?#]", webhook):
         raise click.UsageError("--webhook must be an address like https://example.org/visits.")
-    settings = {
-        name: value for name, value in (("min_distance", min_distance), ("device", device)) if value is not None
-    }
+    settings = named_threshold(limit) | ({} if device is None else {"device": device})
     period = every or (1 / fps if fps else 0.0)
     with refusals():
         asyncio.run(_run(source, period, max(leave_after, 2 * period), url, settings, webhook, secret))

@@ -7,15 +7,17 @@ always exists: requests without a company act on it, and its administrators oper
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from face_detection.naming import MAX_NAME
+from shared.calibration import Curve, Limit, limit_of, with_other_name
 from shared.errors import InvalidRequest
+from shared.models import Metric
 
 DEFAULT_TENANT = "default"
 UNKNOWN_TENANT = "There is no such company."
@@ -46,6 +48,15 @@ class Right(StrEnum):
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """A curve of a tenant's own photos, and the embedding space and the metric in which alone it is true."""
+
+    space: str
+    metric: Metric
+    curve: Curve
+
+
+@dataclass(frozen=True)
 class TenantSettings:
     """How a tenant's requests are answered.
 
@@ -55,6 +66,8 @@ class TenantSettings:
         neighbours: how many samples vote, 1 to ``MAX_NEIGHBOURS``.
         keep_crops: whether events keep the aligned face.
         event_days: days for which events are kept; None takes the installation's.
+        false_match_rate: instead of ``min_distance`` the rate at which strangers may be named.
+        calibration: what distances mean among the tenant's own photos; None takes the model's.
 
     Raises:
         InvalidRequest: one of these does not hold.
@@ -65,16 +78,30 @@ class TenantSettings:
     neighbours: int = 5
     keep_crops: bool = False
     event_days: int | None = None
+    false_match_rate: float | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        if self.min_distance is not None and not (math.isfinite(self.min_distance) and self.min_distance >= 0):
-            raise InvalidRequest("min_distance must be a number that is not negative.")
+        limit_of(self.min_distance, self.false_match_rate)
         if self.rule not in ("nearest", "vote"):
             raise InvalidRequest("rule must be nearest or vote.")
         if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
             raise InvalidRequest(f"neighbours must be from 1 to {MAX_NEIGHBOURS}.")
         if self.event_days is not None and not 0 <= self.event_days <= MAX_EVENT_DAYS:
             raise InvalidRequest(f"event_days must be from 0 to {MAX_EVENT_DAYS}.")
+
+    @property
+    def limit(self) -> Limit | None:
+        """The threshold, however it is named."""
+        return limit_of(self.min_distance, self.false_match_rate)
+
+    def changed(self, given: Mapping[str, Any]) -> TenantSettings:
+        """These with other values. Where one of the two names of the threshold is given, the other is no longer.
+
+        Raises:
+            InvalidRequest: a value is not allowed.
+        """
+        return replace(self, **with_other_name(given))
 
 
 @dataclass(frozen=True)

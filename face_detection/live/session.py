@@ -24,6 +24,7 @@ from face_detection.recognition.crops import Preparation, Prepared
 from face_detection.recognition.decision import Reason
 from face_detection.recognition.identification import Identifier, Recognised
 from face_detection.recognition.quality import Quality
+from shared.calibration import Limit
 from shared.errors import DeadlinePassed
 from shared.geometry import Box, Face
 from shared.images import Pixels
@@ -50,6 +51,8 @@ class LiveFace:
         reason: why nobody can be named, see ``Recognised``: so it was when the face was last compared.
         distance: the latest that spoke for this answer; None before the first embedding and in an empty gallery.
         trust: 0 to 100, see ``decision.trust``.
+        threshold, threshold_rate, false_match_rate, margin, ambiguous: of the same finding, see ``Recognised``;
+            ``threshold`` is None before the first embedding.
         firm: whether several embeddings agree.
         visit: number of the visit of that person or stranger; None before it is sure who it is.
         embedded: whether it was embedded for this frame.
@@ -61,6 +64,11 @@ class LiveFace:
     reason: Reason | None
     distance: float | None
     trust: float
+    threshold: float | None
+    threshold_rate: float | None
+    false_match_rate: float | None
+    margin: float | None
+    ambiguous: bool
     firm: bool
     visit: int | None
     embedded: bool
@@ -134,7 +142,7 @@ class LiveSession:
         shared: what does the work.
         tenant: whose gallery.
         occasion: for the event log.
-        min_distance: threshold; the tenant's when None.
+        limit: threshold; the tenant's when None.
         clock: gives seconds, never less than before.
     """
 
@@ -143,13 +151,13 @@ class LiveSession:
         shared: LiveRecognition,
         tenant: str,
         occasion: Occasion,
-        min_distance: float | None = None,
+        limit: Limit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.occasion = occasion
         self._shared = shared
         self._tenant = tenant
-        self._min_distance = min_distance
+        self._limit = limit
         self._clock = clock
         self._tracker = Tracker()
         # A frame that ran out of time may still be looked at in its thread when the next one comes.
@@ -161,14 +169,14 @@ class LiveSession:
         self._looked = clock()
 
     @property
-    def min_distance(self) -> float | None:
+    def limit(self) -> Limit | None:
         """Threshold; setting another one lets all faces be recognised anew."""
-        return self._min_distance
+        return self._limit
 
-    @min_distance.setter
-    def min_distance(self, value: float | None) -> None:
-        if value != self._min_distance:
-            self._min_distance = value
+    @limit.setter
+    def limit(self, value: Limit | None) -> None:
+        if value != self._limit:
+            self._limit = value
             self._forget_all()
 
     async def process(self, frame: bytes, at: float | None = None) -> LiveResult:
@@ -263,7 +271,7 @@ class LiveSession:
     ) -> list[Recognised]:
         identifier = self._shared.identifier
         return await self._shared.pool.run(
-            lambda: identifier.find(self._tenant, faces, qualities, model, embeddings, self._min_distance)
+            lambda: identifier.find(self._tenant, faces, qualities, model, embeddings, self._limit)
         )
 
     def _is_another(self, track: Track, vector: Vector, model: ServedModel) -> bool:
@@ -326,6 +334,11 @@ class LiveSession:
             identity.reason if identity and not (one and one.person) else None,
             one.distance if one else None,
             one.trust if one else 0.0,
+            one.threshold if one else None,
+            one.threshold_rate if one else None,
+            one.false_match_rate if one else None,
+            one.margin if one else None,
+            one.ambiguous if one else False,
             track.ballot.firm,
             self.visits.number(track.number, track.ballot.leader),
             embedded,

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from face_detection.gallery.people import Sample
 from face_detection.gallery.search.distances import distances, prepare
+from face_detection.recognition.thresholds import Scale
+from shared.calibration import Curve, Limit
 from shared.geometry import Face
 from shared.models import Metric
 
@@ -29,6 +31,10 @@ Reason = Literal["low_quality"]
 
 STEEPNESS = 36.0
 """Of ``trust``: what maximum likelihood gave for LFW pairs, in units of the threshold (see docs/models.md)."""
+
+LIKE = 0.1
+"""Share by which distances may change when a picture is only cropped, made smaller or saved anew: in 95 of 100 cases no
+more (see docs/models.md)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ def decide(candidates: Sequence[Candidate], threshold: float, rule: Rule) -> Can
     return next(candidate for candidate in near if votes[candidate.sample.person.id] == most)
 
 
+def alike(distance: float, rival: float, metric: Metric) -> bool:
+    """Whether somebody else is as near as the distances can tell, or nearer: no more than ``LIKE`` further away."""
+    share = (1 + LIKE) ** (2 if metric is Metric.COSINE else 1)  # a cosine distance goes with the square of the length
+    return rival <= distance * share
+
+
 def trust(distance: float, threshold: float) -> float:
     """How sure a match is, from 0 to 100: 50 at the threshold, more below.
 
@@ -72,13 +84,16 @@ def trust(distance: float, threshold: float) -> float:
 class Verification:
     """Whether two pictures show the same person: ``distance`` < ``threshold``, unless a ``reason`` forbids to say so.
 
-    ``trust`` is 0 to 100, and 0 with a reason.
+    ``trust`` is 0 to 100, and 0 with a reason. ``false_match_rate`` and ``threshold_rate`` say how often strangers come
+    nearer than ``distance`` and ``threshold``; None where the model has no curve.
     """
 
     same: bool
     distance: float
     threshold: float
     trust: float
+    false_match_rate: float | None
+    threshold_rate: float | None
     faces: Sequence[Face]
     reason: Reason | None = None
 
@@ -86,7 +101,8 @@ class Verification:
 def compare(
     embeddings: NDArray[np.float32],
     metric: Metric,
-    threshold: float,
+    limit: Limit,
+    curve: Curve | None,
     faces: Sequence[Face],
     reason: Reason | None = None,
 ) -> Verification:
@@ -95,11 +111,18 @@ def compare(
     Args:
         embeddings: (at least 2, dimensions) float32.
         metric: how they are compared.
-        threshold: below which a distance counts as the same person.
+        limit: below which a distance counts as the same person.
+        curve: what distances mean; None where that was not measured.
         faces: where the faces are.
         reason: why they must not be called the same person's, if there is one.
+
+    Raises:
+        NotCalibrated: see ``Scale.distance``.
     """
     rows = prepare(embeddings, metric)
     distance = float(distances(rows[1:], rows[0], metric).min())
+    scale = Scale(curve, len(rows) - 1)
+    threshold = scale.distance(limit)
     same, sure = (distance < threshold, trust(distance, threshold)) if reason is None else (False, 0.0)
-    return Verification(same, distance, threshold, sure, faces, reason)
+    rates = scale.rate(distance), scale.rate(threshold)
+    return Verification(same, distance, threshold, sure, *rates, faces, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,8 +24,10 @@ from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.crops import Prepared, jpeg
-from face_detection.recognition.decision import Candidate, Reason, Rule, decide, trust
+from face_detection.recognition.decision import Candidate, Reason, Rule, alike, decide, trust
 from face_detection.recognition.quality import NAMING, Quality
+from face_detection.recognition.thresholds import Scale, check_limit
+from shared.calibration import Curve, FalseMatchRate, Limit
 from shared.geometry import Face
 from shared.images import Pixels
 from shared.models import Metric
@@ -33,6 +35,10 @@ from shared.settings import FrontSettings
 
 _SAMPLES_OF_CLOSEST = 5
 """Samples looked at for each of the closest people, who may have several."""
+
+_LOOKED_AT, _MOST_LOOKED_AT = 16, 64
+"""Samples searched for so that somebody else than the nearest person is among them, who may have several: at first, and
+when all of these are that person's. The first is what the approximate searches look at anyway."""
 
 _MOST_SEARCHES = 5
 """Searches for the same faces while what they find is changed by others at the same time."""
@@ -50,6 +56,14 @@ class Recognised:
         distance: to that sample, or else to the nearest of all; None when the gallery is empty.
         trust: 0 to 100, see ``decision.trust``; 0 when the gallery is empty, or with a reason.
         threshold: below which a distance counted as a match.
+        threshold_rate: at that threshold the rate at which strangers are named, in a gallery of this size; None where
+            the model has no curve, see ``thresholds.Scale``.
+        false_match_rate: the same at the distance of the match; None when nobody was recognised, too.
+        margin: by how much the nearest sample of anybody else is further away, negative where it is nearer and was
+            outvoted; None when nobody was recognised, and where there is nobody else. With more than
+            ``_MOST_LOOKED_AT`` samples of the person nearer than anybody else, or more than ``_LOOKED_AT`` in an
+            approximate search, it is at least so much.
+        ambiguous: whether that is too little to tell the two apart, see ``decision.alike``.
         closest: the nearest sample of each of the closest people, whether near enough or not, if that was asked for.
         exact: whether all samples were considered, see ``gallery.search.Nearest``.
     """
@@ -61,6 +75,10 @@ class Recognised:
     distance: float | None
     trust: float
     threshold: float
+    threshold_rate: float | None
+    false_match_rate: float | None
+    margin: float | None
+    ambiguous: bool
     closest: Sequence[Candidate]
     exact: bool
 
@@ -75,19 +93,40 @@ class _Terms:
     """How faces are named: as the request wants, else as its tenant's settings say.
 
     Attributes:
-        threshold: below which a distance is a match.
+        limit: what is asked of the threshold.
+        curve: what distances mean, None where that was not measured.
         rule, neighbours: see ``TenantSettings``.
         closest: how many people to name as the closest.
         keeps_crops: whether events keep the aligned faces.
         position: of the database, when the settings were read.
     """
 
-    threshold: float
+    limit: Limit
+    curve: Curve | None
     rule: Rule
     neighbours: int
     closest: int
     keeps_crops: bool
     position: Position
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a search has come to.
+
+    Attributes:
+        nearest: the neighbours of each face.
+        most: how many of them were looked for: a face with fewer has all that there are.
+        samples: those of them that may count, by their keys.
+        scale: of the gallery as it was searched.
+        threshold: the distance that its terms come to.
+    """
+
+    nearest: Nearest
+    most: int
+    samples: dict[int, Sample]
+    scale: Scale
+    threshold: float
 
 
 @dataclass
@@ -141,7 +180,7 @@ class Identifier:
         prepared: Prepared,
         model: ServedModel,
         embeddings: NDArray[np.float32],
-        min_distance: float | None,
+        limit: Limit | None,
         rule: Rule | None,
         occasion: Occasion,
         closest: int,
@@ -151,12 +190,12 @@ class Identifier:
         Args:
             prepared: faces and their crops.
             occasion: for the event log.
-            tenant, model, embeddings, min_distance, rule, closest: see ``find``.
+            tenant, model, embeddings, limit, rule, closest: see ``find``.
 
         Raises:
-            StorageError: the database failed.
+            UnsupportedRate, NotCalibrated, StorageError: see ``find``.
         """
-        terms = self._terms(tenant, model, min_distance, rule, closest)
+        terms = self._terms(tenant, model, limit, rule, closest)
         found = self._find(tenant, prepared.chosen, prepared.qualities, model, embeddings, terms)
         self._note(tenant, found, prepared.portraits, occasion, terms.keeps_crops)
         return found
@@ -168,7 +207,7 @@ class Identifier:
         qualities: Sequence[Quality],
         model: ServedModel,
         embeddings: NDArray[np.float32],
-        min_distance: float | None = None,
+        limit: Limit | None = None,
         rule: Rule | None = None,
         closest: int = 0,
     ) -> list[Recognised]:
@@ -180,22 +219,29 @@ class Identifier:
             qualities: how well each can be recognised.
             model: what made the embeddings.
             embeddings: (n, dimensions) float32, one for each face.
-            min_distance: threshold; the tenant's when None.
+            limit: threshold; the tenant's when None.
             rule: how to decide; the tenant's when None.
             closest: how many people to name as the closest.
 
         Raises:
+            UnsupportedRate: ``limit`` is a rate of which the model's curve knows nothing.
+            NotCalibrated: the threshold is a rate, and the model has no curve.
             StorageError: the database failed.
         """
-        terms = self._terms(tenant, model, min_distance, rule, closest)
+        terms = self._terms(tenant, model, limit, rule, closest)
         return self._find(tenant, faces, qualities, model, embeddings, terms)
 
-    def _terms(
-        self, tenant: str, model: ServedModel, min_distance: float | None, rule: Rule | None, closest: int
-    ) -> _Terms:
+    def _terms(self, tenant: str, model: ServedModel, limit: Limit | None, rule: Rule | None, closest: int) -> _Terms:
         settings, position = self._directory.settings_and_position(tenant)
-        threshold = self.threshold(model, settings) if min_distance is None else min_distance
-        return _Terms(threshold, rule or settings.rule, settings.neighbours, closest, settings.keep_crops, position)
+        return _Terms(
+            self.limit(model, settings, limit),
+            self.curve(model, settings),
+            rule or settings.rule,
+            settings.neighbours,
+            closest,
+            settings.keep_crops,
+            position,
+        )
 
     def _find(
         self,
@@ -206,46 +252,83 @@ class Identifier:
         embeddings: NDArray[np.float32],
         terms: _Terms,
     ) -> list[Recognised]:
-        found, samples = self._search(tenant, model, embeddings, terms)
-        recognised = []
-        for face, quality, probe, neighbours in zip(faces, qualities, embeddings, found, strict=True):
-            reason: Reason | None = "low_quality" if NAMING.objections(quality) else None
-            candidates = self._measure(samples, neighbours, probe, model)
-            winner = None if reason else decide(candidates[: terms.neighbours], terms.threshold, terms.rule)
-            nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
-            sure = 0.0 if reason or nearest is None else trust(nearest, terms.threshold)
-            sample = winner.sample if winner else None
-            others = _of_different_people(candidates, terms.closest)
-            recognised.append(
-                Recognised(face, quality, reason, sample, nearest, sure, terms.threshold, others, found.exact)
-            )
+        found = self._search(tenant, model, embeddings, terms)
+        recognised = [
+            self._recognised(face, quality, probe, neighbours, model, found, terms)
+            for face, quality, probe, neighbours in zip(faces, qualities, embeddings, found.nearest, strict=True)
+        ]
         self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
         return recognised
 
-    def _search(
-        self, tenant: str, model: ServedModel, embeddings: NDArray[np.float32], terms: _Terms
-    ) -> tuple[Nearest, dict[int, Sample]]:
+    def _recognised(
+        self,
+        face: Face,
+        quality: Quality,
+        probe: NDArray[np.float32],
+        neighbours: Sequence[Neighbour],
+        model: ServedModel,
+        found: _Found,
+        terms: _Terms,
+    ) -> Recognised:
+        reason: Reason | None = "low_quality" if NAMING.objections(quality) else None
+        scale, threshold, metric = found.scale, found.threshold, self.metric(model)
+        candidates = self._measure(found.samples, neighbours, probe, model)
+        winner = None if reason else decide(candidates[: terms.neighbours], threshold, terms.rule)
+        nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
+        rival = _rival(winner, candidates, has_all=len(neighbours) < found.most) if winner else None
+        return Recognised(
+            face,
+            quality,
+            reason,
+            winner.sample if winner else None,
+            nearest,
+            0.0 if reason or nearest is None else trust(nearest, threshold),
+            threshold,
+            scale.rate(threshold),
+            scale.rate(winner.distance) if winner else None,
+            rival.distance - winner.distance if winner and rival else None,
+            bool(winner and rival and alike(winner.distance, rival.distance, metric)),
+            _of_different_people(candidates, terms.closest),
+            found.nearest.exact,
+        )
+
+    def _search(self, tenant: str, model: ServedModel, embeddings: NDArray[np.float32], terms: _Terms) -> _Found:
         """The neighbours of each embedding, and the samples of those that may count.
 
         A sample that was deleted or changed between the search and the look-up may have kept another from being found:
         then more are searched for again.
         """
-        k = max(1 if terms.rule == "nearest" else terms.neighbours, terms.closest * _SAMPLES_OF_CLOSEST)
-        limit = math.inf if terms.closest else terms.threshold
+        k = max(_LOOKED_AT, terms.neighbours if terms.rule == "vote" else 1, terms.closest * _SAMPLES_OF_CLOSEST)
         position: Position | None = terms.position
         with self._using(model) as opened:
             for _ in range(_MOST_SEARCHES):
                 applied = opened.searcher.applied
                 found = opened.searcher.nearest(tenant, embeddings, k, position)
-                keys = {one.key for neighbours in found for one in neighbours if one.distance < limit}
-                samples = self._store.by_keys(tenant, keys) if keys else {}
+                scale = Scale(terms.curve, opened.searcher.size(tenant))
+                threshold = scale.distance(terms.limit)
+                limit = math.inf if terms.closest else threshold
+                # Whoever is not named has no need of a second person.
+                counting = [row for row, near in enumerate(found) if near and near[0].distance < limit]
+                samples = self._samples(tenant, [found[row] for row in counting])
+                most = max(k, _MOST_LOOKED_AT) if found.exact else k
+                alone = [row for row in counting if _are_of_one(found[row], samples, k)]
+                if alone and k < most:
+                    wider = opened.searcher.nearest(tenant, embeddings[alone], most, position)
+                    samples |= self._samples(tenant, wider)
+                    for row, near in zip(alone, wider, strict=True):
+                        found[row] = near
+                keys = {one.key for row in counting for one in found[row]}
                 if all(key in samples and samples[key].change <= applied for key in keys):
                     break
                 k, position = 2 * k, None
             if not found.exact:
                 opened.recall.note(tenant, embeddings, found, applied)
             self._metrics.searches.labels(opened.searcher.name, "exact" if found.exact else "approximate").inc()
-        return found, samples
+        return _Found(found, most, samples, scale, threshold)
+
+    def _samples(self, tenant: str, found: Iterable[Sequence[Neighbour]]) -> dict[int, Sample]:
+        keys = {one.key for neighbours in found for one in neighbours}
+        return self._store.by_keys(tenant, keys) if keys else {}
 
     def note(self, tenant: str, found: Sequence[Recognised], crops: Pixels, occasion: Occasion) -> None:
         """Tell the journal who was seen, and who was not recognised.
@@ -296,13 +379,44 @@ class Identifier:
         """The distance in use."""
         return self._settings.distance or model.card.metric
 
-    def threshold(self, model: ServedModel, tenant: TenantSettings | None = None) -> float:
-        """The ``min_distance`` of requests that name none: the tenant's, the installation's, or the model's."""
-        if tenant is not None and tenant.min_distance is not None:
-            return tenant.min_distance
-        if self._settings.min_distance is not None:
-            return self._settings.min_distance
+    def limit(self, model: ServedModel, tenant: TenantSettings, asked: Limit | None = None) -> Limit:
+        """What holds as threshold: what is asked for, else the tenant's, the installation's, or the model's.
+
+        Raises:
+            UnsupportedRate, NotCalibrated: a rate is asked for, see ``thresholds.check_limit``.
+        """
+        check_limit(asked, self.curve(model, tenant))
+        for limit in (asked, tenant.limit, self._settings.limit):
+            if limit is not None:
+                return limit
         return model.card.threshold(self.metric(model)).distance
+
+    def curve(self, model: ServedModel, tenant: TenantSettings) -> Curve | None:
+        """What distances mean: by the tenant's own photos, or else by the model's card; None where it is not known."""
+        own, metric = tenant.calibration, self.metric(model)
+        if own is not None and (own.space, own.metric) == (model.space, metric):
+            return own.curve
+        return model.card.curve(metric)
+
+    def threshold(self, model: ServedModel, tenant: TenantSettings, samples: int) -> float:
+        """The distance below which faces match in requests that name none, in a gallery of so many samples.
+
+        Raises:
+            NotCalibrated: it is named by a rate, and the model has no curve.
+        """
+        return Scale(self.curve(model, tenant), samples).distance(self.limit(model, tenant))
+
+    def threshold_of(self, tenant: str, model: ServedModel) -> float:
+        """The same of a tenant, with its gallery as it is now. Blocks.
+
+        Raises:
+            NotFound: there is no such tenant.
+            NotCalibrated, StorageError: see ``find``.
+        """
+        settings = self._directory.tenant(tenant).settings
+        if isinstance(self.limit(model, settings), FalseMatchRate):
+            self.refresh(model)
+        return self.threshold(model, settings, self.size(tenant))
 
     def refresh(self, model: ServedModel) -> None:
         """Bring the index for a model up to date."""
@@ -360,6 +474,17 @@ class Identifier:
                 unused = not (opened.users or opened.current)
             if unused:
                 opened.close()
+
+
+def _are_of_one(neighbours: Sequence[Neighbour], samples: Mapping[int, Sample], k: int) -> bool:
+    """Whether all of k neighbours are one person's, so that behind them may be somebody else."""
+    return len(neighbours) == k and len({samples[one.key].person.id for one in neighbours if one.key in samples}) == 1
+
+
+def _rival(winner: Candidate, candidates: Sequence[Candidate], has_all: bool) -> Candidate | None:
+    """The nearest sample of anybody else; where none is among them but there may be more, the last stands for it."""
+    others = (one for one in candidates if one.sample.person.id != winner.sample.person.id)
+    return next(others, None if has_all else candidates[-1])
 
 
 def _of_different_people(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import GalleryPool
+from face_detection.gallery.directory import TenantSettings
 from face_detection.gallery.events import EventKind, Occasion
 from face_detection.gallery.people import Description, Sample, Vector
 from face_detection.gallery.sql.answers import Once
@@ -26,7 +27,9 @@ from face_detection.recognition.decision import Reason, Rule, Verification, comp
 from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome, to_sample
 from face_detection.recognition.identification import Identifier, Recognised
 from face_detection.recognition.quality import NAMING, Quality
-from shared.errors import DeadlinePassed, NoPhotoOfModel, NotFound, ServiceError, about
+from face_detection.recognition.thresholds import check_limit
+from shared.calibration import Limit
+from shared.errors import DeadlinePassed, ExtractionError, NoPhotoOfModel, NotFound, ServiceError, about
 from shared.geometry import Face
 from shared.images import Pixels
 from shared.settings import FrontSettings
@@ -154,7 +157,7 @@ class Recognition:
         self,
         tenant: str,
         enrolment: Enrolment,
-        min_distance: float | None = None,
+        limit: Limit | None = None,
         occasion: Occasion = ANONYMOUS,
         quota: int | None = None,
         once: Once[Sequence[Added | ServiceError]] | None = None,
@@ -173,7 +176,7 @@ class Recognition:
             model = await self._extraction.model()
             prepared = await self._preparation.prepare(enrolment.picture, model.card.alignment, main_face)
             embeddings = await self._embed(prepared.crops, model)
-            (found,) = await self._search(tenant, prepared, model, embeddings, min_distance, None, occasion, 0)
+            (found,) = await self._search(tenant, prepared, model, embeddings, limit, None, occasion, 0)
             if found.person:
                 return found
             clear_face(prepared.faces, prepared)
@@ -226,7 +229,7 @@ class Recognition:
         self,
         tenant: str,
         picture: Encoded,
-        min_distance: float | None = None,
+        limit: Limit | None = None,
         occasion: Occasion = ANONYMOUS,
         choose: Choose = all_faces,
         rule: Rule | None = None,
@@ -237,7 +240,7 @@ class Recognition:
         Args:
             tenant: whose gallery.
             picture: encoded.
-            min_distance: threshold; the tenant's when None.
+            limit: threshold; the tenant's when None.
             occasion: for the event log.
             choose: which faces.
             rule: how to decide; the tenant's when None.
@@ -245,6 +248,7 @@ class Recognition:
 
         Raises:
             FaceNotFound: the face that was to be chosen is not there.
+            UnsupportedRate, NotCalibrated: see ``Identifier.find``.
             ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
         async with self._deadline(self._settings.request_timeout):
@@ -253,18 +257,21 @@ class Recognition:
             if not prepared.chosen:
                 return []
             embeddings = await self._embed(prepared.crops, model)
-            return await self._search(tenant, prepared, model, embeddings, min_distance, rule, occasion, closest)
+            return await self._search(tenant, prepared, model, embeddings, limit, rule, occasion, closest)
 
     async def verify(
         self,
+        tenant: str,
         first: Encoded,
         second: Encoded,
-        min_distance: float | None = None,
+        limit: Limit | None = None,
         faces: tuple[Choose, Choose] = (main_face, main_face),
     ) -> Verification:
-        """Compare two faces: one of each picture.
+        """Compare two faces: one of each picture, at the tenant's threshold when ``limit`` is None.
 
         Raises:
+            NotFound: there is no such tenant.
+            UnsupportedRate, NotCalibrated: see ``Identifier.find``.
             FaceNotFound, ImageError: a picture, which is the error's ``input`` (``COMPARED``), shows no such face or
                 cannot be used.
             ExtractionError, Overloaded, DeadlinePassed: see ``shared.errors``.
@@ -280,14 +287,15 @@ class Recognition:
             outcomes = await asyncio.gather(*map(prepared, COMPARED, (first, second), faces), return_exceptions=True)
             one, other = map(_result, outcomes)
             embeddings = await self._embed(np.concatenate([one.crops, other.crops]), model)
-        return self._compare(model, embeddings, min_distance, one, other)
+            settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+        return self._compare(model, embeddings, settings, limit, one, other)
 
     async def verify_person(
         self,
         tenant: str,
         id: str,
         picture: Encoded,
-        min_distance: float | None = None,
+        limit: Limit | None = None,
         occasion: Occasion = ANONYMOUS,
         face: Choose = main_face,
     ) -> Verification:
@@ -296,6 +304,7 @@ class Recognition:
         Raises:
             NotFound: there is nobody with this id.
             NoPhotoOfModel: nobody with photos of the model in use.
+            UnsupportedRate, NotCalibrated: see ``Identifier.find``.
             FaceNotFound: the picture shows no such face.
             ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
@@ -307,8 +316,7 @@ class Recognition:
             vectors, settings = await self._pool.run(  # as they are by now
                 lambda: (self._vectors(tenant, id, model), self._directory.tenant(tenant).settings)
             )
-        own = settings.min_distance if min_distance is None else min_distance
-        result = self._compare(model, np.concatenate([embedding, vectors]), own, prepared)
+        result = self._compare(model, np.concatenate([embedding, vectors]), settings, limit, prepared)
         if result.same:
             self._metrics.matches.inc()
             crop = jpeg(prepared.portraits[0]) if settings.keep_crops else None
@@ -362,6 +370,19 @@ class Recognition:
         """
         return await self._extraction.model()
 
+    async def check_limit(self, settings: TenantSettings) -> None:
+        """Refuse the threshold of a tenant if it is a rate that the model in use knows nothing of.
+
+        While no model is known nothing is refused: settings can be changed all the same.
+
+        Raises:
+            UnsupportedRate, NotCalibrated: see ``thresholds.check_limit``.
+        """
+        with suppress(ExtractionError, DeadlinePassed):
+            async with self._deadline(self._settings.request_timeout):
+                model = await self._extraction.model()
+            check_limit(settings.limit, self.identifier.curve(model, settings))
+
     async def close(self, seconds: float) -> None:
         """Finish what is being written, for so many seconds; store, journal and pool belong to whoever made them."""
         if self._writing:
@@ -380,14 +401,14 @@ class Recognition:
         prepared: Prepared,
         model: ServedModel,
         embeddings: NDArray[np.float32],
-        min_distance: float | None,
+        limit: Limit | None,
         rule: Rule | None,
         occasion: Occasion,
         closest: int,
     ) -> list[Recognised]:
         with self._metrics.stage("search"):
             return await self._pool.run(
-                lambda: self.identifier.name(tenant, prepared, model, embeddings, min_distance, rule, occasion, closest)
+                lambda: self.identifier.name(tenant, prepared, model, embeddings, limit, rule, occasion, closest)
             )
 
     async def _add(
@@ -437,13 +458,19 @@ class Recognition:
             return await self._extraction.embed(crops, model)
 
     def _compare(
-        self, model: ServedModel, embeddings: NDArray[np.float32], min_distance: float | None, *pictures: Prepared
+        self,
+        model: ServedModel,
+        embeddings: NDArray[np.float32],
+        settings: TenantSettings,
+        limit: Limit | None,
+        *pictures: Prepared,
     ) -> Verification:
-        threshold = self.identifier.threshold(model) if min_distance is None else min_distance
+        identifier = self.identifier
+        wanted, curve = identifier.limit(model, settings, limit), identifier.curve(model, settings)
         faces = [face for picture in pictures for face in picture.chosen]
         spoilt = any(NAMING.objections(quality) for picture in pictures for quality in picture.qualities)
         reason: Reason | None = "low_quality" if spoilt else None
-        return compare(embeddings, self.identifier.metric(model), threshold, faces, reason)
+        return compare(embeddings, identifier.metric(model), wanted, curve, faces, reason)
 
     @asynccontextmanager
     async def _deadline(self, seconds: float) -> AsyncIterator[None]:

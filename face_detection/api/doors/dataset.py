@@ -18,7 +18,6 @@ from face_detection.api.http.bodies import read_parameters, validate
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.operation import (
     CALLER,
-    DIRECTORY,
     PEOPLE,
     RECOGNITION,
     Operation,
@@ -26,8 +25,9 @@ from face_detection.api.operation import (
     large_json_response,
     occasion_of,
 )
+from face_detection.extraction.client import ServedModel
 from face_detection.fetching import PictureFetcher
-from face_detection.gallery.directory import Right, TenantSettings
+from face_detection.gallery.directory import Right
 from face_detection.gallery.people import KEPT, Description, Sample, Tombstone
 from face_detection.recognition.choice import clear_face
 from face_detection.recognition.enrolment import Enrolment
@@ -45,7 +45,7 @@ CURSOR_HEADER = "X-Next-Cursor"
 _FACE = TypeAdapter(schemas.FaceRequest)
 _CREATE = TypeAdapter(schemas.CreateRequest)
 _UPDATE = TypeAdapter(schemas.UpdateRequest)
-_MATCH = TypeAdapter(schemas.PictureRequest)
+_MATCH = TypeAdapter(schemas.MatchRequest)
 _DETECT = TypeAdapter(schemas.DetectRequest)
 _SYNC = TypeAdapter(schemas.SyncRequest)
 
@@ -116,7 +116,9 @@ async def match(request: web.Request) -> web.Response:
     """Say of each face of a picture which one of the data set it is."""
     wanted = validate(_MATCH, await read_parameters(request))
     picture = await _picture(request, wanted)
-    found = await request.app[RECOGNITION].identify(request[CALLER].tenant, picture, occasion=occasion_of(request))
+    found = await request.app[RECOGNITION].identify(
+        request[CALLER].tenant, picture, wanted.limit, occasion=occasion_of(request)
+    )
     return await large_json_response(
         lambda: schemas.MatchAnswer(faces=[schemas.MatchedFace.of(one) for one in found]).model_dump(mode="json")
     )
@@ -131,7 +133,7 @@ async def detect(request: web.Request) -> web.Response:
         return _respond(schemas.DetectAnswer(faces=[schemas.DetectedPosition.of(face) for face in found]))
     embedded = await recognition.embed_faces(picture)
     model, identifier = embedded.model, recognition.identifier
-    threshold = identifier.threshold(model, await _settings(request))
+    threshold = await _threshold(request, model)
 
     def faces() -> dict[str, Any]:
         found = [schemas.DetectedPosition.of(*one) for one in zip(embedded.faces, embedded.vectors, strict=True)]
@@ -146,7 +148,7 @@ async def sync(request: web.Request) -> web.Response:
     model, identifier = await request.app[RECOGNITION].model(), request.app[RECOGNITION].identifier
     feed, cursor = await request.app[PEOPLE].feed(request[CALLER].tenant, wanted.last_updated_at, wanted.limit)
     body = await asyncio.to_thread(_dump_page, feed.entries, model.space)
-    threshold = identifier.threshold(model, await _settings(request))
+    threshold = await _threshold(request, model)
     headers = _frame(model.space, identifier.metric(model), threshold)
     headers |= {CURSOR_HEADER: str(cursor), "Vary": "Accept-Encoding"}
     if feed.more:
@@ -163,8 +165,8 @@ def _dump_page(page: Sequence[Sample | Tombstone], space: str) -> bytes:
     return exact_json.dumps(entries, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-async def _settings(request: web.Request) -> TenantSettings:
-    return (await asyncio.to_thread(request.app[DIRECTORY].tenant, request[CALLER].tenant)).settings
+async def _threshold(request: web.Request, model: ServedModel) -> float:
+    return await asyncio.to_thread(request.app[RECOGNITION].identifier.threshold_of, request[CALLER].tenant, model)
 
 
 def _frame(space: str, metric: str, threshold: float) -> dict[str, str]:
@@ -247,7 +249,7 @@ OPERATIONS = (
         right=Right.RECOGNISE,
         answer=TypeAdapter(schemas.MatchAnswer),
         body=_MATCH,
-        errors=_PICTURE_ERRORS,
+        errors=(*_PICTURE_ERRORS, 409),
     ),
     _picture_operation(
         "POST",

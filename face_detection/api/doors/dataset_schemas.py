@@ -97,6 +97,10 @@ class CreateRequest(PictureRequest):
     face: schemas.FaceChoice = None
 
 
+class MatchRequest(PictureRequest, schemas.ThresholdOptions):
+    """A picture whose faces are looked for in the data set."""
+
+
 class DetectRequest(PictureRequest):
     """A picture whose faces are to be found."""
 
@@ -284,6 +288,8 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.InvalidRequest: 200,
     errors.BodyTooLarge: 201,
     errors.RequestTooSlow: 202,
+    errors.UnsupportedRate: 203,
+    errors.TooFewPhotos: 204,
     errors.NotFound: 210,
     errors.CursorExpired: 211,
     errors.Conflict: 220,
@@ -291,6 +297,7 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.KeyReused: 222,
     errors.AnswerDeleted: 223,
     errors.NoPhotoOfModel: 224,
+    errors.NotCalibrated: 225,
     errors.Unauthorized: 230,
     errors.Forbidden: 231,
     errors.QuotaExceeded: 232,

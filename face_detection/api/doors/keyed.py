@@ -100,11 +100,11 @@ async def recognise(request: web.Request) -> web.Response:
     started = time.perf_counter()
     name: str | None
     if wanted.user_name:
-        result = await core.verify_person(tenant, wanted.user_name, wanted.picture, occasion=occasion)
+        result = await core.verify_person(tenant, wanted.user_name, wanted.picture, wanted.limit, occasion)
         name, trust, face = wanted.user_name if result.same else None, result.trust, result.faces[0]
         failure = "The picture does not show this user."
     else:
-        (found,) = await core.identify(tenant, wanted.picture, occasion=occasion, choose=main_face)
+        (found,) = await core.identify(tenant, wanted.picture, wanted.limit, occasion, choose=main_face)
         name, trust, face = found.person.name if found.person else None, found.trust, found.face
         failure = "The picture shows nobody who is known."
     seconds, percentage = _rounded(time.perf_counter() - started), round(trust, 1)

@@ -49,7 +49,7 @@ class KeyedTrainingRequest(_Keyed):
     face: schemas.FaceChoice = None
 
 
-class KeyedRecognitionRequest(_Keyed):
+class KeyedRecognitionRequest(_Keyed, schemas.ThresholdOptions):
     """A picture whose main face is compared with a user, or named."""
 
     # Not to be had as null: that would turn "is it Ann?" into "is it anybody?" by a mistake of the client.

@@ -62,10 +62,9 @@ class SampleRequest(_OriginalRequest):
         return Enrolment(self.id, self.name, self.image, self.metadata, self.action, self.face or clear_face)
 
 
-class RecognitionOptions(_OriginalRequest):
+class RecognitionOptions(schemas.ThresholdOptions, _OriginalRequest):
     """How the faces of a picture are to be named."""
 
-    min_distance: schemas.MinDistance = None
     include_unknown: Flag = Field(default=False, description="Also return the faces that match nobody.")
     candidates: Whole = Field(
         default=0,
@@ -111,7 +110,10 @@ class CandidateAnswer(BaseModel):
 
 
 class RecognisedFace(schemas.Measured):
-    """A face and who it is; ``id``, ``name`` and ``metadata`` are empty for an unknown one."""
+    """A face and who it is; ``id``, ``name`` and ``metadata`` are empty for an unknown one.
+
+    ``false_match_rate``, ``margin`` and ``ambiguous`` are left out for an unknown one.
+    """
 
     bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
     id: str
@@ -124,6 +126,11 @@ class RecognisedFace(schemas.Measured):
         description="Why nobody is named however near somebody may be: `low_quality` for a face that cannot carry a "
         "name. Left out when the distance has decided.",
     )
+    threshold: schemas.ThresholdUsed
+    threshold_rate: schemas.ThresholdRate
+    false_match_rate: schemas.MatchRate = None
+    margin: schemas.Margin = None
+    ambiguous: schemas.Ambiguous = False
     candidates: list[CandidateAnswer] | None = Field(
         default=None, description="The closest people, nearest first, if they were asked for."
     )
@@ -149,7 +156,16 @@ class RecognisedFace(schemas.Measured):
             distance=None if one.distance is None else round(one.distance, 4),
             reason=one.reason,
             candidates=closest or None,
+            **schemas.findings(one),
         )
+
+    def dump(self, wanted: RecognitionOptions) -> dict[str, Any]:
+        """What is told of a face."""
+        left_out = set() if wanted.candidates else {"candidates"}
+        left_out |= set() if wanted.quality else set(schemas.Measured.model_fields)
+        left_out |= set() if self.reason else {"reason"}
+        left_out |= set() if self.id else {"false_match_rate", "margin", "ambiguous"}
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 def _word_originally(error: ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
@@ -219,19 +235,15 @@ async def recognise(request: web.Request) -> web.Response:
     found = await request.app[RECOGNITION].identify(
         request[CALLER].tenant,
         wanted.image,
-        wanted.min_distance,
+        wanted.limit,
         occasion_of(request),
         closest=wanted.candidates,
     )
     faces = [(RecognisedFace.of(one), one) for one in found if one.person or wanted.include_unknown]
     shown = [face.measured(one.quality) if wanted.quality else face for face, one in faces]
-    left_out = set() if wanted.candidates else {"candidates"}
-    left_out |= set() if wanted.quality else set(schemas.Measured.model_fields)
     exact = all(one.exact for one in found)
     return await large_json_response(
-        lambda: [
-            one.model_dump(mode="json", exclude=left_out if one.reason else left_out | {"reason"}) for one in shown
-        ],
+        lambda: [one.dump(wanted) for one in shown],
         headers={"X-Search": "exact" if exact else "approximate"},
     )
 
@@ -301,7 +313,7 @@ OPERATIONS = (
         form=True,
         urlencoded=True,
         picture_body=True,
-        errors=(400, 413, 415, 422, 502, 503, 504),
+        errors=(400, 409, 413, 415, 422, 502, 503, 504),
     ),
     *(
         _operation(

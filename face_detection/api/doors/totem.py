@@ -294,7 +294,7 @@ async def _threshold(request: web.Request, tenant: str) -> float | None:
     if model.card.name != "dlib" or recognition.identifier.metric(model) is not Metric.EUCLIDEAN:
         return None
     settings = (await asyncio.to_thread(request.app[DIRECTORY].tenant, tenant)).settings
-    chosen = settings.min_distance is not None or request.app[SETTINGS].min_distance is not None
+    chosen = settings.limit is not None or request.app[SETTINGS].limit is not None
     return None if chosen else DLIB_DISTANCE
 
 

@@ -107,7 +107,11 @@ class AnswerRequest(ForeignRequest):
     mask: Mask | None = Field(default=None, description="Answer with the picture (JPEG), these faces destroyed.")
 
 
-class RecognizeRequest(AnswerRequest):
+class RecognizeOptions(AnswerRequest, schemas.ThresholdOptions):
+    """What is said beside the picture."""
+
+
+class RecognizeRequest(RecognizeOptions):
     """A picture; a form may call it `file`."""
 
     image: schemas.Picture = Field(validation_alias=AliasChoices("image", "file"))
@@ -254,7 +258,9 @@ async def recognize(request: web.Request) -> web.Response:
     """Name all faces of a picture by a vote of the nearest photos, and show it if that is wanted."""
     wanted = validate(_RECOGNIZE, await read_picture_request(request))
     recognition = request.app[RECOGNITION]
-    found = await recognition.identify(request[CALLER].tenant, wanted.image, occasion=occasion_of(request), rule="vote")
+    found = await recognition.identify(
+        request[CALLER].tenant, wanted.image, wanted.limit, occasion_of(request), rule="vote"
+    )
     if not wanted.draw and wanted.mask is None:
         return await large_json_response(lambda: dump(RecognizeAnswer(faces=[NamedFace.of(one) for one in found])))
     marks = [Mark(one.face.box, one.person.name if one.person else None) for one in found]
@@ -331,9 +337,9 @@ OPERATIONS: tuple[Operation, ...] = (
         recognize,
         right=Right.RECOGNISE,
         answer=TypeAdapter(RecognizeAnswer),
-        errors=(400, 413, 415, 422, 502, 503, 504),
+        errors=(400, 409, 413, 415, 422, 502, 503, 504),
         body=_RECOGNIZE,
-        query=AnswerRequest,
+        query=RecognizeOptions,
         picture_answer=True,
     ),
     _operation(

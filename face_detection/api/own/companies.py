@@ -21,6 +21,7 @@ from face_detection.api.operation import (
     CALLER,
     DIRECTORY,
     POOL,
+    RECOGNITION,
     Handler,
     Operation,
     dump,
@@ -61,6 +62,10 @@ class Settings(OwnRequest):
     min_distance: Annotated[Real, Field(ge=0)] | None = Field(
         default=None,
         description="Threshold of requests that name none; null takes the installation's.",
+    )
+    false_match_rate: Annotated[Real, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Instead of `min_distance`, whose place it takes: the rate at which strangers may be named.",
     )
     rule: Literal["nearest", "vote"] = Field(
         default="nearest", description="Name a face after the nearest sample, or by a vote of the nearest ones."
@@ -111,7 +116,7 @@ class CompanyAnswer(BaseModel):
     @classmethod
     def of(cls, tenant: Tenant) -> CompanyAnswer:
         """The answer for a tenant."""
-        settings = Settings(**vars(tenant.settings))
+        settings = Settings.model_validate(tenant.settings, from_attributes=True)
         return cls(company=tenant.id, name=tenant.name, settings=settings, created_at=tenant.created_at)
 
 
@@ -283,6 +288,7 @@ async def create_company(request: web.Request) -> web.Response:
     """Create a company."""
     wanted = validate(_COMPANY, await read_json(request, _MAX_BODY))
     settings = TenantSettings(**wanted.settings.changes())
+    await request.app[RECOGNITION].check_limit(settings)
     directory = request.app[DIRECTORY]
     tenant = await request.app[POOL].write(lambda: directory.create_tenant(wanted.company, wanted.name, settings))
     return json_response(dump(CompanyAnswer.of(tenant)))
@@ -299,6 +305,9 @@ async def change_company(request: web.Request) -> web.Response:
     company = _company_of(request)
     wanted = validate(_CHANGE, await read_json(request, _MAX_BODY))
     directory = request.app[DIRECTORY]
+    if wanted.settings.false_match_rate is not None:
+        present = (await asyncio.to_thread(directory.tenant, company)).settings
+        await request.app[RECOGNITION].check_limit(present.changed(wanted.settings.changes()))
     tenant = await request.app[POOL].write(
         lambda: directory.update_tenant(company, wanted.name, wanted.settings.changes())
     )

@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from face_detection.api import schemas
 from face_detection.api.http.bodies import read_picture_request, validate
-from face_detection.api.operation import RECOGNITION, Operation, dump, json_response
+from face_detection.api.operation import CALLER, RECOGNITION, Operation, dump, json_response
 from face_detection.api.validation import OwnRequest
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import main_face
 from face_detection.recognition.decision import Verification
+from shared.calibration import short_rate
 from shared.geometry import Face
 
 
@@ -48,7 +49,9 @@ class VerificationAnswer(BaseModel):
 
     same: bool = Field(description="`distance` < `threshold`, and there is no `reason`.")
     distance: float
-    threshold: float
+    threshold: schemas.ThresholdUsed
+    false_match_rate: schemas.MatchRate
+    threshold_rate: schemas.ThresholdRate
     bbox1: str
     bbox2: str
     reason: schemas.NamedReason = None
@@ -61,6 +64,8 @@ class VerificationAnswer(BaseModel):
             same=one.same,
             distance=round(one.distance, 4),
             threshold=one.threshold,
+            false_match_rate=short_rate(one.false_match_rate),
+            threshold_rate=short_rate(one.threshold_rate),
             bbox1=str(first.box),
             bbox2=str(second.box),
             reason=one.reason,
@@ -116,7 +121,8 @@ async def verify(request: web.Request) -> web.Response:
     """Compare the faces of two pictures."""
     wanted = validate(_VERIFICATION, await read_picture_request(request, pictures=2))
     faces = wanted.face1 or main_face, wanted.face2 or main_face
-    result = await request.app[RECOGNITION].verify(wanted.image1, wanted.image2, wanted.min_distance, faces)
+    tenant = request[CALLER].tenant
+    result = await request.app[RECOGNITION].verify(tenant, wanted.image1, wanted.image2, wanted.limit, faces)
     return json_response(dump(VerificationAnswer.of(result)))
 
 
@@ -148,6 +154,6 @@ OPERATIONS = (
         query=PairOptions,
         form=True,
         urlencoded=True,
-        errors=(400, 413, 415, 422, 502, 503, 504),
+        errors=(400, 404, 409, 413, 415, 422, 502, 503, 504),
     ),
 )

@@ -16,15 +16,17 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from pydantic import BaseModel, Field, TypeAdapter
 
 from face_detection.access import Caller, demand
+from face_detection.api import schemas
 from face_detection.api.http.bodies import parse_json, validate
 from face_detection.api.operation import ACCESS, DIRECTORY
-from face_detection.api.schemas import ErrorDetail, MinDistance, NamedReason
+from face_detection.api.schemas import ErrorDetail, NamedReason
 from face_detection.api.validation import OwnRequest, Real, Whole
 from face_detection.gallery.directory import Right, StoredKey
 from face_detection.gallery.events import Occasion
 from face_detection.live.session import LiveFace, LiveRecognition, LiveSession
 from face_detection.live.visits import LEAVE_AFTER
 from shared import exact_json
+from shared.calibration import with_other_name
 from shared.errors import Forbidden, InvalidRequest, NotFound, Overloaded, ServiceError, Unauthorized
 from shared.formats import LONGEST_SIGNATURE, format_of
 
@@ -59,10 +61,9 @@ _PLAIN = 0x80
 """First byte from which on a message has no number, whatever it is: numbers are below 2³¹."""
 
 
-class SessionSettings(OwnRequest):
+class SessionSettings(schemas.ThresholdOptions, OwnRequest):
     """A text message: settings from now on. What is left out stays, null takes a setting back."""
 
-    min_distance: MinDistance = None
     device: Annotated[Whole, Field(ge=0, lt=2**63)] | None = Field(
         default=None, description="Code of the company's capture device, for the event log."
     )
@@ -101,6 +102,13 @@ class LiveFaceAnswer(BaseModel):
     reason: NamedReason
     distance: float | None = Field(description="Null before the first embedding and in an empty gallery.")
     trust: float = Field(description="0 to 100.")
+    threshold: float | None = Field(
+        description="Below which a distance counts as a match; null before the first embedding."
+    )
+    threshold_rate: schemas.ThresholdRate
+    false_match_rate: schemas.MatchRate
+    margin: schemas.Margin
+    ambiguous: schemas.Ambiguous
     firm: bool = Field(description="Whether several frames agree on who it is.")
     visit: int | None = Field(
         description="Number of the visit of this person or stranger in this session, which goes on when they step out "
@@ -121,6 +129,7 @@ class LiveFaceAnswer(BaseModel):
             reason=face.reason,
             distance=None if face.distance is None else round(face.distance, 4),
             trust=round(face.trust, 1),
+            **schemas.findings(face),
             firm=face.firm,
             visit=face.visit,
             embedded=face.embedded,
@@ -327,7 +336,7 @@ class Conversation:
             raise InvalidRequest("fps: must come before the first frame")
         if (device := given.get("device")) is not None:
             await asyncio.to_thread(self._request.app[DIRECTORY].device, self._caller.tenant, device)
-        self._settings = self._settings.model_copy(update=given)
+        self._settings = self._settings.model_copy(update=with_other_name(given))
 
     async def _work(self) -> None:
         while True:
@@ -363,8 +372,8 @@ class Conversation:
         settings = self._settings
         occasion = Occasion(self._caller.key, settings.device, settings.latitude, settings.longitude)
         if self._session is None:
-            self._session = LiveSession(self._request.app[LIVE], self._caller.tenant, occasion, settings.min_distance)
-        self._session.occasion, self._session.min_distance = occasion, settings.min_distance
+            self._session = LiveSession(self._request.app[LIVE], self._caller.tenant, occasion, settings.limit)
+        self._session.occasion, self._session.limit = occasion, settings.limit
         self._session.visits.patience = LEAVE_AFTER if settings.leave_after is None else settings.leave_after
         return self._session
 

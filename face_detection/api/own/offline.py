@@ -182,7 +182,7 @@ async def models(request: web.Request) -> web.Response:
         recognition=recognition,
         decision=Decision(
             metric=identifier.metric(model),
-            threshold=identifier.threshold(model, tenant),
+            threshold=await asyncio.to_thread(identifier.threshold_of, request[CALLER].tenant, model),
             rule=tenant.rule,
             neighbours=tenant.neighbours,
         ),

@@ -41,6 +41,7 @@ from face_detection.recognition.choice import clear_face, main_face
 from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.service import Added
 from shared import exact_json
+from shared.calibration import short_rate
 from shared.errors import InvalidRequest, NotFound, ServiceError
 
 _METADATA = "metadata"
@@ -189,7 +190,9 @@ class PersonVerificationAnswer(BaseModel):
 
     same: bool = Field(description="`distance` < `threshold`, and there is no `reason`.")
     distance: float = Field(description="To the nearest sample of the person.")
-    threshold: float
+    threshold: schemas.ThresholdUsed
+    false_match_rate: schemas.MatchRate
+    threshold_rate: schemas.ThresholdRate
     trust: float = Field(description="0 to 100, 50 at the threshold.")
     bbox: str
     reason: schemas.NamedReason = None
@@ -317,7 +320,7 @@ async def verify_person(request: web.Request) -> web.Response:
         request[CALLER].tenant,
         request.match_info["id"],
         wanted.image,
-        wanted.min_distance,
+        wanted.limit,
         occasion_of(request),
         wanted.face or main_face,
     )
@@ -325,6 +328,8 @@ async def verify_person(request: web.Request) -> web.Response:
         same=result.same,
         distance=round(result.distance, 4),
         threshold=result.threshold,
+        false_match_rate=short_rate(result.false_match_rate),
+        threshold_rate=short_rate(result.threshold_rate),
         trust=round(result.trust, 1),
         bbox=str(result.faces[0].box),
         reason=result.reason,

@@ -15,10 +15,11 @@ from face_detection.api.http.authentication import authenticate, key_text
 from face_detection.api.http.middleware import METRICS
 from face_detection.api.http.origins import public_path
 from face_detection.api.operation import ACCESS, CALLER, DIRECTORY, POOL, RECOGNITION, Operation, json_response
-from face_detection.gallery.directory import Right
+from face_detection.extraction.client import ServedModel
+from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.recognition.readiness import Readiness, Shared
 from shared import __version__
-from shared.errors import NotFound, ServiceError, Unauthorized
+from shared.errors import NotCalibrated, NotFound, ServiceError, Unauthorized
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness", Readiness)
 
@@ -95,6 +96,7 @@ async def _ready_answer(app: web.Application, caller: Caller | None) -> dict[str
     recognition, readiness = app[RECOGNITION], app[READINESS]
     await readiness.check()
     model = await recognition.model()
+    samples = await readiness.size(caller.tenant) if caller else None
     answer = ReadyAnswer(
         status="ready",
         version=__version__,
@@ -102,20 +104,21 @@ async def _ready_answer(app: web.Application, caller: Caller | None) -> dict[str
         engine=model.engine,
         device=model.device,
         distance=recognition.identifier.metric(model),
-        min_distance=recognition.identifier.threshold(model),
-        company_min_distance=await _company_threshold(app, caller) if caller else None,
-        samples=await readiness.size(caller.tenant) if caller else None,
+        min_distance=recognition.identifier.threshold(model, TenantSettings(), samples or 0),
+        company_min_distance=await _company_threshold(app, caller, model, samples or 0) if caller else None,
+        samples=samples,
         people_of_other_models=(await readiness.unseen(caller.tenant)).get(caller.tenant, 0) if caller else None,
     )
     return answer.model_dump(mode="json", exclude_none=True)
 
 
-async def _company_threshold(app: web.Application, caller: Caller) -> float | None:
+async def _company_threshold(app: web.Application, caller: Caller, model: ServedModel, samples: int) -> float | None:
     try:
-        tenant = await app[POOL].run(lambda: app[DIRECTORY].tenant(caller.tenant))
-    except NotFound:  # deleted meanwhile
+        settings = (await app[POOL].run(lambda: app[DIRECTORY].tenant(caller.tenant))).settings
+        own = settings.limit is not None or settings.calibration is not None
+        return app[RECOGNITION].identifier.threshold(model, settings, samples) if own else None
+    except (NotFound, NotCalibrated):  # deleted meanwhile; or its requests are told
         return None
-    return tenant.settings.min_distance
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -170,7 +173,7 @@ OPERATIONS = (
         ready,
         right=None,
         answer=TypeAdapter(ReadyAnswer),
-        errors=(502, 503, 504),
+        errors=(409, 502, 503, 504),
     ),
     _operation("GET", "/metrics", "Metrics for Prometheus", metrics, right=Right.ADMIN, operator=True),
     _operation("GET", "/openapi.json", "This description", openapi, right=None),

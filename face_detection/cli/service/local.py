@@ -35,6 +35,7 @@ from face_detection.naming import composed
 from face_detection.recognition.choice import Choose, clear_face, main_face, parse_choice
 from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
+from shared.calibration import Limit, short_rate
 from shared.errors import NotFound, ServiceError, SettingsError, StartupError
 from shared.models import YUNET
 from shared.service_process import ServiceProcess, fetch_weights, free_port
@@ -106,18 +107,17 @@ class LocalService(Service):
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
     @override
-    def recognise(self, picture: bytes, min_distance: float | None) -> Sequence[Seen]:
-        found = self._run(self._core.recognition.identify(self._tenant, picture, min_distance))
+    def recognise(self, picture: bytes, limit: Limit | None) -> Sequence[Seen]:
+        found = self._run(self._core.recognition.identify(self._tenant, picture, limit))
         return [_seen(one) for one in found]
 
     @override
-    def verify(
-        self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
-    ) -> Comparison:
+    def verify(self, first: bytes, second: bytes, limit: Limit | None, faces: Faces = (None, None)) -> Comparison:
         one, other = (_choice(face, main_face) for face in faces)
-        found = self._run(self._core.recognition.verify(first, second, min_distance, (one, other)))
+        found = self._run(self._core.recognition.verify(self._tenant, first, second, limit, (one, other)))
         boxes = found.faces[0].box, found.faces[1].box
-        return Comparison(found.same, round(found.distance, DISTANCE_DIGITS), found.threshold, boxes)
+        distance = round(found.distance, DISTANCE_DIGITS)
+        return Comparison(found.same, distance, found.threshold, short_rate(found.false_match_rate), boxes)
 
     @override
     def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
@@ -234,7 +234,16 @@ def _choice(face: str | None, default: Choose = clear_face) -> Choose:
 def _seen(one: Recognised) -> Seen:
     person = one.person
     distance = None if one.distance is None else round(one.distance, DISTANCE_DIGITS)
-    return Seen(one.face.box, person.id if person else None, person.name if person else None, distance)
+    return Seen(
+        one.face.box,
+        person.id if person else None,
+        person.name if person else None,
+        distance,
+        one.threshold,
+        short_rate(one.false_match_rate),
+        None if one.margin is None else round(one.margin, DISTANCE_DIGITS),
+        one.ambiguous,
+    )
 
 
 class ExtractionProcess:

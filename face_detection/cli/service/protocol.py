@@ -12,6 +12,7 @@ from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Person, Vector
 from face_detection.naming import normal_id, normal_name
 from face_detection.recognition.choice import remark
+from shared.calibration import Limit
 from shared.errors import InvalidRequest, NotFound, ServiceError
 from shared.geometry import Box
 
@@ -66,22 +67,31 @@ Outcome = Enrolled | ServiceError
 class Seen:
     """A face of a picture; ``id`` and ``name`` are None for an unknown one.
 
-    ``distance`` is that to the nearest sample, None in an empty gallery.
+    ``distance`` is that to the nearest sample, None in an empty gallery. For ``threshold``, ``false_match_rate``,
+    ``margin`` and ``ambiguous`` see ``recognition.identification.Recognised``.
     """
 
     box: Box
     id: str | None
     name: str | None
     distance: float | None
+    threshold: float
+    false_match_rate: float | None
+    margin: float | None
+    ambiguous: bool
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``."""
+    """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``.
+
+    ``false_match_rate`` says how often strangers come nearer than ``distance``; None where that is not known.
+    """
 
     same: bool
     distance: float
     threshold: float
+    false_match_rate: float | None
     boxes: tuple[Box, Box]
 
 
@@ -148,17 +158,15 @@ class Service(Protocol):
             What became of each, in order. What is stored is stored together.
         """
 
-    def recognise(self, picture: bytes, min_distance: float | None) -> Sequence[Seen]:
+    def recognise(self, picture: bytes, limit: Limit | None) -> Sequence[Seen]:
         """Name the faces of a picture, in reading order.
 
         Args:
             picture: the encoded file.
-            min_distance: threshold; the company's when None.
+            limit: threshold; the company's when None.
         """
 
-    def verify(
-        self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
-    ) -> Comparison:
+    def verify(self, first: bytes, second: bytes, limit: Limit | None, faces: Faces = (None, None)) -> Comparison:
         """Compare a face of one picture with one of another.
 
         ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant. An error

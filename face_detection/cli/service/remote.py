@@ -29,6 +29,7 @@ from face_detection.cli.service.protocol import (
 from face_detection.gallery.events import Event, EventFilter, EventKind, Occasion
 from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Person, Vector
+from shared.calibration import Limit, named_threshold
 from shared.errors import InvalidRequest, ServiceError, SettingsError
 from shared.geometry import Box
 from shared.times import moment_of, time_text
@@ -145,27 +146,23 @@ class RemoteService(Service):
             ]
 
     @override
-    def recognise(self, picture: bytes, min_distance: float | None) -> Sequence[Seen]:
-        query = {"include_unknown": "true"} | _threshold(min_distance)
+    def recognise(self, picture: bytes, limit: Limit | None) -> Sequence[Seen]:
+        query = {"include_unknown": "true"} | _threshold(limit)
         kind = {"Content-Type": "image/jpeg"}
         answer = self._json("POST", "/face-recognition", params=query, headers=kind, data=picture)
         with self._understood():
-            return [
-                Seen(_box(one["bbox"]), one["id"] or None, one["name"] if one["id"] else None, one["distance"])
-                for one in answer
-            ]
+            return [_read_seen(one) for one in answer]
 
     @override
-    def verify(
-        self, first: bytes, second: bytes, min_distance: float | None, faces: Faces = (None, None)
-    ) -> Comparison:
+    def verify(self, first: bytes, second: bytes, limit: Limit | None, faces: Faces = (None, None)) -> Comparison:
         form: _Files = [("image1", ("first", first)), ("image2", ("second", second))]
-        form += [(name, (None, value)) for name, value in _threshold(min_distance).items()]
+        form += [(name, (None, value)) for name, value in _threshold(limit).items()]
         form += [*_face("face1", faces[0]), *_face("face2", faces[1])]
         answer = self._json("POST", "/face-verification", files=form)
         with self._understood():
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
-            return Comparison(answer["same"], answer["distance"], answer["threshold"], boxes)
+            rate = answer["false_match_rate"]
+            return Comparison(answer["same"], answer["distance"], answer["threshold"], rate, boxes)
 
     @override
     def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
@@ -356,8 +353,8 @@ def _person(id: str) -> str:
     return f"/people/{quote(id, safe='')}"
 
 
-def _threshold(min_distance: float | None) -> dict[str, str]:
-    return {} if min_distance is None else {"min_distance": repr(min_distance)}
+def _threshold(limit: Limit | None) -> dict[str, str]:
+    return {name: repr(value) for name, value in named_threshold(limit).items()}
 
 
 def _box(text: str) -> Box:
@@ -371,6 +368,20 @@ def _time(moment: int | None) -> str | None:
 
 def _read_photo(one: Any) -> StoredPhoto:
     return StoredPhoto(one["number"], one["space"], datetime.fromisoformat(one["updated_at"]))
+
+
+def _read_seen(one: Any) -> Seen:
+    is_known = bool(one["id"])
+    return Seen(
+        _box(one["bbox"]),
+        one["id"] or None,
+        one["name"] if is_known else None,
+        one["distance"],
+        one["threshold"],
+        one["false_match_rate"] if is_known else None,
+        one["margin"] if is_known else None,
+        bool(is_known and one["ambiguous"]),
+    )
 
 
 def _read_event(one: Any) -> Event:

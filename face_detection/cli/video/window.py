@@ -14,6 +14,7 @@ from face_detection.cli.console import printable
 from face_detection.cli.service.protocol import Seen, Service
 from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame
 from face_detection.recognition.drawing import Mark, annotate
+from shared.calibration import Limit
 from shared.errors import ServiceError, StartupError
 from shared.images import Pixels
 
@@ -33,7 +34,7 @@ class Window:
     Args:
         service: asked who is there, from a thread of the window's own.
         camera: what to show.
-        min_distance: threshold; the company's when None.
+        limit: threshold; the company's when None.
         every: seconds from one recognition to the next.
         saw: told of the faces of each frame and the time in seconds, which passes also while there are none.
 
@@ -45,7 +46,7 @@ class Window:
         self,
         service: Service,
         camera: Camera,
-        min_distance: float | None,
+        limit: Limit | None,
         every: float,
         saw: Callable[[list[Seen], float], None],
     ) -> None:
@@ -55,7 +56,7 @@ class Window:
             raise StartupError(f"No window can be opened: {error}.") from error
         self._service = service
         self._camera = camera
-        self._min_distance = min_distance
+        self._limit = limit
         self._every = every
         self._saw = saw
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="recognise")
@@ -162,7 +163,7 @@ class Window:
         click.echo(f"photo: {text}")
 
     def _ask(self, frame: Frame) -> Future[list[Seen]]:
-        return self._worker.submit(lambda: list(self._service.recognise(frame.jpeg(), self._min_distance)))
+        return self._worker.submit(lambda: list(self._service.recognise(frame.jpeg(), self._limit)))
 
     def _draw(self, pixels: Pixels, seen: Sequence[Seen]) -> None:
         pixels = pixels.copy()

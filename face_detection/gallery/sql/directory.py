@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from face_detection.gallery.directory import (
@@ -15,6 +16,7 @@ from face_detection.gallery.directory import (
     MAX_ENTRIES,
     UNKNOWN_TENANT,
     ApiKey,
+    Calibration,
     Device,
     Place,
     Right,
@@ -29,7 +31,9 @@ from face_detection.gallery.sql import answers
 from face_detection.gallery.sql.database import Connection, Connections
 from face_detection.gallery.sql.history import POSITION, Position
 from face_detection.naming import normal_name
+from shared.calibration import Curve
 from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.models import Metric
 
 TENANT = "SELECT id, name, settings, created_at FROM tenants WHERE id = :id"
 TENANTS = "SELECT id, name, settings, created_at FROM tenants ORDER BY id"
@@ -160,7 +164,7 @@ class Directory:
         name = None if name is None else _name(name)
         with self._connections.writing() as connection:
             old = _get_tenant(connection, id)
-            new = replace(old, name=name or old.name, settings=replace(old.settings, **settings or {}))
+            new = replace(old, name=name or old.name, settings=old.settings.changed(settings or {}))
             connection.execute(UPDATE_TENANT, {"id": id, "name": new.name, "settings": _json(new.settings)})
         return new
 
@@ -346,8 +350,13 @@ def _tenant(id: str, name: str, settings: str, created_at: str) -> Tenant:
     return Tenant(id, name, _settings(settings), datetime.fromisoformat(created_at))
 
 
+@lru_cache(maxsize=256)  # every search begins with reading them
 def _settings(text: str) -> TenantSettings:
-    return TenantSettings(**json.loads(text))
+    stored = json.loads(text)
+    if calibration := stored.get("calibration"):
+        curve = Curve.of(calibration["curve"])
+        stored["calibration"] = Calibration(calibration["space"], Metric(calibration["metric"]), curve)
+    return TenantSettings(**stored)
 
 
 def _stored_key(id: str, tenant: str, name: str, rights: str, created_at: str, *rest: Any) -> StoredKey:

@@ -76,9 +76,11 @@ def test_a_folder_is_enrolled_and_recognised(call: Call, folder: Path, photos: P
     assert call("enrol", folder).stdout == "Enrolled 2 people with 3 photos.\n"
     assert people(call) == {"Barack_Obama": 2, "Joe_Biden": 1}
     lines = call("recognise", photos / "obama3.jpg", photos / "t1.jpg").stdout.splitlines()
-    assert lines[0].split() == ["FILE", "BOX", "NAME", "ID", "DISTANCE"] and len(lines) == 8
-    assert re.fullmatch(r".+obama3\.jpg +\d+, \d+, \d+, \d+  Barack Obama  Barack_Obama  \d\.\d+", lines[1])
-    assert all(re.search(r"t1\.jpg .* -  +-  +1\d\.\d+$", line) for line in lines[2:])
+    columns = ["FILE", "BOX", "NAME", "ID", "DISTANCE", "FALSE", "MATCH", "RATE", "MARGIN", "AMBIGUOUS"]
+    assert lines[0].split() == columns and len(lines) == 8
+    row = r".+obama3\.jpg +\d+, \d+, \d+, \d+  Barack Obama  Barack_Obama  \d\.\d+ +\S+e-05 +\d\.\d+ +no"
+    assert re.fullmatch(row, lines[1])
+    assert all(re.search(r"t1\.jpg .* -  +-  +1\d\.\d+ +- +- +-$", line) for line in lines[2:])
 
 
 def test_photos_replace_or_are_added(call: Call, folder: Path) -> None:
@@ -196,7 +198,12 @@ def test_recognise_prints_json(call: Call, folder: Path, photos: Path) -> None:
     assert failed["error"]["code"] == "unsupported_image_type"
     assert result.stderr.endswith("Error: 1 of 2 files could not be used.\n")
     (strict,) = json.loads(call("recognise", photos / "obama3.jpg", "--json", "--min-distance", "1").stdout)
-    assert strict["faces"] == [{"bbox": face["bbox"], "id": None, "name": None, "distance": face["distance"]}]
+    unknown = {"bbox": face["bbox"], "id": None, "name": None, "distance": face["distance"], "threshold": 1.0}
+    assert strict["faces"] == [unknown]
+    (rated,) = json.loads(call("recognise", photos / "obama3.jpg", "--json", "--false-match-rate", "0.001").stdout)
+    (same,) = rated["faces"]
+    assert same["id"] == face["id"] and same["threshold"] not in (9, face["threshold"] - 1)
+    assert same["false_match_rate"] < 1e-3 and same["margin"] == face["margin"] > 1 and not same["ambiguous"]
 
 
 def test_recognise_reads_standard_input(call: Call, folder: Path, photos: Path) -> None:
@@ -308,10 +315,19 @@ def test_draw_writes_over_nothing(call: Call, folder: Path, photos: Path) -> Non
 
 def test_verify(call: Call, photos: Path) -> None:
     obama, other, biden = photos / "obama.jpg", photos / "obama3.jpg", photos / "biden.jpg"
-    assert re.fullmatch(r"same  distance \d\.\d+, threshold 9\n", call("verify", obama, other).stdout)
+    assert re.fullmatch(
+        r"same  distance \d\.\d+, threshold 9, false match rate 1.55e-05\n", call("verify", obama, other).stdout
+    )
     assert call("verify", obama, biden, status=1).stdout.startswith("different  distance 1")
     answer: dict[str, Any] = json.loads(call("verify", obama, "-", "--json", data=other.read_bytes()).stdout)
-    assert answer["same"] is True and set(answer) == {"same", "distance", "threshold", "bbox1", "bbox2"}
+    assert answer["same"] is True and set(answer) == {
+        "same",
+        "distance",
+        "threshold",
+        "false_match_rate",
+        "bbox1",
+        "bbox2",
+    }
     call("verify", obama, other, "--min-distance", answer["distance"] / 2, status=1)
     refused = call("verify", obama, "-", data=b"no picture", status=2).stderr
     assert "(standard input): The image is not a JPEG" in refused and "image2" not in refused

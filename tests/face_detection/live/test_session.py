@@ -30,12 +30,10 @@ FPS = 10
 class Video:
     """A session, and the time at which it is."""
 
-    def __init__(self, front: TestClient, min_distance: float | None = None) -> None:
+    def __init__(self, front: TestClient, limit: float | None = None) -> None:
         assert front.app is not None
         self.now = 0.0
-        self.session = LiveSession(
-            front.app[LIVE], "default", OCCASION, min_distance=min_distance, clock=lambda: self.now
-        )
+        self.session = LiveSession(front.app[LIVE], "default", OCCASION, limit=limit, clock=lambda: self.now)
 
     async def show(self, *actors: Actor, frames: range) -> list[LiveResult]:
         results = []
@@ -164,10 +162,10 @@ async def test_a_frame_that_is_none(video: Video, photos: Path) -> None:
 async def test_the_threshold(front: TestClient, photos: Path, enrol: Callable[..., Awaitable[None]]) -> None:
     await enrol(barack="obama.jpg")
     actor = Actor(photos / "obama2.jpg", 200)
-    strict = Video(front, min_distance=1)
+    strict = Video(front, limit=1)
     assert names((await strict.show(actor, frames=range(8)))[-1]) == [None]
-    strict.session.min_distance = 9
-    assert strict.session.min_distance == 9
+    strict.session.limit = 9
+    assert strict.session.limit == 9
     results = await strict.show(actor, frames=range(8))
     assert names(results[-1]) == ["barack"] and results[-1].faces[0].firm
     assert results[-1].faces[0].track == 1

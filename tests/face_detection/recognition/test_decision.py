@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from face_detection.gallery.people import Person, Sample
-from face_detection.recognition.decision import Candidate, compare, decide, trust
+from face_detection.recognition.decision import Candidate, alike, compare, decide, trust
+from shared.calibration import Curve, FalseMatchRate, Point
 from shared.models import Metric
 from tests.gallery_samples import vectors
 
 VECTOR = vectors(1)[0]
+CURVE = Curve(20, 3000, 30, (Point(1.0, 0.001, 0.5), Point(2.0, 0.01, 0.9), Point(3.0, 0.1, 1.0), Point(9.0, 1.0, 1.0)))
 
 
 def candidates(*near: tuple[str, float]) -> list[Candidate]:
@@ -82,12 +84,28 @@ def test_the_nearest_of_the_others_counts() -> None:
     embeddings = np.array([[3, 4], [-3, -4], [4, 3], [6, 8.5]], np.float32)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     nearest = 10 * np.linalg.norm(unit[1:] - unit[0], axis=1).min()
-    found = compare(embeddings, Metric.TENFOLD_UNIT_EUCLIDEAN, 9.0, [])
+    found = compare(embeddings, Metric.TENFOLD_UNIT_EUCLIDEAN, 9.0, None, [])
     assert found.same and found.distance == pytest.approx(nearest, rel=1e-5) and found.threshold == 9.0
     assert found.trust == trust(found.distance, 9.0)
 
 
 def test_a_distance_that_is_the_threshold_is_too_far() -> None:
     embeddings = np.array([[0, 0], [0, 2]], np.float32)
-    assert not compare(embeddings, Metric.EUCLIDEAN, 2.0, []).same
-    assert compare(embeddings, Metric.EUCLIDEAN, 2.0000001, []).same
+    assert not compare(embeddings, Metric.EUCLIDEAN, 2.0, None, []).same
+    assert compare(embeddings, Metric.EUCLIDEAN, 2.0000001, None, []).same
+
+
+def test_a_comparison_says_how_often_strangers_come_so_near() -> None:
+    embeddings = np.array([[0, 0], [0, 2], [0, 3]], np.float32)
+    found = compare(embeddings, Metric.EUCLIDEAN, FalseMatchRate(0.19), CURVE, [])
+    assert found.threshold == pytest.approx(3.0) and found.threshold_rate == pytest.approx(0.19)  # two of 0.1 each
+    assert found.same and found.false_match_rate == pytest.approx(1 - 0.99**2)
+    plain = compare(embeddings, Metric.EUCLIDEAN, 2.5, None, [])
+    assert (plain.threshold, plain.threshold_rate, plain.false_match_rate) == (2.5, None, None)
+
+
+def test_distances_that_a_saved_picture_changes_into_one_another_are_alike() -> None:
+    for metric in (Metric.TENFOLD_UNIT_EUCLIDEAN, Metric.EUCLIDEAN):
+        assert alike(5.0, 5.4, metric) and alike(5.0, 3.0, metric) and alike(0.0, 0.0, metric)
+        assert not alike(5.0, 5.6, metric) and not alike(0.0, 0.1, metric)
+    assert alike(0.5, 0.6, Metric.COSINE) and not alike(0.5, 0.61, Metric.COSINE)  # the square of what lengths may

@@ -58,7 +58,11 @@ async def test_the_documented_round_trip(front: TestClient, sample: dict[str, An
     x, y, width, height = (int(part) for part in face.pop("bbox").split(", "))
     assert abs(x + width / 2 - 335) < 60 and abs(y + height / 2 - 425) < 80
     assert 4 < face.pop("distance") < 9
+    assert 1e-5 < face.pop("false_match_rate") < face.pop("threshold_rate") < 3e-4  # of one sample
     assert face == {
+        "threshold": 9.0,
+        "margin": None,
+        "ambiguous": False,
         "id": "person1",
         "name": "Person One",
         "metadata": "mydomain.com/myobject1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,14 @@ from shared.errors import SettingsError
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import Front, ServeExtraction
 
-DEFAULTS = {"min_distance": None, "rule": "nearest", "neighbours": 5, "keep_crops": False, "event_days": None}
+DEFAULTS = {
+    "min_distance": None,
+    "false_match_rate": None,
+    "rule": "nearest",
+    "neighbours": 5,
+    "keep_crops": False,
+    "event_days": None,
+}
 
 
 class Api:
@@ -230,7 +237,11 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._embedder, name)
 
-    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    @property
+    def runs(self) -> Sequence[Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
+        return [self._run]
+
+    def _run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.meanwhile()
         return self._embedder.embed(crops)
 
