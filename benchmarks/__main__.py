@@ -25,6 +25,7 @@ QUICK = {
     "choice": [],
     "accuracy": [],
     "identification": [],
+    "hard": [],
     "liveness": [],
     "pipeline": [],
     "live": [],

@@ -217,9 +217,23 @@ class AmbiguousFace(ServiceError):
 
 
 class LowQuality(ServiceError):
-    """The face is too small, blurred, noisy or otherwise spoilt to serve as a sample; the text says in what."""
+    """The face is too small, blurred, noisy or otherwise spoilt to serve as a sample; the text says in what.
+
+    Args:
+        text: see ``ServiceError``.
+        box: of the face, ``x, y, width, height`` in pixels of the upright picture.
+    """
 
     code = "low_quality"
+
+    def __init__(self, text: str, box: str | None = None) -> None:
+        super().__init__(text)
+        self.box = box
+
+    @property
+    @override
+    def details(self) -> dict[str, Any]:
+        return super().details | ({"bbox": self.box} if self.box else {})
 
 
 class NotFound(ServiceError):

@@ -34,6 +34,7 @@ LAYERS = (
     "live.visits",
     "recognition.decision",
     "recognition.thresholds",
+    "recognition.conflicts",
     "recognition.enrolment",
     "recognition.crops",
     "recognition.liveness",
@@ -61,6 +62,7 @@ DEPENDENCIES = {
         "live.visits",
         "naming",
         "recognition.choice",
+        "recognition.conflicts",
         "recognition.drawing",
         "recognition.enrolment",
         "recognition.identification",
@@ -129,6 +131,7 @@ DEPENDENCIES = {
     "live.visits": set(),
     "recognition.decision": {"gallery", "recognition.thresholds"},
     "recognition.thresholds": set(),
+    "recognition.conflicts": {"gallery"},
     "recognition.enrolment": {
         "extraction.client",
         "gallery",

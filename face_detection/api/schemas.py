@@ -272,6 +272,9 @@ class PictureErrorDetail(ErrorDetail):
     """What went wrong, perhaps with a picture. Members that do not apply are left out."""
 
     input: str | None = Field(default=None, description="Which of several pictures it is about.")
+    bbox: str | None = Field(
+        default=None, description="Of the face that is too bad, `x, y, width, height`; for `low_quality`."
+    )
     boxes: list[str] | None = Field(
         default=None, description="Of the faces that may be meant, each `x, y, width, height`; for `ambiguous_face`."
     )

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,18 +23,22 @@ from face_detection.cli.parameters import json_option
 from face_detection.cli.service import api_key, url_option
 from face_detection.cli.service.remote import RemoteService, Unreachable
 from face_detection.extraction.client import ExtractionClient, ServedModel
-from face_detection.gallery import open_gallery
+from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.directory import Tenant
+from face_detection.gallery.people import Sample
 from face_detection.gallery.sql.tables import ids_of_people
 from face_detection.gallery.sqlite.backup import find_damage
 from face_detection.gallery.sqlite.failures import DAMAGED_ADVICE, obstacle
 from face_detection.naming import normal_id
+from face_detection.recognition.conflicts import Conflict, conflicts
 from shared.disks import nearest_folder, try_writing
 from shared.errors import InvalidRequest, ServiceError, SettingsError
-from shared.models import YUNET
+from shared.models import CATALOGUE, YUNET
 from shared.settings import ExtractionSettings, FrontSettings, split_bind
 from shared.tethered import ROOT, python_environment
 
 _SECONDS = 120
+_PAGE = 1000
 _MOST_SHOWN = 10
 _LITTLE, _TOO_LITTLE = 1 << 30, 100 << 20
 """Free bytes of a disk below which there is a note, and below which writing may fail any moment."""
@@ -86,10 +91,16 @@ Examples:
 """
 )
 @url_option
+@click.option(
+    "--gallery",
+    is_flag=True,
+    help="Look for photos of the database that are nearer to somebody else than to their own person, or far from all "
+    "other photos of theirs.",
+)
 @click.option("--integrity", is_flag=True, help="Compare every index of an SQLite database with its table, too.")
 @json_option("Print a JSON array with an object for each finding.")
 @click.pass_context
-def doctor(context: click.Context, url: str, integrity: bool, as_json: bool) -> None:
+def doctor(context: click.Context, url: str, gallery: bool, integrity: bool, as_json: bool) -> None:
     """Look whether everything works, and say of what does not what to do.
 
     It checks settings, ports, weights, the runtime of the model, database, disk space, and the services if they run.
@@ -98,7 +109,10 @@ def doctor(context: click.Context, url: str, integrity: bool, as_json: bool) -> 
     """
     findings = list(
         _findings(
-            url, integrity, expected=context.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT
+            url,
+            gallery,
+            integrity,
+            expected=context.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT,
         )
     )
     if as_json:
@@ -112,7 +126,7 @@ def doctor(context: click.Context, url: str, integrity: bool, as_json: bool) -> 
     sys.exit(any(one.state is State.BROKEN for one in findings))
 
 
-def _findings(url: str, integrity: bool, expected: bool) -> Iterable[Finding]:
+def _findings(url: str, gallery: bool, integrity: bool, expected: bool) -> Iterable[Finding]:
     try:
         extraction, front = ExtractionSettings.from_environment(), FrontSettings.from_environment()
     except SettingsError as error:
@@ -122,6 +136,8 @@ def _findings(url: str, integrity: bool, expected: bool) -> Iterable[Finding]:
         return
     yield Finding("settings", State.WELL, "all can be read")
     yield from _examine_machine(extraction, front, integrity)
+    if gallery:
+        yield from _conflicts(front)
     yield from _examine_services(extraction, front, url, expected)
 
 
@@ -245,6 +261,56 @@ def _unusual_ids(database: str) -> Iterator[Finding]:
             "another id if they are still needed, and delete them: people delete --local --company CODE ID"
         )
         yield Finding("ids of people", State.NOTE, f"from former releases: {shown}{more}", advice)
+
+
+def _conflicts(front: FrontSettings) -> Iterator[Finding]:
+    """Photos that others contradict, of each company and model."""
+    try:
+        gallery = open_gallery(front.database)
+        try:
+            found = [
+                _contradicted(tenant.id, one)
+                for tenant in gallery.directory.tenants()
+                for one in _conflicts_of(gallery, tenant, front)
+            ]
+        finally:
+            gallery.close()
+    except ServiceError as error:
+        yield Finding("photos against each other", State.BROKEN, error.message, error.advice or "See above.")
+        return
+    yield from found or [Finding("photos against each other", State.WELL, "none contradicts another")]
+
+
+def _conflicts_of(gallery: Gallery, tenant: Tenant, front: FrontSettings) -> Iterator[Conflict]:
+    store, spaces = gallery.store, defaultdict[str, list[Sample]](list)
+    after: str | None = None
+    while True:
+        page = store.page(tenant.id, _PAGE, after)
+        for person in page.people:
+            for sample in store.samples(tenant.id, person.id):
+                spaces[sample.space].append(sample)
+        if page.next is None:
+            break
+        after = page.next
+    for space, samples in spaces.items():
+        if (card := CATALOGUE.get(space.partition("/")[0])) is None:
+            continue  # of a model that this release does not know
+        metric = front.distance if front.distance in card.thresholds else None
+        metric = metric or card.metric
+        chosen = front.min_distance if tenant.settings.min_distance is None else tenant.settings.min_distance
+        yield from conflicts(samples, metric, card.threshold(metric).distance if chosen is None else chosen)
+
+
+def _contradicted(tenant: str, one: Conflict) -> Finding:
+    own, other = one.sample.person, one.other.person
+    what = f"photo {one.sample.number} of {own.id!a} in company {tenant}"
+    if one.mistaken:
+        found = f"is nearest to photo {one.other.number} of {other.id!a} ({other.name}): distance {one.distance:.4g}"
+        advice = "If it shows that person, or both are one: "
+    else:
+        found = f"is far from all other photos of {own.name}: distance {one.distance:.4g}"
+        advice = "If it shows somebody else: "
+    return Finding(what, State.NOTE, found, f"{advice}people photos --local --company {tenant} {own.id!a} --delete N")
 
 
 def _is_usual(id: str) -> bool:

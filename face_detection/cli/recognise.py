@@ -69,6 +69,7 @@ Examples:
     metavar="OUT",
     help="Write pictures with boxes and names into this folder, or for a single picture to this .jpg file.",
 )
+@click.option("--quality", is_flag=True, help="Also say how well each face of a picture can be recognised, 0 to 1.")
 @json_option("Print a JSON array with an object for each file.")
 @connected()
 def recognise(
@@ -77,6 +78,7 @@ def recognise(
     limit: Limit | None,
     every: float,
     draw: Path | None,
+    quality: bool,
     as_json: bool,
 ) -> None:
     """Say who is on pictures and in videos; - is a picture on standard input.
@@ -85,7 +87,8 @@ def recognise(
     standard error, and the exit code is 1.
 
     Pictures give a line for each face, in reading order, with its box (x, y, width, height in pixels); videos one for
-    each stay of somebody, from the first to the last sighting. Unknown faces have no name.
+    each stay of somebody, from the first to the last sighting. Unknown faces have no name, and a reason where none is
+    given for the face's sake: low_quality.
     """
     found_files = found_below(sources)
     files = found_files.files
@@ -108,10 +111,10 @@ def recognise(
     if ended and not found:
         raise ended
     if as_json:
-        rows = [_object(file, result) for file, result in found] + found_files.rows()
+        rows = [_object(file, result, quality) for file, result in found] + found_files.rows()
         click.echo(json.dumps(rows, indent=2))
     else:
-        _print(found)
+        _print(found, quality)
     found_files.tell()
     if ended:
         raise ended
@@ -175,18 +178,9 @@ def _watch(service: Service, file: Path, limit: Limit | None, every: float, mark
     return _Watched(sorted(stays, key=lambda stay: stay.begin), seconds)
 
 
-def _print(found: Sequence[tuple[Path, _Found]]) -> None:
+def _print(found: Sequence[tuple[Path, _Found]], quality: bool) -> None:
     faces = [
-        {
-            "file": title(file),
-            "box": str(one.box),
-            "name": one.name,
-            "id": one.id,
-            "distance": one.distance,
-            "false_match_rate": one.false_match_rate,
-            "margin": one.margin,
-            "ambiguous": None if one.id is None else "yes" if one.ambiguous else "no",
-        }
+        {"file": title(file), "box": str(one.box), **_who(one, quality)}
         for file, result in found
         if not isinstance(result, ServiceError | _Watched)
         for one in result
@@ -211,16 +205,29 @@ def _print(found: Sequence[tuple[Path, _Found]]) -> None:
     print_list(stays, as_json=False)
 
 
-def _object(file: Path, result: _Found) -> dict[str, object]:
+def _who(one: Seen, quality: bool) -> dict[str, object]:
+    """Who a face is, or why it is nobody."""
+    known: dict[str, object] = {
+        "name": f"({one.reason})" if one.reason else one.name,
+        "id": one.id,
+        "distance": one.distance,
+        "false_match_rate": one.false_match_rate,
+        "margin": one.margin,
+        "ambiguous": None if one.id is None else "yes" if one.ambiguous else "no",
+    }
+    return known | ({"quality": one.quality} if quality else {})
+
+
+def _object(file: Path, result: _Found, quality: bool) -> dict[str, object]:
     row: dict[str, object] = {"file": title(file)}
     if isinstance(result, ServiceError):
         return row | {"error": {"code": result.code, "message": result.message}}
     if isinstance(result, _Watched):
         return row | {"seconds": round(result.duration, 3), "seen": [_stay(stay) for stay in result.stays]}
-    return row | {"faces": [_face(one) for one in result]}
+    return row | {"faces": [_face(one, quality) for one in result]}
 
 
-def _face(one: Seen) -> dict[str, object]:
+def _face(one: Seen, quality: bool) -> dict[str, object]:
     face: dict[str, object] = {
         "bbox": str(one.box),
         "id": one.id,
@@ -233,7 +240,9 @@ def _face(one: Seen) -> dict[str, object]:
         "margin": one.margin,
         "ambiguous": one.ambiguous,
     }
-    return face | (matched if one.id is not None else {})
+    face |= matched if one.id is not None else {}
+    face |= {"reason": one.reason} if one.reason else {}
+    return face | ({"quality": one.quality} if quality else {})
 
 
 def _stay(stay: Stay) -> dict[str, object]:

@@ -68,10 +68,12 @@ def verify(
             "threshold": found.threshold,
             "false_match_rate": found.false_match_rate,
         }
-        click.echo(json.dumps(known | boxes, indent=2))
+        reasons = {"reason": found.reason} if found.reason else {}
+        click.echo(json.dumps(known | boxes | reasons, indent=2))
     else:
         rate = "" if found.false_match_rate is None else f", false match rate {found.false_match_rate:g}"
-        click.echo(f"{answer}  distance {found.distance}, threshold {found.threshold:.6g}{rate}")
+        reason = f", {found.reason}" if found.reason else ""
+        click.echo(f"{answer}  distance {found.distance}, threshold {found.threshold:.6g}{rate}{reason}")
     sys.exit(0 if found.same else _DIFFERENT)
 
 

@@ -49,6 +49,7 @@ class LiveFace:
         box: in pixels of the upright frame.
         person: who it is, None while that is unknown.
         reason: why nobody can be named, see ``Recognised``: so it was when the face was last compared.
+        quality: how well it could be recognised then; None before.
         distance: the latest that spoke for this answer; None before the first embedding and in an empty gallery.
         trust: 0 to 100, see ``decision.trust``.
         threshold, threshold_rate, false_match_rate, margin, ambiguous: of the same finding, see ``Recognised``;
@@ -62,6 +63,7 @@ class LiveFace:
     box: Box
     person: Person | None
     reason: Reason | None
+    quality: Quality | None
     distance: float | None
     trust: float
     threshold: float | None
@@ -91,13 +93,13 @@ class _Identity:
         found: the latest finding for each answer, by the person's id; None is for nobody.
         vectors: the latest embeddings.
         quality: of the face of the last of them.
-        reason: why the face could not be named when it was last compared; then it did not count.
+        latest: the latest finding, which did not count if it has a reason.
     """
 
     found: dict[str | None, Recognised] = field(default_factory=dict)
     vectors: deque[Vector] = field(default_factory=lambda: deque(maxlen=_KEPT_VECTORS))
     quality: Quality | None = None
-    reason: Reason | None = None
+    latest: Recognised | None = None
 
 
 @dataclass
@@ -246,7 +248,7 @@ class LiveSession:
             if one.reason is None and self._is_another(track, vector, model):
                 self._tracker.renew(track)
             identity = self._identities.setdefault(track.number, _Identity())
-            identity.reason = one.reason
+            identity.latest = one
             if one.reason is not None:  # what was found out before still holds
                 continue
             who = _count(one, track, identity)
@@ -327,11 +329,13 @@ class LiveSession:
     def _face(self, track: Track, embedded: bool) -> LiveFace:
         identity = self._identities.get(track.number)
         one = identity.found.get(track.ballot.leader) if identity else None
+        latest = identity.latest if identity else None
         return LiveFace(
             track.number,
             track.box,
             one.person if one else None,
-            identity.reason if identity and not (one and one.person) else None,
+            latest.reason if latest and not (one and one.person) else None,
+            latest.quality if latest else None,
             one.distance if one else None,
             one.trust if one else 0.0,
             one.threshold if one else None,

@@ -146,8 +146,8 @@ class Enroller:
         Raises:
             LowQuality: in what it is too bad.
         """
-        for quality in prepared.qualities:
-            check(quality, self._strictness)
+        for face, quality in zip(prepared.chosen, prepared.qualities, strict=True):
+            check(face, quality, self._strictness)
 
 
 def to_sample(

@@ -62,13 +62,19 @@ _REACH = 1.1
 """Half the side of the square around the landmarks that a face fills, in distances from eyes to mouth."""
 
 
-def _ellipse() -> NDArray[np.bool_]:
+_ROWS, _COLUMNS = slice(20, 112), slice(16, 96)
+"""The part of the reference that has the ellipse, and as much around it as the Gaussians see."""
+
+
+def _ellipse() -> NDArray[np.uint8]:
     mask = np.zeros((REFERENCE.height, REFERENCE.width), np.uint8)
     cv2.ellipse(mask, _MIDDLE, _HALF_AXES, 0, 0, 360, 1, cv2.FILLED)
-    return mask.astype(bool)
+    return np.ascontiguousarray(mask[_ROWS, _COLUMNS])
 
 
 _FACE = _ellipse()
+_WITHIN = _FACE.astype(bool)
+_WEIGHTS = _FACE.astype(np.float32).ravel() / np.float32(_FACE.sum())
 
 _LAPLACIANS = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 """The difference of two Laplacians, to which edges are nearly nothing; white noise comes out six times as strong."""
@@ -169,27 +175,27 @@ _FAULTS = (
 )
 """Measure, fault, what the figure is called and how it is written, and of which kind the limit is."""
 
-NAMING = Limits(eyes=6, sharpness=0.18, detail=0.6, clearness=2.5, contrast=3, inside=0.5)
+NAMING = Limits(eyes=6, sharpness=0.18, detail=0.45, clearness=2.5, contrast=3, inside=0.5)
 """What a face must have to be named."""
 
 ENROLMENT: Mapping[Strictness, Limits] = MappingProxyType(
     {
         "none": Limits(),
-        "auto": Limits(eyes=14, sharpness=0.33, detail=0.82, clearness=4, contrast=6, inside=0.7),
+        "auto": Limits(eyes=14, sharpness=0.33, detail=0.82, clearness=7, contrast=6, inside=0.7),
         "strict": Limits(eyes=30, sharpness=0.5, detail=0.95, clearness=10, contrast=15, inside=0.95, yaw=30, pitch=25),
     }
 )
 """What a face must have to be enrolled."""
 
 
-def check(quality: Quality, strictness: Strictness) -> None:
+def check(face: Face, quality: Quality, strictness: Strictness) -> None:
     """Refuse a face that cannot serve as a sample.
 
     Raises:
         LowQuality: with every reason, its figure and its limit.
     """
     if objections := ENROLMENT[strictness].objections(quality):
-        raise LowQuality(f"The face is {'; '.join(objections)}.")
+        raise LowQuality(f"The face is {'; '.join(objections)}.", str(face.box))
 
 
 def measure(face: Face, crop: Pixels, width: int, height: int) -> Quality:
@@ -201,20 +207,18 @@ def measure(face: Face, crop: Pixels, width: int, height: int) -> Quality:
             since black would be a sharp edge where there is none.
         width, height: of the picture at full scale, in pixels.
     """
-    gray = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
-    levels = gray.astype(np.float32)
-    shown = levels[_FACE]
-    contrast = float(shown.std())
-    noise = float(np.median(np.abs(cv2.filter2D(levels, -1, _LAPLACIANS)[_FACE]))) / (6 * 0.6745)
-    across, down = cv2.Sobel(levels, -1, 1, 0, ksize=1)[_FACE], cv2.Sobel(levels, -1, 0, 1, ksize=1)[_FACE]
+    levels = np.ascontiguousarray(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[_ROWS, _COLUMNS], np.float32)
+    (brightness,), (contrast,) = (part.ravel().tolist() for part in cv2.meanStdDev(levels, mask=_FACE))
+    noise = float(np.median(np.abs(cv2.filter2D(levels, -1, _LAPLACIANS)[_WITHIN]))) / (6 * 0.6745)
+    gradient = cv2.magnitude(cv2.Sobel(levels, -1, 1, 0, ksize=1), cv2.Sobel(levels, -1, 0, 1, ksize=1))
     least = 2 * _PLAIN * max(contrast, _LEAST_DEVIATION)  # a Sobel of size 1 gives twice the gradient
     yaw, pitch, roll, scale = _pose(face.landmarks)
     return Quality(
         eyes=scale * math.dist(*_POINTS[:2]),
         sharpness=_sharpness(levels, noise),
-        detail=float((across * across + down * down >= least * least).mean()),
+        detail=float(_WEIGHTS @ (gradient.ravel() >= least)),
         noise=noise,
-        brightness=float(shown.mean()),
+        brightness=brightness,
         contrast=contrast,
         yaw=yaw,
         pitch=pitch,
@@ -226,17 +230,20 @@ def measure(face: Face, crop: Pixels, width: int, height: int) -> Quality:
 
 def _sharpness(levels: NDArray[np.float32], noise: float) -> float:
     """By how much the first Gaussian leaves more energy than the second, in the worst direction; at least 0."""
-    fine = _structure(levels, _FINE)
-    fine -= np.eye(2) * noise**2 / (8 * np.pi * _FINE**4)  # energy of the gradient of white noise after a Gaussian
-    coarse = _structure(levels, _COARSE) + np.eye(2) * 1e-6
-    return max(0.0, float(np.linalg.eigvals(np.linalg.solve(coarse, fine)).real.min()) - 1)
+    white = noise**2 / (8 * math.pi * _FINE**4)  # energy of the gradient of white noise after a Gaussian
+    a, b, c = _structure(levels, _FINE, -white)
+    d, e, f = _structure(levels, _COARSE, 1e-6)
+    # The lesser root of det(fine − λ · coarse), with both as [[a, b], [b, c]].
+    half, product = (a * f + c * d) / 2 - b * e, (a * c - b * b) * (d * f - e * e)
+    return max(0.0, (half - math.sqrt(max(0.0, half * half - product))) / (d * f - e * e) - 1)
 
 
-def _structure(levels: NDArray[np.float32], deviation: float) -> NDArray[np.float64]:
-    """(2, 2) mean over the face of the products of the gradient's two parts, after a Gaussian."""
+def _structure(levels: NDArray[np.float32], deviation: float, more: float) -> tuple[float, float, float]:
+    """Means over the face of dx · dx + more, dx · dy and dy · dy + more of the gradient after a Gaussian."""
     smooth = cv2.GaussianBlur(levels, (0, 0), deviation)
-    gradients = np.stack([cv2.Sobel(smooth, -1, *axis, ksize=3, scale=1 / 8)[_FACE] for axis in ((1, 0), (0, 1))])
-    return np.asarray(gradients @ gradients.T / gradients.shape[1], np.float64)
+    across, down = (cv2.Sobel(smooth, -1, *axis, ksize=3, scale=1 / 8).ravel() for axis in ((1, 0), (0, 1)))
+    weighted = across * _WEIGHTS
+    return float(weighted @ across) + more, float(weighted @ down), float((down * _WEIGHTS) @ down) + more
 
 
 def _pose(landmarks: Landmarks) -> tuple[float, float, float, float]:
@@ -252,14 +259,14 @@ def _pose(landmarks: Landmarks) -> tuple[float, float, float, float]:
 
 def _inside(landmarks: Landmarks, width: int, height: int) -> float:
     """Share of the square around the landmarks that lies in the picture."""
-    points = np.array(landmarks.points)
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    side = 2 * _REACH * math.dist(eyes, mouth)
-    if not side:
+    (ax, ay), (bx, by), _, (cx, cy), (dx, dy) = landmarks.points
+    reach = _REACH * math.dist(((ax + bx) / 2, (ay + by) / 2), ((cx + dx) / 2, (cy + dy) / 2))
+    if not reach:
         return 1.0
-    middle, limits = (eyes + mouth) / 2, np.array([width, height])
-    shown = np.clip(middle + side / 2, 0, limits) - np.clip(middle - side / 2, 0, limits)
-    return float(shown.prod() / side**2)
+    share = 1.0
+    for middle, limit in (((ax + bx + cx + dx) / 4, width), ((ay + by + cy + dy) / 4, height)):
+        share *= (min(max(middle + reach, 0), limit) - min(max(middle - reach, 0), limit)) / (2 * reach)
+    return share
 
 
 def _scaled(value: float, worthless: float, best: float) -> float:

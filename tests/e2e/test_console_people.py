@@ -118,6 +118,20 @@ def test_of_two_equally_good_faces_somebody_picks_one(people: Browser, url: str,
     assert people.all("#person-delete")[0].is_enabled() and len(numbers(url, "ann")) == 1
 
 
+def test_a_face_that_is_too_bad_is_shown_beside_the_reason(
+    people: Browser, url: str, photos: Path, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "blurred.png"), cv2.GaussianBlur(cv2.imread(str(photos / "obama.jpg")), (0, 0), 15))
+    people.click("#add-person")
+    people.fill("#person-name", "Ann")
+    people.choose("#person-files", tmp_path / "blurred.png")
+    people.click("#person-add")
+    people.one("#person-results li .fault", "The face is too blurred: sharpness 0.")
+    people.one("#person-note", "0 of 1 photo taken.")
+    assert people.pixels("#person-results .face").std() > 20
+    assert person(url, "ann") is None
+
+
 def test_nobody_is_added_under_an_id_that_is_taken(people: Browser, url: str, photos: Path) -> None:
     enrol(url, "joe", "Joe", photos / "biden.jpg")
     people.click("#add-person")

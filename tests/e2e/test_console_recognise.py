@@ -103,6 +103,19 @@ def test_the_threshold_names_anew_without_asking_again(gallery: str, photos: Pat
     assert kinds.count("unknown") == 6
 
 
+def test_a_face_that_is_too_bad_has_no_name_at_any_threshold(
+    gallery: str, photos: Path, tmp_path: Path, open_browser: OpenBrowser
+) -> None:
+    cv2.imwrite(str(tmp_path / "blurred.png"), cv2.GaussianBlur(cv2.imread(str(photos / "obama.jpg")), (0, 0), 15))
+    browser = open_browser()
+    browser.open(gallery)
+    browser.choose("#photos", tmp_path / "blurred.png")
+    summary(browser, "1 photo, 1 face, 0 named")
+    browser.one(".found li strong", "Too bad to be named")
+    browser.slide("#threshold", 19)
+    summary(browser, "1 photo, 1 face, 0 named")
+
+
 def test_the_threshold_moves_while_a_photo_is_being_shown(
     gallery: str, photos: Path, open_browser: OpenBrowser
 ) -> None:

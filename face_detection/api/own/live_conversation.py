@@ -19,7 +19,7 @@ from face_detection.access import Caller, demand
 from face_detection.api import schemas
 from face_detection.api.http.bodies import parse_json, validate
 from face_detection.api.operation import ACCESS, DIRECTORY
-from face_detection.api.schemas import ErrorDetail, NamedReason
+from face_detection.api.schemas import ErrorDetail, Measured, NamedReason, WithQuality
 from face_detection.api.validation import OwnRequest, Real, Whole
 from face_detection.gallery.directory import Right, StoredKey
 from face_detection.gallery.events import Occasion
@@ -50,6 +50,9 @@ KEY_SECONDS = 10.0
 
 _MAX_TEXT = 4096
 """Characters of a text message."""
+
+_UNMEASURED: Mapping[str, Any] = {"faces": {"__all__": {*Measured.model_fields}}}
+"""What is left out of answers to whoever does not want to know how well faces can be recognised."""
 
 _CHECK_SECONDS = 2.0
 _SEND_SECONDS = 10.0
@@ -84,6 +87,8 @@ class SessionSettings(schemas.ThresholdOptions, OwnRequest):
         "the time of a frame is that at which it comes.",
     )
 
+    quality: WithQuality | None = None
+
 
 class FirstMessage(SessionSettings):
     """The first text message, which may bring the API key."""
@@ -91,8 +96,8 @@ class FirstMessage(SessionSettings):
     api_key: Annotated[str, Field(max_length=256)] | None = None
 
 
-class LiveFaceAnswer(BaseModel):
-    """A face of a frame."""
+class LiveFaceAnswer(Measured):
+    """A face of a frame; how well it can be recognised is that of when it was last compared."""
 
     track: int = Field(description="Number that the face keeps from frame to frame of this session.")
     box: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels of the upright frame.")
@@ -117,10 +122,10 @@ class LiveFaceAnswer(BaseModel):
     embedded: bool = Field(description="Whether the face was compared in this frame, or only followed.")
 
     @classmethod
-    def of(cls, face: LiveFace) -> LiveFaceAnswer:
-        """The answer for a face."""
+    def of(cls, face: LiveFace, measured: bool) -> LiveFaceAnswer:
+        """The answer for a face, and if that is wanted for how well it can be recognised."""
         box, person = face.box, face.person
-        return cls(
+        answer = cls(
             track=face.track,
             box=(box.x, box.y, box.width, box.height),
             id=person.id if person else None,
@@ -134,6 +139,7 @@ class LiveFaceAnswer(BaseModel):
             visit=face.visit,
             embedded=face.embedded,
         )
+        return answer.measured(face.quality) if measured and face.quality else answer
 
 
 class FrameAnswer(BaseModel):
@@ -349,7 +355,7 @@ class Conversation:
                 answer: BaseModel = await self._process(number, frame, skipped)
             except ServiceError as error:
                 answer = _error(error, number, skipped)
-            await self._send(answer)
+            await self._send(answer, {} if self._settings.quality else _UNMEASURED)
 
     async def _process(self, number: int, frame: bytes | ServiceError, skipped: int) -> FrameAnswer:
         if isinstance(frame, ServiceError):
@@ -363,7 +369,7 @@ class Conversation:
             height=result.height,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
             skipped=skipped,
-            faces=[LiveFaceAnswer.of(face) for face in result.faces],
+            faces=[LiveFaceAnswer.of(face, bool(self._settings.quality)) for face in result.faces],
         )
 
     def _open_session(self) -> LiveSession:
@@ -394,9 +400,9 @@ class Conversation:
     async def _find_key(self, id: str) -> StoredKey | None:
         return await asyncio.to_thread(self._request.app[DIRECTORY].find_key, id)
 
-    async def _send(self, message: BaseModel) -> None:
-        """Send; a client that does not read is cut off."""
-        text = exact_json.dumps(message.model_dump(mode="json")).decode()
+    async def _send(self, message: BaseModel, left_out: Mapping[str, Any] = _UNMEASURED) -> None:
+        """Send but for some members; a client that does not read is cut off."""
+        text = exact_json.dumps(message.model_dump(mode="json", exclude={**left_out})).decode()
         try:
             async with asyncio.timeout(_SEND_SECONDS):
                 await self._socket.send_str(text)

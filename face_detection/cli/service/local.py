@@ -117,7 +117,8 @@ class LocalService(Service):
         found = self._run(self._core.recognition.verify(self._tenant, first, second, limit, (one, other)))
         boxes = found.faces[0].box, found.faces[1].box
         distance = round(found.distance, DISTANCE_DIGITS)
-        return Comparison(found.same, distance, found.threshold, short_rate(found.false_match_rate), boxes)
+        rate = short_rate(found.false_match_rate)
+        return Comparison(found.same, distance, found.threshold, rate, boxes, found.reason)
 
     @override
     def events(self, which: EventFilter, limit: int) -> Iterator[Event]:
@@ -243,6 +244,8 @@ def _seen(one: Recognised) -> Seen:
         short_rate(one.false_match_rate),
         None if one.margin is None else round(one.margin, DISTANCE_DIGITS),
         one.ambiguous,
+        one.reason,
+        round(one.quality.value, DISTANCE_DIGITS),
     )
 
 

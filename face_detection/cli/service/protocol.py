@@ -68,7 +68,8 @@ class Seen:
     """A face of a picture; ``id`` and ``name`` are None for an unknown one.
 
     ``distance`` is that to the nearest sample, None in an empty gallery. For ``threshold``, ``false_match_rate``,
-    ``margin`` and ``ambiguous`` see ``recognition.identification.Recognised``.
+    ``margin`` and ``ambiguous`` see ``recognition.identification.Recognised``. ``reason`` says why nobody is named
+    however near somebody is, and ``quality`` how well the face can be recognised, 0 to 1.
     """
 
     box: Box
@@ -79,11 +80,13 @@ class Seen:
     false_match_rate: float | None
     margin: float | None
     ambiguous: bool
+    reason: str | None = None
+    quality: float | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``.
+    """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``, without a ``reason``.
 
     ``false_match_rate`` says how often strangers come nearer than ``distance``; None where that is not known.
     """
@@ -93,6 +96,7 @@ class Comparison:
     threshold: float
     false_match_rate: float | None
     boxes: tuple[Box, Box]
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class RemoteService(Service):
 
     @override
     def recognise(self, picture: bytes, limit: Limit | None) -> Sequence[Seen]:
-        query = {"include_unknown": "true"} | _threshold(limit)
+        query = {"include_unknown": "true", "quality": "true"} | _threshold(limit)
         kind = {"Content-Type": "image/jpeg"}
         answer = self._json("POST", "/face-recognition", params=query, headers=kind, data=picture)
         with self._understood():
@@ -161,8 +161,8 @@ class RemoteService(Service):
         answer = self._json("POST", "/face-verification", files=form)
         with self._understood():
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
-            rate = answer["false_match_rate"]
-            return Comparison(answer["same"], answer["distance"], answer["threshold"], rate, boxes)
+            known = answer["same"], answer["distance"], answer["threshold"], answer["false_match_rate"]
+            return Comparison(*known, boxes, answer["reason"])
 
     @override
     def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
@@ -381,6 +381,8 @@ def _read_seen(one: Any) -> Seen:
         one["false_match_rate"] if is_known else None,
         one["margin"] if is_known else None,
         bool(is_known and one["ambiguous"]),
+        one.get("reason"),
+        one["quality"],
     )
 
 

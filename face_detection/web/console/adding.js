@@ -36,11 +36,11 @@ export async function addPhoto(id, name, file, { signal, face } = {}) {
   return photo;
 }
 
-/** Why a photo was refused; `boxes` are those of the faces that may be meant, if there are several. */
+/** Why a photo was refused; `boxes` are those of the faces that may be meant, if there are several, `bbox` that of one that is too bad. */
 class PhotoError extends Error {
-  constructor({ message, boxes = [] }) {
+  constructor({ message, boxes = [], bbox = null }) {
     super(message);
-    this.boxes = boxes;
+    Object.assign(this, { boxes, bbox });
   }
 }
 
@@ -69,6 +69,7 @@ export async function addPhotos(id, name, files, { list, progress }) {
         if (point) return send(point);
         text.className = "fault";
         text.textContent = error.message;
+        if (error.bbox) await showFace(crop, file, error.bbox);
       }
     };
     const sending = send();

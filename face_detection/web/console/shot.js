@@ -7,6 +7,7 @@ import { decide } from "./threshold.js";
 import { addressOf } from "../addresses.js";
 
 const CANDIDATES = 3;
+const REASONS = { low_quality: "Too bad to be named" };
 const MOST_METADATA = 200; // characters beside a name; all of them are in the JSON
 const LITTLE = 0.09; // of the picture's width: boxes below it get little labels
 
@@ -100,7 +101,7 @@ export class Shot {
 
   #answer(face) {
     const { id, name, metadata, distance } = decide(face, this.#threshold);
-    return { bbox: face.bbox, id, name, metadata, distance, candidates: face.candidates ?? [] };
+    return { bbox: face.bbox, id, name, metadata, distance, ...(face.reason ? { reason: face.reason } : {}), candidates: face.candidates ?? [] };
   }
 
   #add(face, bitmap) {
@@ -133,7 +134,7 @@ export class Shot {
     item.classList.toggle("known", who.known);
     name.textContent = who.known ? called(who) : "unknown";
     far.textContent = short(who.distance);
-    title.textContent = who.known ? called(who) : "Unknown";
+    title.textContent = who.known ? called(who) : (REASONS[face.reason] ?? "Unknown");
     const about = who.known && who.metadata !== null && who.metadata !== "" ? ` · ${JSON.stringify(who.metadata).slice(0, MOST_METADATA)}` : "";
     detail.textContent = who.distance === null ? "nobody is enrolled" : `${who.known ? `id ${who.id} · ` : ""}distance ${short(who.distance)}${about}`;
     closest.replaceChildren(...(face.candidates ?? []).map((one) => this.#candidate(one)));

@@ -53,9 +53,10 @@ export class ThresholdSlider extends EventTarget {
  * The id, name, metadata and distance of a face.
  *
  * At the default threshold that is the service's own decision, which may be a vote of several samples. At another one it
- * is the nearest candidate, if its distance is less.
+ * is the nearest candidate, if its distance is less. Whom the service names for no distance is nobody at any.
  */
 export function decide(face, threshold) {
+  if (face.reason) return { id: "", name: "", metadata: "", distance: face.distance, known: false };
   if (!threshold.moved) return { id: face.id, name: face.name, metadata: face.metadata, distance: face.distance, known: face.id !== "" };
   const nearest = face.candidates?.[0];
   if (!nearest || nearest.distance >= threshold.value) return { id: "", name: "", metadata: "", distance: face.distance, known: false };

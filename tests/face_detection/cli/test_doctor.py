@@ -6,9 +6,11 @@ import json
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -173,3 +175,19 @@ def test_people_of_another_model_are_counted(
         found = examine("--url", url, FRONT_BIND=url.removeprefix("http://"))[f"service at {url}"]
         wait_until(lambda: "2 people of company default have no photo" in caplog.text)
     assert (found["state"], found["found"].rpartition("; ")[2]) == ("note", "2 people have no photo of this model")
+
+
+def test_photos_that_contradict_others_are_listed(examine: Examine, front_settings: FrontSettings) -> None:
+    assert examine("--gallery")["photos against each other"]["found"] == "none contradicts another"
+    one, other = np.eye(8, dtype=np.float32)[:2]
+    with closing(open_gallery(front_settings.database)) as gallery:
+        gallery.store.add("default", [sample("ann", one), sample("ann", one + other / 9), sample("ann", other)])
+        gallery.store.add("default", [sample("joe", other * 2)])
+        (*_, mistaken), (joe,) = (gallery.store.samples("default", id) for id in ("ann", "joe"))
+    found = examine("--gallery")
+    listed = found[f"photo {mistaken.number} of 'ann' in company default"]
+    assert listed["state"] == "note" and f"photo {joe.number} of 'joe' (name of joe): distance 0" in listed["found"]
+    assert "photos against each other" not in found
+    assert [what for what in found if what.startswith("photo ")] == [
+        f"photo {number} of '{id}' in company default" for id, number in (("ann", mistaken.number), ("joe", joe.number))
+    ]

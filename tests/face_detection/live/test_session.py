@@ -103,6 +103,31 @@ async def test_somebody_else_in_the_same_place(
     assert kinds[:2] == [("recognised", "joe"), ("recognised", "barack")]
 
 
+async def test_a_spoilt_face_changes_no_name_and_gets_none(
+    front: TestClient, video: Video, photos: Path, enrol: Callable[..., Awaitable[None]]
+) -> None:
+    await enrol(barack="obama.jpg")
+
+    async def show_blurred(video: Video) -> list[LiveResult]:
+        shown = []
+        for _ in range(20):
+            video.now += 1 / FPS
+            frame = cv2.GaussianBlur(frame_at([Actor(photos / "obama2.jpg", 200)], 0), (0, 0), 6)
+            shown.append(await video.session.process(encoded(np.asarray(frame, np.uint8))))
+        return shown
+
+    (*_, clear) = await video.show(Actor(photos / "obama2.jpg", 200), frames=range(10))
+    for result in await show_blurred(video):
+        assert names(result) == ["barack"] and result.faces[0].reason is None
+        assert result.faces[0].track == clear.faces[0].track
+    fresh = Video(front)
+    for result in await show_blurred(fresh):
+        assert names(result) == [None] and result.faces[0].visit is None
+        assert result.faces[0].reason == "low_quality"
+    kinds = [(event["kind"], event["person"]) for event in (await events(front, 2))["events"]]
+    assert kinds == [("recognised", "barack"), ("enrolled", "barack")]
+
+
 async def test_who_steps_out_of_view_is_still_there(
     front: TestClient, video: Video, photos: Path, enrol: Callable[..., Awaitable[None]]
 ) -> None:

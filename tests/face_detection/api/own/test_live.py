@@ -122,6 +122,15 @@ async def test_a_bad_frame_does_not_end_the_session(front: TestClient, walker: C
         assert (await ask(socket, encoded(np.zeros((90, 160, 3), np.uint8))))["faces"] == []
 
 
+async def test_quality_is_told_to_whoever_asks(front: TestClient, walker: Callable[[int], bytes]) -> None:
+    async with session(front) as socket:
+        (*_, face) = (await ask(socket, walker(0)))["faces"]
+        assert "quality" not in face and "quality_parts" not in face
+        await socket.send_json({"quality": True})
+        (*_, face) = (await ask(socket, walker(0)))["faces"]
+        assert 0.2 < face["quality"] <= 1 and face["quality_parts"]["eyes"] > 20
+
+
 async def test_settings_of_a_session(
     front: TestClient, photos: Path, data_uri: DataUri, walker: Callable[[int], bytes]
 ) -> None:

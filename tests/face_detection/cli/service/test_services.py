@@ -133,6 +133,19 @@ def test_bad_pictures_fail_alone(service: Service, photo: Callable[[str], bytes]
     assert [(one.id, one.samples) for one in service.people(None)] == [("b", 2)]
 
 
+def test_spoilt_faces_are_neither_enrolled_nor_named(service: Service, photo: Callable[[str], bytes]) -> None:
+    picture = cv2.imdecode(np.frombuffer(photo("obama"), np.uint8), cv2.IMREAD_COLOR)
+    blurred = cv2.imencode(".png", cv2.GaussianBlur(picture, (0, 0), 15))[1].tobytes()
+    assert codes(service.add("44", "Barack", [blurred, photo("obama")])) == ["low_quality", "enrolled"]
+    (seen,) = service.recognise(blurred, 20)
+    assert (seen.id, seen.reason) == (None, "low_quality") and seen.quality is not None and seen.quality < 0.2
+    (seen,) = service.recognise(photo("obama2"), None)
+    assert (seen.id, seen.reason) == ("44", None) and seen.quality is not None and seen.quality > 0.5
+    compared = service.verify(blurred, photo("obama"), 20)
+    assert (compared.same, compared.reason) == (False, "low_quality")
+    assert service.verify(photo("obama2"), photo("obama"), None).reason is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_that_are_too_large_fail_alone(
     kind: str, front_settings: FrontSettings, photo: Callable[[str], bytes]
