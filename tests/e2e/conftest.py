@@ -9,12 +9,33 @@ from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 
+from deploy import sample_photos
 from deploy.services import Services
 from shared.service_process import ServiceProcess, free_port
+from tests.conftest import CACHE
 from tests.e2e.browser import Browser
 from tests.e2e.films import sway_photos
 from tests.e2e.remembering import RememberingExtraction
+
+
+@pytest.fixture(scope="session")
+def full_photos() -> Path:
+    """The photos as they were taken."""
+    return sample_photos.ensure(CACHE / "photos")
+
+
+@pytest.fixture(scope="session")
+def photos(full_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with fewer pixels, but enough for every face: most tests are about what happens around a photo."""
+    folder = tmp_path_factory.mktemp("photos")
+    for photo in full_photos.glob("*.jpg"):
+        with Image.open(photo) as picture:
+            side = 900 if photo.name == "t1.jpg" else 400
+            picture.thumbnail((side, side))
+            picture.save(folder / photo.name, quality=95)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -130,8 +151,8 @@ def open_browser(tmp_path: Path) -> Iterator[Callable[..., Browser]]:
 
 
 @pytest.fixture(scope="session")
-def camera(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def camera(full_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film for a browser's camera: Obama at the left and Biden at the right sway a little."""
     film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
-    sway_photos([photos / "obama.jpg", photos / "biden.jpg"], film)
+    sway_photos([full_photos / "obama.jpg", full_photos / "biden.jpg"], film)
     return film

@@ -23,6 +23,12 @@ OpenBrowser = Callable[..., Browser]
 PAGES = ("recognise", "people", "live", "status")
 
 
+@pytest.fixture(scope="session")
+def photos(full_photos: Path) -> Path:
+    """Pages have to live with their size."""
+    return full_photos
+
+
 def fill_pages(browser: Browser, url: str, photos: Path) -> None:
     """Something to be seen on every page."""
     name = "Barack Hussein Obama the Second of Honolulu-in-the-Pacific"

@@ -283,11 +283,11 @@ def test_importing_a_folder(people: Browser, url: str, folder: Path) -> None:
     people.one("#people-count", "2 people")
 
 
-def test_an_import_can_be_stopped(people: Browser, url: str, photos: Path, tmp_path: Path) -> None:
+def test_an_import_can_be_stopped(people: Browser, url: str, full_photos: Path, tmp_path: Path) -> None:
     root = tmp_path / "many"
     for number in range(60):
         (root / f"p{number}").mkdir(parents=True)
-        shutil.copy(photos / "t1.jpg", root / f"p{number}" / "photo.jpg")
+        shutil.copy(full_photos / "t1.jpg", root / f"p{number}" / "photo.jpg")
     people.click("#import")
     people.choose("#import-files", root)
     people.one("#import-summary", "60 people with 60 photos.")

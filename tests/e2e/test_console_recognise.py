@@ -25,6 +25,12 @@ pytestmark = pytest.mark.e2e
 OpenBrowser = Callable[..., Browser]
 
 
+@pytest.fixture(scope="session")
+def photos(full_photos: Path) -> Path:
+    """What is shown is smaller than they are."""
+    return full_photos
+
+
 def recognise(url: str, photo: Path) -> Any:
     address = f"{url}/face-recognition?include_unknown=true&candidates=3"
     return requests.post(address, data=photo.read_bytes(), headers={"Content-Type": "image/jpeg"}, timeout=60).json()

@@ -61,10 +61,10 @@ def test_the_page_shows_what_happens(
     page: Path,
     environment: dict[str, str],
     start_services: Callable[..., Services],
-    photos: Path,
+    full_photos: Path,
     tmp_path: Path,
 ) -> None:
-    for photo in photos.iterdir():
+    for photo in full_photos.iterdir():
         (tmp_path / photo.name).symlink_to(photo)
     settings = environment | {"DATABASE": str(tmp_path / "gallery.db")}
     shell = settings | {"PATH": f"{Path(sys.executable).parent}:{settings['PATH']}", "PYTHONPATH": str(ROOT)}

@@ -71,17 +71,17 @@ def test_the_example_client(
 
 
 def test_a_long_stream_leaves_others_their_turn(
-    start_services: Callable[..., Services], keys: list[str], photos: Path, tmp_path: Path
+    start_services: Callable[..., Services], keys: list[str], full_photos: Path, tmp_path: Path
 ) -> None:
     services = start_services(DATABASE=str(tmp_path / "gallery.db"))
     url, key = services.front.url, keys[0]
-    assert client(url, key, "train", "ann", photos / "obama.jpg").startswith("SUCCESS")
+    assert client(url, key, "train", "ann", full_photos / "obama.jpg").startswith("SUCCESS")
     command = [sys.executable, str(ROOT / "docs" / "examples" / "keyed.py"), "--url", url, "--key", key]
-    many = [*command, "stream", "bob", *[str(photos / "biden.jpg")] * 60]
+    many = [*command, "stream", "bob", *[str(full_photos / "biden.jpg")] * 60]
     with subprocess.Popen(many, stdout=subprocess.PIPE, text=True) as streaming:
         answered = 0
         while streaming.poll() is None:
-            assert client(url, key, "recognize", photos / "obama2.jpg", "--user", "ann") == "SUCCESS: ann (N %)\n"
+            assert client(url, key, "recognize", full_photos / "obama2.jpg", "--user", "ann") == "SUCCESS: ann (N %)\n"
             answered += 1
         assert streaming.stdout is not None
         assert streaming.stdout.read() == "SUCCESS: Photos learned: 60 of 60.\n"

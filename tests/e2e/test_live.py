@@ -26,6 +26,12 @@ pytestmark = pytest.mark.e2e
 MEBIBYTE = 1 << 20
 
 
+@pytest.fixture(scope="session")
+def photos(full_photos: Path) -> Path:
+    """Actors are cut out of these."""
+    return full_photos
+
+
 @pytest.fixture
 def film(photos: Path, tmp_path: Path) -> Path:
     """Two seconds at 10 a second: one man, and beside him another."""

@@ -39,6 +39,12 @@ FACENET = CATALOGUE["facenet"].alignment
 ALIGNMENT = {"width": FACENET.width, "height": FACENET.height, "template": FACENET.template}
 
 
+@pytest.fixture(scope="session")
+def photos(full_photos: Path) -> Path:
+    """Where numbers differ, it shows in many pixels."""
+    return full_photos
+
+
 @pytest.fixture(scope="module")
 def page(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflinePage]:
     """The page with its copy."""

@@ -55,6 +55,12 @@ PEOPLE = (
 """Photo and box of a face of eight people."""
 
 
+@pytest.fixture(scope="session")
+def photos(full_photos: Path) -> Path:
+    """PEOPLE has the boxes of these."""
+    return full_photos
+
+
 @pytest.fixture(scope="module")
 def portraits(photos: Path) -> list[str]:
     """A small picture of each of the people, in Base64."""
@@ -240,7 +246,7 @@ def mixed_load(cluster: Cluster, portraits: list[str], victims: list[Victim], aw
             load.pause = in_full_swing
             time.sleep(2)
             kill()
-            load.pause = 1.0  # what was killed must start again beside them
+            load.pause = 2.0  # what was killed must start again beside them
             time.sleep(away)
             start()
         over = time.monotonic() + seconds

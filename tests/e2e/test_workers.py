@@ -79,9 +79,9 @@ def start_front(environment: dict[str, str], tmp_path: Path) -> Iterator[Callabl
 
 
 @pytest.fixture(scope="module")
-def crops(photos: Path) -> np.ndarray:
+def crops(full_photos: Path) -> np.ndarray:
     """Parts of a photo; what they show does not matter here."""
-    picture = cv2.imread(str(photos / "obama.jpg"))
+    picture = cv2.imread(str(full_photos / "obama.jpg"))
     return np.stack([cv2.resize(picture[80 : 420 + i, 370:610], (160, 160)) for i in range(4)])
 
 
@@ -199,7 +199,7 @@ async def test_clients_of_two_workers_see_nothing_of_the_end_of_one(
     under_way = client._workers.all[0].calls
     (os.kill if how == signal.SIGTERM else os.killpg)(first.pid, how)
     await asyncio.to_thread(wait_until_gone, first)
-    pause = 1.0  # the other must start beside them
+    pause = 3.0  # the other must start beside them
     before = answered
     await asyncio.to_thread(wait_until, lambda: answered > before + CLIENTS)
     assert under_way > 0
