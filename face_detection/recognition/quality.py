@@ -156,24 +156,26 @@ class Limits:
     def objections(self, quality: Quality) -> list[str]:
         """What a face is too bad in, as in "too blurred: sharpness 0.11, at least 0.33"; empty when it serves."""
         found = []
-        for attribute, fault, name, form, bound in _FAULTS:
+        for attribute, fault, name, digits, bound in _FAULTS:
             figure, limit = abs(getattr(quality, attribute)), getattr(self, attribute)
             if figure > limit if bound == "at most" else figure < limit:
-                found.append(f"{fault}: {name} {figure:{form}}, {bound} {limit:g}")
+                # Rounded away from the limit, so that no figure looks like it.
+                away = (math.ceil if bound == "at most" else math.floor)(figure * 10**digits) / 10**digits
+                found.append(f"{fault}: {name} {away:.{digits}f}, {bound} {limit:g}")
         return found
 
 
 _FAULTS = (
-    ("eyes", "too small", "pixels between the eyes", ".1f", "at least"),
-    ("inside", "cut by the border", "share in the picture", ".2f", "at least"),
-    ("contrast", "of too little contrast", "contrast", ".1f", "at least"),
-    ("clearness", "too noisy", "contrast by noise", ".1f", "at least"),
-    ("sharpness", "too blurred", "sharpness", ".2f", "at least"),
-    ("detail", "too plain (compressed, dark, glaring or covered)", "detail", ".2f", "at least"),
-    ("yaw", "turned too far aside", "degrees", ".0f", "at most"),
-    ("pitch", "turned too far up or down", "degrees", ".0f", "at most"),
+    ("eyes", "too small", "pixels between the eyes", 1, "at least"),
+    ("inside", "cut by the border", "share in the picture", 2, "at least"),
+    ("contrast", "of too little contrast", "contrast", 1, "at least"),
+    ("clearness", "too noisy", "contrast by noise", 1, "at least"),
+    ("sharpness", "too blurred", "sharpness", 2, "at least"),
+    ("detail", "too plain (compressed, dark, glaring or covered)", "detail", 2, "at least"),
+    ("yaw", "turned too far aside", "degrees", 0, "at most"),
+    ("pitch", "turned too far up or down", "degrees", 0, "at most"),
 )
-"""Measure, fault, what the figure is called and how it is written, and of which kind the limit is."""
+"""Measure, fault, what the figure is called and how many decimals it has, and of which kind the limit is."""
 
 NAMING = Limits(eyes=6, sharpness=0.18, detail=0.45, clearness=2.5, contrast=3, inside=0.5)
 """What a face must have to be named."""

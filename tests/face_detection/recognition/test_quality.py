@@ -197,6 +197,12 @@ def test_a_refusal_has_reason_figure_and_limit(assess: Assess, detector: YuNet, 
         check(face, replace(assess(portrait), yaw=-40.0), "strict")
 
 
+def test_a_figure_never_looks_like_its_limit(assess: Assess, portrait: Pixels) -> None:
+    quality = replace(assess(portrait), sharpness=0.3299, yaw=30.0001)
+    assert ENROLMENT["auto"].objections(quality) == ["too blurred: sharpness 0.32, at least 0.33"]
+    assert "turned too far aside: degrees 31, at most 30" in ENROLMENT["strict"].objections(quality)
+
+
 def test_the_stricter_refuses_what_the_other_does() -> None:
     for name in ("eyes", "sharpness", "detail", "clearness", "contrast", "inside"):
         limits = [getattr(one, name) for one in (ENROLMENT["none"], NAMING, ENROLMENT["auto"], ENROLMENT["strict"])]
