@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import cv2
+
 from benchmarks import hard_quality
 from benchmarks.accuracy import FACES
 from face_detection.recognition.detection import YuNet
@@ -22,6 +24,7 @@ from shared.settings import ExtractionSettings, FrontSettings
 
 def quality(folder: Path, models: Sequence[str]) -> Iterator[str]:
     """Spoilt photos, enrolled and looked for."""
+    cv2.setNumThreads(1)  # as in the front
     settings = FrontSettings.from_environment()
     ensure_detector(settings.weights)
     detector = YuNet(settings)

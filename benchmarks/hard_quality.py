@@ -220,7 +220,13 @@ def unspoilt(folder: Path, detector: Detector) -> Iterator[str]:
     yield "| photos | faces of at least 24 pixels between the eyes | not enrolled: auto | strict | not named |"
     yield "|---|---|---|---|---|"
     seconds, count = 0.0, 0
-    for name, main_only in (("lfw_known", True), ("lfw_unknown", True), ("stills", False), ("wider", False)):
+    for name, main_only in (
+        ("lfw_known", True),
+        ("lfw_unknown", True),
+        ("masked", False),
+        ("stills", False),
+        ("wider", False),
+    ):
         qualities = []
         for file in sorted((folder / name).rglob("*.jp*g")):
             picture = Preview.full(_pixels(file))
