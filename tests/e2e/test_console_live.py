@@ -155,6 +155,15 @@ def test_status_shows_what_runs_and_how_fast(url: str, photos: Path, open_browse
     browser.open(f"{url}/#status")
     facts = browser.one("#facts", "facenet").text
     assert f"Version\n{__version__}" in facts
+    # In a gallery of one any model does; of larger ones the page says which.
+    advice = browser.script(
+        """
+        const given = [["facenet", 100], ["facenet", 101], ["sface", 1000], ["sface", 1001], ["best", 1e6]];
+        const advice = ({ advise }) => given.map(([model, samples]) => advise(model, samples) !== null);
+        return import(new URL("status.js", document.querySelector("script[type=module]").src).href).then(advice);
+        """
+    )
+    assert advice == [False, True, False, True, False] and "sface+dlib" not in facts
     assert "CPU" in facts and "Default threshold\n9" in facts and "Samples in the gallery\n1" in facts
     picture = (photos / "obama.jpg").read_bytes()
     for _ in range(5):

@@ -55,12 +55,24 @@ function showFacts(entries) {
 
 const badge = (text, kind) => element("span", { className: `badge ${kind}`, textContent: text });
 
+// Samples up to which a model suits, as the README says; those that are not here suit any gallery, or were not measured.
+const MOST = { facenet: 100, dlib: 100, sface: 1000 };
+
+/** What to say of a model for a gallery of so many samples, null for nothing. */
+export const advise = (model, samples) =>
+  samples > (MOST[model] ?? Infinity) ? "For so many samples sface+dlib errs less: set MODEL, and enrol them again." : null;
+
 async function facts() {
   const ready = await json("/readyz");
   const device = /cuda|gpu|tensorrt/i.test(ready.device) ? `GPU (${ready.device})` : ready.device.toUpperCase();
-  showFacts([["Front", badge("answers", "good")], ["Extraction", badge("ready", "good")], ["Version", ready.version], ["Model", ready.model], ["Engine", ready.engine], ["Device", device],
+  showFacts([["Front", badge("answers", "good")], ["Extraction", badge("ready", "good")], ["Version", ready.version], ["Model", modelFact(ready)], ["Engine", ready.engine], ["Device", device],
     ["Distance", ready.distance], ["Default threshold", String(ready.min_distance)], ["Samples in the gallery", ready.samples === undefined ? "needs a key" : ready.samples.toLocaleString("en")],
     ...(ready.people_of_other_models ? [["Not found by this model", element("span", {}, badge(ready.people_of_other_models.toLocaleString("en"), "warn"), " people have photos of other models only")]] : [])]);
+}
+
+function modelFact({ model, samples }) {
+  const advice = advise(model, samples ?? 0);
+  return advice ? element("span", {}, badge(model, "warn"), ` ${advice}`) : model;
 }
 
 function failFacts(message, error) {
