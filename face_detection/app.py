@@ -24,7 +24,7 @@ from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.http.origins import CHANGING, let_apps_read
 from face_detection.api.openapi import describe
 from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
-from face_detection.api.own import companies, events, faces, live, offline, people, status
+from face_detection.api.own import calibration, companies, events, faces, live, offline, people, status
 from face_detection.api.own.live_conversation import LIVE
 from face_detection.extraction.client import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
@@ -53,6 +53,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *people.OPERATIONS,
     *events.OPERATIONS,
     *companies.OPERATIONS,
+    *calibration.OPERATIONS,
     *lenient(totem.OPERATIONS),
     *lenient(training.OPERATIONS),
     *lenient(dataset.OPERATIONS),

@@ -26,6 +26,7 @@ _COMMANDS = {
     "export": "transfer:export_people",
     "import": "transfer:import_people",
     "doctor": "doctor:doctor",
+    "calibrate": "calibrate:calibrate",
     "keys": "admin:keys",
     "companies": "admin:companies",
     "sectors": "admin:sectors",

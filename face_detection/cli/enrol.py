@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ import click
 
 from face_detection.cli.console import followed, remark
 from face_detection.cli.parameters import face_option, json_option
-from face_detection.cli.pictures import Kind, found_in, read_picture
+from face_detection.cli.pictures import Kind, found_in, people_of, read_picture
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name, is_known
-from face_detection.naming import composed
 from shared.errors import ServiceError
 
 _MOST_PHOTOS = 32
@@ -55,7 +53,7 @@ def enrol(service: Service, folder: Path, add: bool, face: str | None, as_json: 
     cannot be used, and whatever is no picture by its content, are listed on standard error, and the exit code is 1.
     """
     found = found_in(folder, Kind.PICTURE)
-    people = _people_of(found.files, folder)
+    people = people_of(found.files, folder)
     if not people:
         found.tell()
         raise click.ClickException(f"There are no pictures in {folder}.")
@@ -82,15 +80,6 @@ def enrol(service: Service, folder: Path, add: bool, face: str | None, as_json: 
         raise ended
     failed = total - len(stored)
     found.refuse_loss(f"{failed} of {total} photos could not be used." if failed else "")
-
-
-def _people_of(photos: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
-    """The photos of each person, by id: what is in the folder, directly or at any depth."""
-    people: dict[str, list[Path]] = defaultdict(list)
-    for photo in photos:
-        first, *deeper = photo.relative_to(folder).parts
-        people[composed(first if deeper else photo.stem)].append(photo)
-    return people
 
 
 def _replaced(service: Service, people: dict[str, list[Path]], face: str | None) -> Iterator[_Result]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 
 from face_detection.cli.console import remark
+from face_detection.naming import composed
 from shared.errors import ImageTooLarge, InvalidRequest
 from shared.formats import format_of
 from shared.picture_text import begins_picture
@@ -137,6 +139,15 @@ def found_below(paths: Iterable[Path]) -> Found:
         found.passed_over |= inside.passed_over
     found.files = list(dict.fromkeys(found.files))
     return found
+
+
+def people_of(photos: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
+    """The photos of each person, by id: what is in the folder, directly or at any depth."""
+    people: dict[str, list[Path]] = defaultdict(list)
+    for photo in photos:
+        first, *deeper = photo.relative_to(folder).parts
+        people[composed(first if deeper else photo.stem)].append(photo)
+    return people
 
 
 def read_picture(path: Path) -> bytes:

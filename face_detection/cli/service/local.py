@@ -18,6 +18,7 @@ from face_detection.app import build_core
 from face_detection.cli.service.protocol import (
     DISTANCE_DIGITS,
     Comparison,
+    Encoding,
     Enrolled,
     Faces,
     Outcome,
@@ -28,6 +29,7 @@ from face_detection.cli.service.protocol import (
     StoredPhoto,
 )
 from face_detection.cli.service.remote import extraction_status
+from face_detection.gallery.directory import Calibration
 from face_detection.gallery.events import Event, EventFilter
 from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Description, NewSample, Person
@@ -35,9 +37,10 @@ from face_detection.naming import composed
 from face_detection.recognition.choice import Choose, clear_face, main_face, parse_choice
 from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
-from shared.calibration import Limit, short_rate
-from shared.errors import NotFound, ServiceError, SettingsError, StartupError
-from shared.models import YUNET
+from shared.calibration import Curve, Limit, short_rate
+from shared.errors import FaceNotFound, NotFound, ServiceError, SettingsError, StartupError
+from shared.geometry import largest
+from shared.models import YUNET, Metric
 from shared.service_process import ServiceProcess, fetch_weights, free_port
 from shared.settings import FrontSettings
 
@@ -119,6 +122,23 @@ class LocalService(Service):
         distance = round(found.distance, DISTANCE_DIGITS)
         rate = short_rate(found.false_match_rate)
         return Comparison(found.same, distance, found.threshold, rate, boxes, found.reason)
+
+    @override
+    def encode(self, picture: bytes) -> Encoding:
+        found = self._run(self._core.recognition.embed_faces(picture))
+        if not found.faces:
+            raise FaceNotFound("There is no face in the image.")
+        metric = self._core.identifier.metric(found.model)
+        return Encoding(found.model.space, metric, found.vectors[found.faces.index(largest(found.faces))])
+
+    @override
+    def calibrate(self, space: str, metric: Metric, curve: Curve) -> None:
+        changes = {"calibration": Calibration(space, metric, curve)}
+        self._core.gallery.directory.update_tenant(self._tenant, settings=changes)
+
+    @override
+    def reset_calibration(self) -> None:
+        self._core.gallery.directory.update_tenant(self._tenant, settings={"calibration": None})
 
     @override
     def events(self, which: EventFilter, limit: int) -> Iterator[Event]:

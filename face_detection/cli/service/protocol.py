@@ -12,9 +12,10 @@ from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Person, Vector
 from face_detection.naming import normal_id, normal_name
 from face_detection.recognition.choice import remark
-from shared.calibration import Limit
+from shared.calibration import Curve, Limit
 from shared.errors import InvalidRequest, NotFound, ServiceError
 from shared.geometry import Box
+from shared.models import Metric
 
 FAULTS_OF_PICTURES = frozenset(
     {
@@ -100,6 +101,15 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """The embedding of a face, (dimensions,) float32, its space, and how the installation compares it."""
+
+    space: str
+    metric: Metric
+    vector: Vector
+
+
+@dataclass(frozen=True)
 class StoredPhoto:
     """A sample of a person."""
 
@@ -176,6 +186,15 @@ class Service(Protocol):
         ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant. An error
         about one of the pictures has ``image1`` or ``image2`` as its ``input``.
         """
+
+    def encode(self, picture: bytes) -> Encoding:
+        """The embedding of the largest face of a picture. Nothing is stored."""
+
+    def calibrate(self, space: str, metric: Metric, curve: Curve) -> None:
+        """Let a curve count for the company, in place of the model's; it must be of the model in use."""
+
+    def reset_calibration(self) -> None:
+        """Let the model's curve count again."""
 
     def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
         """People ordered by id; only those with ``text`` in id or name, if there is one, who meet all conditions."""

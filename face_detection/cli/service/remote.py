@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 from face_detection.cli.service.protocol import (
     Comparison,
+    Encoding,
     Enrolled,
     Faces,
     Outcome,
@@ -29,9 +31,10 @@ from face_detection.cli.service.protocol import (
 from face_detection.gallery.events import Event, EventFilter, EventKind, Occasion
 from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Person, Vector
-from shared.calibration import Limit, named_threshold
-from shared.errors import InvalidRequest, ServiceError, SettingsError
+from shared.calibration import Curve, Limit, named_threshold
+from shared.errors import FaceNotFound, InvalidRequest, ServiceError, SettingsError
 from shared.geometry import Box
+from shared.models import Metric
 from shared.times import moment_of, time_text
 
 _TIMEOUTS = (10, 960)
@@ -163,6 +166,26 @@ class RemoteService(Service):
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
             known = answer["same"], answer["distance"], answer["threshold"], answer["false_match_rate"]
             return Comparison(*known, boxes, answer["reason"])
+
+    @override
+    def encode(self, picture: bytes) -> Encoding:
+        kind = {"Content-Type": "image/jpeg"}
+        response = self._call("POST", "/face/detect", params={"encoding": "true"}, headers=kind, data=picture)
+        with self._understood():
+            faces = response.json()["faces"]
+            if not faces:
+                raise FaceNotFound("There is no face in the image.")
+            one = max(faces, key=lambda face: _area(face["position"]))
+            vector = np.array(one["face_encoding"], np.float32)
+            return Encoding(response.headers["X-Embedding-Space"], Metric(response.headers["X-Metric"]), vector)
+
+    @override
+    def calibrate(self, space: str, metric: Metric, curve: Curve) -> None:
+        self._json("PUT", "/calibration", json={"space": space, "distance": metric, "curve": asdict(curve)})
+
+    @override
+    def reset_calibration(self) -> None:
+        self._json("DELETE", "/calibration")
 
     @override
     def people(self, text: str | None, metadata: Sequence[Condition] = ()) -> Iterator[Person]:
@@ -360,6 +383,10 @@ def _threshold(limit: Limit | None) -> dict[str, str]:
 def _box(text: str) -> Box:
     x, y, width, height = (int(part) for part in text.split(","))
     return Box(x, y, width, height)
+
+
+def _area(position: Mapping[str, int]) -> int:
+    return (position["right"] - position["left"]) * (position["bottom"] - position["top"])
 
 
 def _time(moment: int | None) -> str | None:

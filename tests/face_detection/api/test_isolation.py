@@ -25,6 +25,7 @@ SECRET = "Rumpelstilzchen"
 WRONG_KEY = "fr_0123456789abcdef_" + "x" * 43
 
 ABSENT = {"id": "nobody", "number": "987654", "company": "88", "code": "4711", "face_id": "987654", "file": "index.js"}
+ABSENT |= {"network": "facenet"}
 """Values of path parameters that exist in no tenant."""
 
 
@@ -94,7 +95,7 @@ async def tenants(start_front: Front, photos: Path) -> TwoTenants:
     mine = {"id": "mine", "name": "Joe", "image": biden}
     await front.post("/update-samples", json=[mine], headers={"X-API-Key": keys[MINE]})
     theirs = {"id": "theirs", "number": "2", "company": THEIRS, "code": "901", "face_id": "2", "file": "index.js"}
-    theirs |= {"key": other_key.id}
+    theirs |= {"key": other_key.id, "network": "facenet"}
     return TwoTenants(front, keys[MINE], keys[THEIRS], theirs, obama)
 
 
