@@ -122,7 +122,6 @@ def build_core(settings: FrontSettings) -> Core:
     preparation = Preparation(
         ImageDecoder(settings.max_image_bytes, settings.max_image_pixels),
         detector,
-        settings.detection_max_side,
         settings.decode_threads,
         metrics,
     )

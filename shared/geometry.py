@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,39 @@ class Landmarks:
         """The points in the order of the fields, which is YuNet's order."""
         return (self.right_eye, self.left_eye, self.nose, self.right_mouth, self.left_mouth)
 
+    @property
+    def roll(self) -> float:
+        """Degrees clockwise by which the head is turned in the picture, in [0, 360), from the eyes to the mouth."""
+        x, y = _vector(_between(self.right_eye, self.left_eye), _between(self.right_mouth, self.left_mouth))
+        return math.degrees(math.atan2(-x, y)) % 360
+
+    @property
+    def plausible(self) -> bool:
+        """Whether a face can look like this: mirrored, folded or scattered points cannot be aligned to a template.
+
+        In units of the way from the middle of the eyes to that of the mouth, YuNet's landmarks of real faces, profiles
+        included, were within: eyes 0.08 to 1.23 apart across that way, corners of the mouth 0 to 1.05, neither more
+        than 0.40 along it; nose 0.40 to 0.70 down it and at most 0.48 beside it. The limits are wider.
+        """
+        middle = _between(self.right_eye, self.left_eye)
+        down = _vector(middle, _between(self.right_mouth, self.left_mouth))
+        length = math.hypot(*down)
+        if length == 0:
+            return False
+
+        def seen(start: Point, end: Point) -> Point:
+            """From one point to another: across the face, towards its left, and down it."""
+            x, y = _vector(start, end)
+            return (x * down[1] - y * down[0]) / length**2, (x * down[0] + y * down[1]) / length**2
+
+        eyes, mouth = seen(self.right_eye, self.left_eye), seen(self.right_mouth, self.left_mouth)
+        aside, height = seen(middle, self.nose)
+        return (
+            all(-0.1 <= across <= 1.6 and abs(along) <= 0.6 for across, along in (eyes, mouth))
+            and abs(aside) <= 0.8
+            and 0.2 <= height <= 0.9
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
@@ -70,6 +104,11 @@ class Face:
     box: Box
     landmarks: Landmarks
     score: float
+
+    @property
+    def angle(self) -> int:
+        """Degrees clockwise by which the head is turned in the picture, to the next of 0, 90, 180 and 270."""
+        return round(self.landmarks.roll / 90) % 4 * 90
 
 
 def largest(faces: Sequence[Face]) -> Face:
@@ -89,3 +128,11 @@ def in_reading_order(faces: Sequence[Face]) -> list[Face]:
         else:
             lines.append([face])
     return [face for line in lines for face in sorted(line, key=lambda face: face.box.x)]
+
+
+def _between(one: Point, other: Point) -> Point:
+    return (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
+
+
+def _vector(start: Point, end: Point) -> Point:
+    return end[0] - start[0], end[1] - start[1]

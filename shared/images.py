@@ -89,12 +89,13 @@ class ImageDecoder:
         picture = self.preview(data)
         return picture.to_srgb(picture.pixels)
 
-    def preview(self, data: bytes, least_side: int | None = None) -> Preview:
+    def preview(self, data: bytes, least_side: int | None = None, least_scale: float = 0.0) -> Preview:
         """Decode at reduced scale where that is cheap: a JPEG that stays large enough, by its own transform.
 
         Args:
             data: as for ``decode``.
             least_side: the longer side is not reduced below this, in pixels; full scale when None.
+            least_scale: nor below this share of it.
 
         Raises:
             ImageTooLarge, TooManyPixels, UnsupportedImage, UndecodableImage: see ``shared.errors``.
@@ -109,7 +110,8 @@ class ImageDecoder:
         if header.format is not Format.JPEG or header.size is None or least_side is None:
             return Preview.full(*_decoded(data, transparent=header.transparent))
         width, height = header.size
-        scale = next((scale for scale in _REDUCED if max(width, height) // scale >= least_side), 1)
+        least = max(least_side, least_scale * max(width, height))
+        scale = next((scale for scale in _REDUCED if max(width, height) // scale >= least), 1)
         pixels, colours = _decoded(data, _REDUCED.get(scale, cv2.IMREAD_COLOR))
         # The header gives the size before EXIF's orientation was applied.
         if (width > height) != (pixels.shape[1] > pixels.shape[0]):

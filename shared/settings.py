@@ -26,6 +26,9 @@ Precision = Literal["fp32", "int8"]
 Strictness = Literal["none", "auto", "strict"]
 """Of what a face must have to become a sample."""
 
+Effort = Literal["fast", "thorough"]
+"""How hard faces are looked for, see ``docs/performance.md``."""
+
 _NAME = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 _HOST = re.compile(rf"{_NAME}(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
 _HOST_OR_ADDRESS = re.compile(rf"(?:{_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
@@ -99,6 +102,13 @@ def _check_urls(value: str) -> str:
 
 def _split_urls(value: str) -> tuple[str, ...]:
     return tuple(url.strip().rstrip("/") for url in value.split(","))
+
+
+def _check_angles(value: str) -> str:
+    angles = [entry.strip() for entry in value.split(",")]
+    if "0" not in angles or not set(angles) <= {"0", "90", "180", "270"}:
+        raise ValueError("must be 0, with 90, 180 and 270 as wanted, with commas")
+    return value
 
 
 def _check_model(value: str) -> str:
@@ -366,6 +376,15 @@ class FrontSettings(Settings):
         le=4096,
         description="Pixels of the longer side to which pictures are scaled down for detection.",
     )
+    detection: Effort = Field(
+        default="fast",
+        description="How hard faces are looked for where a request does not say: `fast` finds those of twice "
+        "`MIN_FACE` in large pictures, `thorough` all from `MIN_FACE` on, see `docs/performance.md`.",
+    )
+    detection_angles: Annotated[str, AfterValidator(_check_angles)] = Field(
+        default="0,90,180,270",
+        description="Degrees clockwise by which heads may be turned in a picture; `0` looks for upright ones alone.",
+    )
     detection_score: float = Field(default=0.75, ge=0, le=1, description="Least detector score of a face.")
     detection_nms: float = Field(
         default=0.3, ge=0, le=1, description="Overlap (IoU) above which two detections count as one face."
@@ -465,6 +484,11 @@ class FrontSettings(Settings):
     def extraction_urls(self) -> tuple[str, ...]:
         """The addresses of the extraction workers, without a slash at the end."""
         return _split_urls(self.extraction_url)
+
+    @property
+    def detection_turns(self) -> tuple[int, ...]:
+        """The angles of ``detection_angles``, in order."""
+        return tuple(sorted({int(angle) for angle in self.detection_angles.split(",")}))
 
     @property
     def decode_threads(self) -> int:

@@ -15,6 +15,7 @@ from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder
 from shared.geometry import Face
 from shared.images import Preview
+from shared.settings import Effort
 
 
 class RememberedEmbedder:
@@ -46,13 +47,14 @@ class RememberedYuNet(YuNet):
     _known: ClassVar[dict[tuple[object, ...], list[Face]]] = {}
 
     @override
-    def detect(self, picture: Preview) -> list[Face]:
+    def detect(self, picture: Preview, effort: Effort | None = None) -> list[Face]:
         if picture.colours is not None:
-            return super().detect(picture)
+            return super().detect(picture, effort)
         pixels = np.ascontiguousarray(picture.pixels)
         limits = self._settings
         key = (sha1(pixels).digest(), pixels.shape, picture.width, picture.height, limits.detection_max_side)
         key += (limits.detection_score, limits.detection_nms, limits.min_face, limits.max_faces)
+        key += (effort or limits.detection, limits.detection_angles)
         if key not in self._known:
-            self._known[key] = super().detect(picture)
+            self._known[key] = super().detect(picture, effort)
         return list(self._known[key])

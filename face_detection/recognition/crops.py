@@ -23,6 +23,7 @@ from face_detection.recognition.quality import REFERENCE, Quality, measure
 from shared.geometry import Face, Landmarks, in_reading_order
 from shared.images import ImageDecoder, Pixels, Preview
 from shared.models import Alignment
+from shared.settings import Effort
 
 Encoded = str | bytes
 """A picture from outside, as a client sent it; see ``ImageDecoder.bytes_of``."""
@@ -64,49 +65,55 @@ class Preparation:
 
     Args:
         decoder: decodes within limits.
-        detector: finds faces.
-        preview_side: longer side that is enough for the detector, in pixels; a larger JPEG is decoded at reduced scale.
+        detector: finds faces; a JPEG that is larger than it needs is decoded at reduced scale.
         threads: number of pictures worked on at once.
         metrics: told how long each stage took.
     """
 
-    def __init__(
-        self, decoder: ImageDecoder, detector: Detector, preview_side: int, threads: int, metrics: Metrics
-    ) -> None:
+    def __init__(self, decoder: ImageDecoder, detector: Detector, threads: int, metrics: Metrics) -> None:
         # Parallelism comes from pictures; OpenCV's own threads would only compete with it.
         cv2.setNumThreads(1)
         self._decoder = decoder
         self._detector = detector
-        self._preview_side = preview_side
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
 
-    async def detect(self, picture: Encoded) -> list[Face]:
+    async def detect(self, picture: Encoded, effort: Effort | None = None) -> list[Face]:
         """The faces of a picture, in reading order.
+
+        Args:
+            picture: encoded.
+            effort: how hard to look; as the setting says when None.
 
         Raises:
             ImageError: the picture cannot be used.
         """
-        return await self._run(lambda: self._detect(self._decode(picture)[1]))
+        return await self._run(lambda: self._detect(self._decode(picture, effort)[1], effort))
 
-    async def assess(self, picture: Encoded) -> list[tuple[Face, Quality]]:
+    async def assess(self, picture: Encoded, effort: Effort | None = None) -> list[tuple[Face, Quality]]:
         """The faces of a picture, in reading order, and how well each can be recognised.
+
+        ``effort`` as for ``detect``.
 
         Raises:
             ImageError: the picture cannot be used.
         """
 
         def work() -> list[tuple[Face, Quality]]:
-            data, preview = self._decode(picture)
-            faces = self._detect(preview)
+            data, preview = self._decode(picture, effort)
+            faces = self._detect(preview, effort)
             if self._loses(preview, faces, REFERENCE):
                 preview = self._decode_fully(data)
             return list(zip(faces, self._measure(preview, faces), strict=True))
 
         return await self._run(work)
 
-    async def prepare(self, picture: Encoded, alignment: Alignment, choose: Choose = all_faces) -> Prepared:
+    async def prepare(
+        self, picture: Encoded, alignment: Alignment, choose: Choose = all_faces, effort: Effort | None = None
+    ) -> Prepared:
         """Find the faces of a picture and cut out those that ``choose`` picks, in a thread of the pool.
+
+        ``effort`` as for ``detect``.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -114,8 +121,8 @@ class Preparation:
         """
 
         def work() -> Prepared:
-            data, preview = self._decode(picture)
-            faces = self._detect(preview)
+            data, preview = self._decode(picture, effort)
+            faces = self._detect(preview, effort)
             chosen = choose(faces, preview)
             if self._loses(preview, chosen, alignment, REFERENCE):
                 preview = self._decode_fully(data)
@@ -137,8 +144,8 @@ class Preparation:
         """
 
         def work() -> Prepared:
-            data, preview = self._decode(frame)
-            faces = self._detect(preview)
+            data, preview = self._decode(frame, None)
+            faces = self._detect(preview, None)
             crops = self._cut_out(preview, faces, alignment)
             rows = [*choose(faces, portraits(crops, alignment))]
             chosen = [faces[row] for row in rows]
@@ -172,14 +179,14 @@ class Preparation:
         """Stop the threads; work that has not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _decode(self, picture: Encoded) -> tuple[bytes, Preview]:
+    def _decode(self, picture: Encoded, effort: Effort | None) -> tuple[bytes, Preview]:
         with self._metrics.stage("decode"):
             data = self._decoder.bytes_of(picture)
-            return data, self._decoder.preview(data, self._preview_side)
+            return data, self._decoder.preview(data, self._detector.least_side, self._detector.least_scale(effort))
 
-    def _detect(self, preview: Preview) -> list[Face]:
+    def _detect(self, preview: Preview, effort: Effort | None) -> list[Face]:
         with self._metrics.stage("detect"):
-            faces = in_reading_order(self._detector.detect(preview))
+            faces = in_reading_order(self._detector.detect(preview, effort))
         self._metrics.faces.inc(len(faces))
         return faces
 

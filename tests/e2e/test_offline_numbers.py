@@ -107,7 +107,7 @@ def test_rows_are_those_of_opencvs_detector(
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(1, 1), (20, 300), (31, 33), (64, 64), (97, 65), (1025, 700), (3000, 2000)]
+    ("width", "height"), [(1, 1), (20, 300), (31, 33), (64, 64), (97, 65), (1025, 700), (2500, 1700)]
 )
 def test_faces_of_pictures_of_any_size(
     page: OfflinePage, settings: FrontSettings, photos: Path, width: int, height: int

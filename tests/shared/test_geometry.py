@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import cmath
+import math
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -67,6 +69,46 @@ def test_a_box_is_written_as_the_service_answers() -> None:
 
 def test_landmarks_come_in_the_order_of_yunet() -> None:
     assert LANDMARKS.points == ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (9.0, 10.0))
+
+
+UPRIGHT = Landmarks((30.0, 40.0), (70.0, 40.0), (50.0, 60.0), (35.0, 80.0), (65.0, 80.0))
+
+
+def turned(landmarks: Landmarks, degrees: float) -> Landmarks:
+    """Clockwise, as y points downwards."""
+    turn = cmath.rect(1, math.radians(degrees))
+    points = [complex(*point) * turn for point in landmarks.points]
+    return Landmarks(*((point.real, point.imag) for point in points))
+
+
+@given(st.floats(-720, 720))
+def test_a_head_is_turned_by_the_way_from_its_eyes_to_its_mouth(degrees: float) -> None:
+    landmarks = turned(UPRIGHT, degrees)
+    assert math.isclose(math.cos(math.radians(landmarks.roll - degrees)), 1, abs_tol=1e-9)
+    assert landmarks.plausible
+
+
+@pytest.mark.parametrize(("degrees", "angle"), [(0, 0), (44, 0), (-44, 0), (46, 90), (181, 180), (-91, 270), (316, 0)])
+def test_the_angle_is_the_next_quarter(degrees: float, angle: int) -> None:
+    assert Face(Box(0, 0, 100, 100), turned(UPRIGHT, degrees), 0.9).angle == angle
+
+
+def test_what_no_face_looks_like_is_implausible() -> None:
+    right_eye, left_eye, nose, right_mouth, left_mouth = UPRIGHT.points
+    profile = Landmarks((50.0, 40.0), (54.0, 41.0), (30.0, 60.0), (50.0, 80.0), (50.0, 79.0))
+    assert profile.plausible
+    for wrong in (
+        Landmarks(left_eye, right_eye, nose, left_mouth, right_mouth),  # mirrored
+        Landmarks(right_eye, left_eye, nose, left_mouth, right_mouth),  # the mouth mirrored
+        Landmarks(right_eye, left_eye, (50.0, 30.0), right_mouth, left_mouth),  # the nose above the eyes
+        Landmarks(right_eye, left_eye, (50.0, 90.0), right_mouth, left_mouth),  # below the mouth
+        Landmarks(right_eye, left_eye, (95.0, 60.0), right_mouth, left_mouth),  # beside the face
+        Landmarks(right_eye, left_eye, nose, (35.0, 110.0), (65.0, 50.0)),  # the mouth across the face
+        Landmarks((0.0, 40.0), (100.0, 40.0), nose, right_mouth, left_mouth),  # eyes too far apart
+        Landmarks(right_eye, left_eye, nose, right_eye, left_eye),  # no height
+        Landmarks(nose, nose, nose, nose, nose),
+    ):
+        assert not wrong.plausible
 
 
 def test_what_was_detected_cannot_be_changed() -> None:

@@ -29,16 +29,16 @@ class CountingDecoder(ImageDecoder):
 
     full = 0
 
-    def preview(self, data: bytes, least_side: int | None = None) -> Preview:
+    def preview(self, data: bytes, least_side: int | None = None, least_scale: float = 0.0) -> Preview:
         CountingDecoder.full += least_side is None
-        return super().preview(data, least_side)
+        return super().preview(data, least_side, least_scale)
 
 
 @pytest.fixture
 def preparation(detector_home: Path) -> Iterator[Preparation]:
     CountingDecoder.full = 0
     settings = FrontSettings(deepface_home=detector_home)
-    preparation = Preparation(CountingDecoder(20 << 20, 50_000_000), YuNet(settings), 1024, 2, Metrics())
+    preparation = Preparation(CountingDecoder(20 << 20, 50_000_000), YuNet(settings), 2, Metrics())
     yield preparation
     preparation.close()
 
