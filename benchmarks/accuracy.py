@@ -134,12 +134,12 @@ def read_photos(paths: Sequence[Path], settings: FrontSettings) -> list[Photo]:
     for path in tqdm(paths, desc="detect", unit="photo"):
         pixels = decoder.decode(path.read_bytes())
         photos.append(
-            Photo(f"{path.parent.name}/{path.name}", pixels, _central(detector.detect(Preview.full(pixels)), pixels))
+            Photo(f"{path.parent.name}/{path.name}", pixels, central(detector.detect(Preview.full(pixels)), pixels))
         )
     return photos
 
 
-def _central(faces: Sequence[Face], pixels: Pixels) -> Face | None:
+def central(faces: Sequence[Face], pixels: Pixels) -> Face | None:
     """In LFW the face in the middle is the one that has the name."""
     middle = np.array([pixels.shape[1], pixels.shape[0]]) / 2
     return min(

@@ -2,6 +2,7 @@
 
 Examples:
     python -m benchmarks.hard
+    python -m benchmarks.hard detection
     python -m benchmarks.hard quality --models facenet sface dlib
 """
 
@@ -14,12 +15,21 @@ from pathlib import Path
 
 import cv2
 
-from benchmarks import hard_quality
+from benchmarks import hard_detection, hard_quality
 from benchmarks.accuracy import FACES
 from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import open_embedder
 from feature_extraction.weights.store import ensure_detector
 from shared.settings import ExtractionSettings, FrontSettings
+
+
+def detection(folder: Path, models: Sequence[str]) -> Iterator[str]:
+    """Faces of every size, turned heads, and what finding them costs; the first model names them."""
+    cv2.setNumThreads(1)  # as in the front
+    settings = FrontSettings.from_environment()
+    ensure_detector(settings.weights)
+    extraction = ExtractionSettings.from_environment().model_copy(update={"model": models[0]})
+    yield from hard_detection.table(folder, YuNet(settings), settings, open_embedder(extraction, progress=True))
 
 
 def quality(folder: Path, models: Sequence[str]) -> Iterator[str]:
@@ -37,7 +47,10 @@ def quality(folder: Path, models: Sequence[str]) -> Iterator[str]:
     yield from hard_quality.table(folder, detector, embedders)
 
 
-PARTS: Mapping[str, Callable[[Path, Sequence[str]], Iterator[str]]] = {"quality": quality}
+PARTS: Mapping[str, Callable[[Path, Sequence[str]], Iterator[str]]] = {
+    "detection": detection,
+    "quality": quality,
+}
 
 
 def main() -> None:

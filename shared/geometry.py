@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 Point = tuple[float, float]
+
+Angle = Literal[0, 90, 180, 270]
+_ANGLES: tuple[Angle, ...] = (0, 90, 180, 270)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,9 @@ class Face:
     score: float
 
     @property
-    def angle(self) -> int:
-        """Degrees clockwise by which the head is turned in the picture, to the next of 0, 90, 180 and 270."""
-        return round(self.landmarks.roll / 90) % 4 * 90
+    def angle(self) -> Angle:
+        """Degrees clockwise by which the head is turned in the picture, to the next quarter."""
+        return _ANGLES[round(self.landmarks.roll / 90) % 4]
 
 
 def largest(faces: Sequence[Face]) -> Face:

@@ -15,7 +15,7 @@ from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import main_face
 from face_detection.recognition.decision import Verification
 from shared.calibration import short_rate
-from shared.geometry import Face
+from shared.geometry import Angle, Face
 
 
 class PairOptions(schemas.VerificationOptions):
@@ -88,6 +88,9 @@ class DetectedFace(schemas.Measured):
     bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
     landmarks: LandmarksAnswer
     score: float = Field(description="The detector's confidence, from 0 to 1.")
+    angle: Angle = Field(
+        description="Degrees clockwise by which the head is turned in the picture, to the next quarter."
+    )
 
     @classmethod
     def of(cls, face: Face) -> DetectedFace:
@@ -98,6 +101,7 @@ class DetectedFace(schemas.Measured):
             bbox=str(face.box),
             landmarks=LandmarksAnswer(**dict(zip(names, points, strict=True))),
             score=round(face.score, 4),
+            angle=face.angle,
         )
 
 
