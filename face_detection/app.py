@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from aiohttp import web
 
@@ -174,13 +174,19 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     app[ANSWERS] = core.gallery.answers
     app[LOAD] = Load(settings.max_pending_requests, settings.max_pending_bytes)
     app[FAILURES] = {operation.path: operation.failure for operation in OPERATIONS if operation.failure}
-    app[status.OPENAPI] = describe(OPERATIONS, __version__)
+    app[status.OPENAPI] = _description()
     app[CHANGING] = frozenset(operation.path for operation in OPERATIONS if operation.changes)
     _add_routes(app, settings.base_path)
     app.on_response_prepare.append(let_apps_read)
     app.on_shutdown.append(live.close_sessions)
     app.cleanup_ctx.append(_run(core))
     return app
+
+
+# Most of the time that making an application takes, and the same for all of a process.
+@cache
+def _description() -> dict[str, object]:
+    return describe(OPERATIONS, __version__)
 
 
 def _add_routes(app: web.Application, base_path: str | None) -> None:
