@@ -68,7 +68,8 @@ class PostgresServer(Server):
 
     def database(self, name: str, template: str = "template0") -> str:
         """The address of a new database, which is a copy of another."""
-        self._administer("CREATE DATABASE {} TEMPLATE {}", name, template)
+        # Otherwise each block goes through the log, which takes twice as long.
+        self._administer("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
         return self.url(name)
 
     def drop(self, name: str) -> None:
