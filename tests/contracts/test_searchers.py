@@ -351,7 +351,7 @@ def test_a_sample_that_is_replaced_all_the_time_is_always_found(store: Store, op
 
     def replace() -> None:
         try:
-            for _ in range(8):
+            for _ in range(3):
                 for version in versions:
                     store.upsert("t", [sample("a", version)])
         finally:
@@ -446,7 +446,7 @@ def test_a_name_goes_with_its_own_distance(
 
 def test_another_model_leaves_searches_their_searcher(store: Store, identifier: Identifier) -> None:
     store.upsert("t", [sample("a", vectors(1, 128)[0], space=one.space) for one in (MODEL, OTHER_MODEL)])
-    end = time.monotonic() + 2
+    end = time.monotonic() + 0.5
 
     def search(model: ServedModel) -> int:
         count = 0

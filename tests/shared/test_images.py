@@ -8,6 +8,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 
 import cv2
 import numpy as np
@@ -467,11 +468,8 @@ def test_random_text_is_pixels_or_an_image_error(start: str, text: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("side", "scale"), [(400, 2), (200, 4), (100, 8), (401, 1), (90, 8)])
 def test_previews_of_jpegs_are_reduced_and_upright(orientation: int, side: int, scale: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    picture = PICTURE.resize((800, 600))
-    upright = ImageOps.exif_transpose(_tagged(picture, exif))
-    preview = DECODER.preview(encoded(picture, "JPEG", exif=exif, quality=95), side)
+    jpeg, upright = _oriented(orientation)
+    preview = DECODER.preview(jpeg, side)
     assert (preview.width, preview.height) == upright.size
     assert preview.pixels.shape[:2] == (upright.height // scale, upright.width // scale)
     assert preview.reduced == (scale > 1)
@@ -479,10 +477,14 @@ def test_previews_of_jpegs_are_reduced_and_upright(orientation: int, side: int, 
     assert np.abs(preview.pixels[..., ::-1].astype(int) - smaller).mean() < 3
 
 
-def _tagged(picture: Image.Image, exif: Image.Exif) -> Image.Image:
-    tagged = Image.open(io.BytesIO(encoded(picture, "PNG", exif=exif)))
-    tagged.load()
-    return tagged
+@cache
+def _oriented(orientation: int) -> tuple[bytes, Image.Image]:
+    """A JPEG with an orientation, and the same picture upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = PICTURE.resize((800, 600))
+    with Image.open(io.BytesIO(encoded(picture, "PNG", exif=exif))) as tagged:
+        return encoded(picture, "JPEG", exif=exif, quality=95), ImageOps.exif_transpose(tagged)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])

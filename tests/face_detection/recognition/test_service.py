@@ -86,11 +86,11 @@ async def test_a_recognition_reads_the_database_three_times(
 async def test_a_deadline_during_a_write_tells_the_truth(
     start_front: Front, front_settings: FrontSettings, photos: Path, door: str
 ) -> None:
-    front = await start_front(batch_timeout=3, request_timeout=3)
+    front = await start_front(batch_timeout=1.5, request_timeout=1.5)
     place_device(front.app[DIRECTORY])
     with other_writer(front_settings):
         sending = asyncio.create_task(send(front, DOORS[door]((photos / "obama.jpg").read_bytes())))
-        await asyncio.wait([sending], timeout=4)
+        await asyncio.wait([sending], timeout=2)
     said = await sending
     samples, events, metric = await settled(front)
     assert (samples, events, metric) == (said, said, said)
@@ -99,13 +99,13 @@ async def test_a_deadline_during_a_write_tells_the_truth(
 async def test_a_deadline_of_a_new_picture_for_a_face_tells_the_truth(
     start_front: Front, front_settings: FrontSettings, photos: Path
 ) -> None:
-    front = await start_front(request_timeout=3)
+    front = await start_front(request_timeout=1.5)
     assert await send(front, DOORS["data set"]((photos / "obama.jpg").read_bytes()))
     before = await (await front.get("/face/1")).json()
     update = DOORS["data set"]((photos / "obama2.jpg").read_bytes())
     with other_writer(front_settings):
         sending = asyncio.create_task(send(front, Request("/face/update", update.json | {"face_id": 1})))
-        await asyncio.wait([sending], timeout=4)
+        await asyncio.wait([sending], timeout=2)
     said = await sending
     for _ in range(40):  # what a thread still does, it does by then
         after = await (await front.get("/face/1")).json()
@@ -123,7 +123,7 @@ async def test_a_client_that_goes_away_during_a_write_leaves_nothing_half_done(
     place_device(front.app[DIRECTORY])
     with other_writer(front_settings):
         sending = asyncio.create_task(send(front, DOORS[door]((photos / "obama.jpg").read_bytes())))
-        await asyncio.wait([sending], timeout=2)
+        await asyncio.wait([sending], timeout=1)
         sending.cancel()
         await asyncio.wait([sending])
     samples, events, metric = await settled(front)
