@@ -28,6 +28,7 @@ from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.identification import Identifier
+from face_detection.recognition.quality import Quality
 from shared.errors import InvalidRequest, SearchUnavailable, SpaceMismatch
 from shared.geometry import Box, Face
 from shared.models import CATALOGUE, Metric
@@ -378,6 +379,7 @@ def test_a_sample_that_is_replaced_all_the_time_is_always_found(store: Store, op
 
 MODEL, OTHER_MODEL = (ServedModel(CATALOGUE[name], "1", 8, "onnx", "cpu") for name in ("facenet", "sface"))
 FACE = Face(Box(0, 0, 9, 9), np.zeros((5, 2), np.float32), 1.0)
+QUALITY = Quality(100, 1, 1, 0, 128, 50, 0, 0, 0, 1, 1)
 
 
 @pytest.fixture
@@ -416,7 +418,7 @@ def test_somebody_whose_nearest_samples_are_deleted_during_the_search_keeps_the_
     (probe,), steps = vectors(1, 128), 0.01 * vectors(12, 128, seed=1)
     own = store.add("t", [sample("a", probe + n * step, space=MODEL.space) for n, step in enumerate(steps)])
     store.add("t", [sample("b", -probe, space=MODEL.space)])
-    searching = (FACE,), MODEL, probe[np.newaxis], None, rule, closest
+    searching = (FACE,), (QUALITY,), MODEL, probe[np.newaxis], None, rule, closest
     (before,) = identifier.find("t", *searching)
     assert (before.person.id if before.person else None, before.distance) == ("a", 0.0)
     when_looked_up(
@@ -437,9 +439,9 @@ def test_a_name_goes_with_its_own_distance(
     """The nearest sample becomes somebody else's photo during the search; the next one is still the first's."""
     near, next_one, far = vectors(1, 128)[0], vectors(1, 128)[0] + 0.05, -vectors(1, 128)[0]
     store.upsert("t", [sample("a", near, space=MODEL.space), sample("b", next_one, space=MODEL.space)])
-    identifier.find("t", [FACE], MODEL, near[np.newaxis])
+    identifier.find("t", [FACE], [QUALITY], MODEL, near[np.newaxis])
     when_looked_up(store, monkeypatch, lambda: store.upsert("t", [sample("a", far, space=MODEL.space, name="new")]))
-    (found,) = identifier.find("t", [FACE], MODEL, near[np.newaxis])
+    (found,) = identifier.find("t", [FACE], [QUALITY], MODEL, near[np.newaxis])
     assert found.person is not None and found.person.id == "b"
     assert found.distance is not None and found.distance > 0.0
 
@@ -451,7 +453,7 @@ def test_another_model_leaves_searches_their_searcher(store: Store, identifier: 
     def search(model: ServedModel) -> int:
         count = 0
         while time.monotonic() < end:
-            (found,) = identifier.find("t", [FACE], model, vectors(1, 128))
+            (found,) = identifier.find("t", [FACE], [QUALITY], model, vectors(1, 128))
             assert found.person is not None
             count += 1
         return count
