@@ -81,7 +81,7 @@ def call(front_settings: FrontSettings, monkeypatch: pytest.MonkeyPatch, photos:
 
 
 def seen(*ids: str | None, distance: float | None = 5.0) -> list[Seen]:
-    return [Seen(BOX, id, id, distance) for id in ids]
+    return [Seen(BOX, id, id, distance, 9.0, None, None, False) for id in ids]
 
 
 def test_who_is_seen_when_in_a_video(call: Call, film: Path) -> None:
