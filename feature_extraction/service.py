@@ -211,5 +211,5 @@ class Extraction:
     def _ready_liveness(self) -> _Liveness:
         liveness = self._ready().liveness
         if liveness is None:
-            raise LivenessUnavailable("The extraction service has no liveness check; start it with LIVENESS=available.")
+            raise LivenessUnavailable
         return liveness

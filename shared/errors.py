@@ -349,6 +349,13 @@ class LivenessUnavailable(ServiceError):
 
     code = "liveness_unavailable"
 
+    def __init__(
+        self,
+        text: str = "There is no liveness check: start the extraction service with LIVENESS=available, see "
+        "docs/liveness.md.",
+    ) -> None:
+        super().__init__(text)
+
 
 class DeadlinePassed(ServiceError):
     """The time allowed for the request has passed."""

@@ -181,10 +181,10 @@ class Settings(BaseModel):
         "`faces.example.org`, `*.example.org` for those below it, `faces.lan:6337` for one port; requests for other "
         "names are refused with 421, see `docs/access.md`.",
     )
-    liveness: Literal["off", "available"] = Field(
+    liveness: Literal["off", "available", "required"] = Field(
         default="off",
-        description="Whether the extraction service can tell faces before the camera from pictures of them: `off` or "
-        "`available`, see `docs/liveness.md`.",
+        description="Whether faces before the camera are told from pictures of them: `off`, `available` to requests "
+        "and companies that ask for it, or `required` for every recognition, see `docs/liveness.md`.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log lines that are written."

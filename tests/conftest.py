@@ -155,6 +155,13 @@ def combined_url(serve_extraction: ServeExtraction, extraction_settings: Extract
 
 
 @pytest.fixture(scope="session")
+def liveness_url(serve_extraction: ServeExtraction, extraction_settings: ExtractionSettings, facenet: Embedder) -> str:
+    """The extraction service with the liveness check."""
+    settings = extraction_settings.model_copy(update={"liveness": "available"})
+    return serve_extraction(settings, RememberedEmbedder(facenet))
+
+
+@pytest.fixture(scope="session")
 def detector_home(deepface_home: Path) -> Path:
     """The same DEEPFACE_HOME, with the detector's weights in it."""
     weights_folder(deepface_home).mkdir(parents=True, exist_ok=True)

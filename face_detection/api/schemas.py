@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self, TypeVar
 
@@ -28,6 +29,7 @@ from shared.calibration import Limit, limit_of, short_rate
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED
 from shared.geometry import Box
+from shared.models import MINIFASNET
 
 _MAX_METADATA = 1 << 16
 
@@ -94,11 +96,25 @@ MinDistance = Annotated[
 WithQuality = Annotated[
     Flag, Field(description="Also say how well each face can be recognised: `quality` and `quality_parts`.")
 ]
+WithLiveness = Annotated[
+    Flag,
+    Field(
+        description="Check that faces are of people before the camera, and not of pictures of them: one that fails is "
+        "not named. Where the company requires it, it is always so."
+    ),
+]
+Liveness = Annotated[
+    float | None,
+    Field(
+        description="How sure it is that the face is of a person before the camera, from 0 to 1; from "
+        f"{MINIFASNET.threshold:g} on it counts as such. Left out where that was not checked."
+    ),
+]
 NamedReason = Annotated[
     Reason | None,
     Field(
         description="Why nobody is named however near somebody may be: `low_quality` for a face that cannot carry a "
-        "name. Null when the distance has decided."
+        "name, `not_live` for one that failed the liveness check. Null when the distance has decided."
     ),
 ]
 
@@ -200,6 +216,14 @@ def findings(one: Recognised | LiveFace) -> dict[str, Any]:
 
 class VerificationOptions(ThresholdOptions, OwnRequest):
     """How two faces are compared."""
+
+    liveness: WithLiveness = False
+
+
+def dump_checked(answer: BaseModel, without: Set[str] = frozenset()) -> dict[str, Any]:
+    """An answer as plain values, without some members, and without scores of the liveness check that was not asked."""
+    unchecked = {name for name in ("liveness", "liveness1", "liveness2") if getattr(answer, name, None) is None}
+    return answer.model_dump(mode="json", exclude={*without, *unchecked})
 
 
 class _Page(BaseModel):

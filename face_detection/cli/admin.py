@@ -61,6 +61,11 @@ _OPTIONS = (
         type=_OrNone(click.IntRange(0, MAX_EVENT_DAYS)),
         help="Days for which events are kept; none takes the installation's.",
     ),
+    click.option(
+        "--liveness",
+        type=click.Choice(["optional", "required"]),
+        help="Whether only faces that pass the liveness check are named.",
+    ),
 )
 
 

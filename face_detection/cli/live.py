@@ -16,9 +16,9 @@ from typing import TypeVar
 import click
 
 from face_detection.cli.console import printable, remark
-from face_detection.cli.parameters import SECONDS, json_option, threshold_options
+from face_detection.cli.parameters import SECONDS, json_option, liveness_option, threshold_options
 from face_detection.cli.service import connected
-from face_detection.cli.service.protocol import Seen, Service
+from face_detection.cli.service.protocol import Recognise, Seen, Service
 from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.presence import Presence, Stay
 from face_detection.live.visits import LEAVE_AFTER
@@ -97,6 +97,7 @@ Examples:
 )
 @click.argument("source", type=_Source(), default="0")
 @threshold_options
+@liveness_option
 @click.option("--every", type=SECONDS, default=0.5, show_default=True, help="Seconds from frame to frame.")
 @click.option(
     "--patience",
@@ -112,6 +113,7 @@ def live(
     service: Service,
     source: int | str | Path,
     limit: Limit | None,
+    liveness: bool,
     every: float,
     patience: float,
     window: bool,
@@ -125,15 +127,16 @@ def live(
     service.prepare()
     plays = isinstance(source, Path) and not window
     announcer = Announcer(as_json, max(patience, 2 * every), _played if plays else _clock(datetime.now().timestamp()))
+    recognise = partial(service.recognise, limit=limit, liveness=liveness)
     if window:
-        _show(service, source, limit, every, announcer)
+        _show(recognise, source, every, announcer)
         return
     if isinstance(source, Path):
-        _follow(service, Video(source).frames(every), limit, announcer, lambda frame: frame.seconds)
+        _follow(recognise, Video(source).frames(every), announcer, lambda frame: frame.seconds)
         return
     with closing(Camera(source)) as camera:
         frames = _frames_of(camera, every, announcer)
-        _follow(service, frames, limit, announcer, lambda _: camera.seconds)
+        _follow(recognise, frames, announcer, lambda _: camera.seconds)
 
 
 def _frames_of(camera: Camera, every: float, announcer: Announcer) -> Iterator[Frame]:
@@ -147,9 +150,8 @@ def _frames_of(camera: Camera, every: float, announcer: Announcer) -> Iterator[F
 
 
 def _follow(
-    service: Service,
+    recognise: Recognise,
     frames: Iterator[Frame],
-    limit: Limit | None,
     announcer: Announcer,
     now: Callable[[Frame], float],
 ) -> None:
@@ -157,7 +159,7 @@ def _follow(
     complaint = ""
     try:
         for frame in frames:
-            asked = _begun(partial(service.recognise, frame.jpeg(), limit))
+            asked = _begun(partial(recognise, frame.jpeg()))
             while not wait([asked], SILENT_SECONDS).done:
                 announcer.see([], now(frame))
             seen: list[Seen] = []
@@ -187,7 +189,7 @@ def _begun(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _show(service: Service, source: int | str | Path, limit: Limit | None, every: float, announcer: Announcer) -> None:
+def _show(recognise: Recognise, source: int | str | Path, every: float, announcer: Announcer) -> None:
     try:
         # Python is often installed without Tk.
         from face_detection.cli.video.window import Window
@@ -205,7 +207,7 @@ def _show(service: Service, source: int | str | Path, limit: Limit | None, every
             announcer.see(seen, now)
 
         try:
-            Window(service, camera, limit, every, saw).run()
+            Window(recognise, camera, every, saw).run()
         finally:
             announcer.leave()
 

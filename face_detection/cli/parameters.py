@@ -142,6 +142,13 @@ def threshold_options(command: Callable[..., None]) -> Callable[..., None]:
     return named
 
 
+liveness_option = click.option(
+    "--liveness",
+    is_flag=True,
+    help="Check that faces are of people before the camera, not of pictures of them: one that fails is not named.",
+)
+
+
 def face_option(name: str, picture: str) -> Decorator:
     """Which face of a picture is meant, see ``choice.parse_choice``."""
     return click.option(name, type=_Face(), metavar="largest|X,Y", help=f"Which face of {picture} is meant.")

@@ -14,10 +14,10 @@ from typing import Self
 import click
 
 from face_detection.cli.console import followed, print_list, remark
-from face_detection.cli.parameters import SECONDS, ExistingPath, json_option, threshold_options
+from face_detection.cli.parameters import SECONDS, ExistingPath, json_option, liveness_option, threshold_options
 from face_detection.cli.pictures import STDIN, Kind, found_below, kind_of, read_picture, title
 from face_detection.cli.service import connected
-from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Seen, Service
+from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Recognise, Seen, Service
 from face_detection.cli.video.frames import Video
 from face_detection.cli.video.presence import Presence, Stay
 from face_detection.recognition.drawing import Mark, marked_jpeg
@@ -62,6 +62,7 @@ Examples:
     type=ExistingPath(),
 )
 @threshold_options
+@liveness_option
 @click.option("--every", type=SECONDS, default=1.0, show_default=True, help="Seconds from frame to frame of a video.")
 @click.option(
     "--draw",
@@ -76,6 +77,7 @@ def recognise(
     service: Service,
     sources: tuple[Path, ...],
     limit: Limit | None,
+    liveness: bool,
     every: float,
     draw: Path | None,
     quality: bool,
@@ -101,7 +103,8 @@ def recognise(
     found: list[tuple[Path, _Found]] = []
     ended: ServiceError | None = None
     try:
-        work = partial(_examine, service, limit=limit, every=every, marker=marker)
+        how = partial(service.recognise, limit=limit, liveness=liveness)
+        work = partial(_examine, how, every=every, marker=marker)
         for file, result in followed(_in_order(files, work), len(files), "files"):
             found.append((file, result))
             if isinstance(result, ServiceError):
@@ -143,15 +146,15 @@ def _in_order(files: Iterable[Path], work: Callable[[Path], _Found]) -> Iterator
         pool.shutdown(patient, cancel_futures=True)
 
 
-def _examine(service: Service, file: Path, limit: Limit | None, every: float, marker: _Marker | None) -> _Found:
+def _examine(recognise: Recognise, file: Path, every: float, marker: _Marker | None) -> _Found:
     try:
         kind = kind_of(file)
         if kind is Kind.OTHER:
             raise UnsupportedImage(f"It is {kind}.")
         if kind is Kind.VIDEO:
-            return _watch(service, file, limit, every, marker)
+            return _watch(recognise, file, every, marker)
         picture = read_picture(file)
-        seen = service.recognise(picture, limit)
+        seen = recognise(picture)
         if marker:
             marker.mark(file, picture, seen)
         return seen
@@ -161,7 +164,7 @@ def _examine(service: Service, file: Path, limit: Limit | None, every: float, ma
         return error
 
 
-def _watch(service: Service, file: Path, limit: Limit | None, every: float, marker: _Marker | None) -> _Watched:
+def _watch(recognise: Recognise, file: Path, every: float, marker: _Marker | None) -> _Watched:
     presence = Presence(patience=2 * every)
     stays: list[Stay] = []
     seconds = 0.0
@@ -170,7 +173,7 @@ def _watch(service: Service, file: Path, limit: Limit | None, every: float, mark
     for frame in followed(video.frames(every), expected, "frames"):
         seconds = frame.seconds
         picture = frame.jpeg()
-        seen = service.recognise(picture, limit)
+        seen = recognise(picture)
         if marker:
             marker.mark(file, picture, seen, seconds)
         stays += presence.see(seen, seconds)[1]
@@ -180,7 +183,7 @@ def _watch(service: Service, file: Path, limit: Limit | None, every: float, mark
 
 def _print(found: Sequence[tuple[Path, _Found]], quality: bool) -> None:
     faces = [
-        {"file": title(file), "box": str(one.box), **_who(one, quality)}
+        {"file": title(file), "box": str(one.box), **_who(one, quality), **_checked(one)}
         for file, result in found
         if not isinstance(result, ServiceError | _Watched)
         for one in result
@@ -242,7 +245,12 @@ def _face(one: Seen, quality: bool) -> dict[str, object]:
     }
     face |= matched if one.id is not None else {}
     face |= {"reason": one.reason} if one.reason else {}
-    return face | ({"quality": one.quality} if quality else {})
+    return face | _checked(one) | ({"quality": one.quality} if quality else {})
+
+
+def _checked(one: Seen) -> dict[str, object]:
+    """What the liveness check says of a face, if it was asked."""
+    return {} if one.liveness is None else {"liveness": one.liveness}
 
 
 def _stay(stay: Stay) -> dict[str, object]:

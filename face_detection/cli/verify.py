@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from face_detection.cli.parameters import PICTURE, face_option, json_option, threshold_options
+from face_detection.cli.parameters import PICTURE, face_option, json_option, liveness_option, threshold_options
 from face_detection.cli.pictures import STDIN, read_picture, title
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Service
@@ -29,6 +29,7 @@ Examples:
 @click.argument("first", type=PICTURE)
 @click.argument("second", type=PICTURE)
 @threshold_options
+@liveness_option
 @face_option("--face1", "the first picture")
 @face_option("--face2", "the second picture")
 @json_option("Print a JSON object.")
@@ -38,6 +39,7 @@ def verify(
     first: Path,
     second: Path,
     limit: Limit | None,
+    liveness: bool,
     face1: str | None,
     face2: str | None,
     as_json: bool,
@@ -45,7 +47,8 @@ def verify(
     """Say whether two pictures show one person.
 
     Of several faces in a picture the one is taken that is large and near to the middle, unless --face1 or --face2 names
-    the largest, or a point (in pixels) in the one that is meant.
+    the largest, or a point (in pixels) in the one that is meant. With --liveness both must be of a person before the
+    camera.
 
     The exit code is 0 for the same person, 1 for different ones, and 2 when they could not be compared.
     """
@@ -54,7 +57,7 @@ def verify(
     one, other = _read(first), _read(second)
     service.prepare()
     try:
-        found = service.verify(one, other, limit, (face1, face2))
+        found = service.verify(one, other, limit, (face1, face2), liveness)
     except ServiceError as error:
         names = {"image1": title(first), "image2": title(second)}
         error.input = names.get(error.input or "", error.input)
@@ -69,11 +72,13 @@ def verify(
             "false_match_rate": found.false_match_rate,
         }
         reasons = {"reason": found.reason} if found.reason else {}
-        click.echo(json.dumps(known | boxes | reasons, indent=2))
+        scores = {} if found.liveness is None else dict(zip(("liveness1", "liveness2"), found.liveness, strict=True))
+        click.echo(json.dumps(known | boxes | reasons | scores, indent=2))
     else:
         rate = "" if found.false_match_rate is None else f", false match rate {found.false_match_rate:g}"
+        scored = "" if found.liveness is None else ", liveness {:g} and {:g}".format(*found.liveness)
         reason = f", {found.reason}" if found.reason else ""
-        click.echo(f"{answer}  distance {found.distance}, threshold {found.threshold:.6g}{rate}{reason}")
+        click.echo(f"{answer}  distance {found.distance}, threshold {found.threshold:.6g}{rate}{scored}{reason}")
     sys.exit(0 if found.same else _DIFFERENT)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from face_detection.cli.console import remark
-from face_detection.cli.parameters import CODE, SECONDS, threshold_options
+from face_detection.cli.parameters import CODE, SECONDS, liveness_option, threshold_options
 from face_detection.cli.service import api_key, refusals, url_option
 from face_detection.cli.video.frames import MOMENT, SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.live_client import PER_SECOND, LiveClient
@@ -47,6 +47,7 @@ Examples:
 @click.argument("source")
 @url_option
 @threshold_options
+@liveness_option
 @click.option("--every", type=SECONDS, help="Least seconds from frame to frame.  [default: every frame]")
 @click.option("--fps", type=click.FloatRange(0.001, 1000), help="The same as frames a second.")
 @click.option("--device", type=CODE, help="Code of the company's capture device, for the event log.")
@@ -62,6 +63,7 @@ def watch(
     source: str,
     url: str,
     limit: Limit | None,
+    liveness: bool,
     every: float | None,
     fps: float | None,
     device: int | None,
@@ -81,7 +83,8 @@ def watch(
         raise click.UsageError(f"--webhook needs a secret in {_SECRET}.")
     if webhook and not re.match(r"https?://[^/?#]", webhook):
         raise click.UsageError("--webhook must be an address like https://example.org/visits.")
-    settings = named_threshold(limit) | ({} if device is None else {"device": device})
+    settings = named_threshold(limit) | ({"liveness": True} if liveness else {})
+    settings |= {} if device is None else {"device": device}
     period = every or (1 / fps if fps else 0.0)
     with refusals():
         asyncio.run(_run(source, period, max(leave_after, 2 * period), url, settings, webhook, secret))

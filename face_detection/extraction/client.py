@@ -27,7 +27,7 @@ from shared.errors import (
     ServiceError,
     SettingsError,
 )
-from shared.models import ModelCard, find_card
+from shared.models import MINIFASNET, ModelCard, find_card
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class ServedModel:
         revision: of the weights.
         max_crops: most crops in one call.
         engine, device: what runs it, for people.
+        liveness: whether a worker was seen to have the liveness check.
     """
 
     card: ModelCard
@@ -53,6 +54,7 @@ class ServedModel:
     max_crops: int
     engine: str
     device: str
+    liveness: bool = False
 
     @property
     def space(self) -> str:
@@ -70,7 +72,12 @@ def read_model(body: bytes) -> ServedModel:
         answer: dict[str, Any] = json.loads(body)
         card = find_card(answer["model"])
         model = ServedModel(
-            card, str(answer["revision"]), int(answer["max_crops"]), str(answer["engine"]), str(answer["device"])
+            card,
+            str(answer["revision"]),
+            int(answer["max_crops"]),
+            str(answer["engine"]),
+            str(answer["device"]),
+            answer.get("liveness") == MINIFASNET.name,
         )
         described = (answer["space"], answer["dimensions"], answer["width"], answer["height"])
     except (ValueError, KeyError, TypeError, SettingsError) as error:
@@ -165,6 +172,38 @@ class ExtractionClient:
             return np.empty((0, model.card.dimensions), np.float32)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    async def examine(
+        self, crops: NDArray[np.uint8], views: NDArray[np.uint8] | None, model: ServedModel
+    ) -> tuple[NDArray[np.float32], list[float] | None]:
+        """Embed crops, see ``embed``, and at the same time have faces checked for being real.
+
+        Args:
+            crops: as for ``embed``.
+            views: (n, networks, size, size, 3) uint8 BGR, see ``shared.models.LivenessCard``; None checks nothing.
+            model: what ``model()`` gave.
+
+        Returns:
+            The embeddings, and a score in [0, 1] for each face; None for nothing checked.
+
+        Raises:
+            LivenessUnavailable: no worker has the liveness check.
+            ExtractionUnavailable, ExtractionFailed, Overloaded, DeadlinePassed: see ``embed``.
+        """
+        if views is None:
+            return await self.embed(crops, model), None
+        return await asyncio.gather(self.embed(crops, model), self._score(views, model))
+
+    async def _score(self, views: NDArray[np.uint8], model: ServedModel) -> list[float]:
+        scores: list[float] = []
+        for start in range(0, len(views), model.max_crops):
+            part = views[start : start + model.max_crops]
+            body = await self._call("POST", "/liveness", model, wire.encode_array(part))
+            try:
+                scores += wire.decode_array(body, dtype=np.float32, shape=(len(part),)).tolist()
+            except InvalidRequest as error:
+                raise ExtractionFailed("The extraction service did not answer with scores.") from error
+        return scores
+
     @asynccontextmanager
     async def model_file(
         self, model: ServedModel, network: str, method: Literal["GET", "HEAD"] = "GET"
@@ -186,6 +225,11 @@ class ExtractionClient:
         async with response:
             sha256 = response.headers.get("ETag", "").strip('"')
             yield ModelFile(sha256, response.content_length or 0, self._calls.chunks(worker, response))
+
+    def look_again(self) -> None:
+        """Ask all workers anew what they serve, in the background: one may have been started otherwise meanwhile."""
+        for worker in self._workers.all:
+            self._start(self._ask(worker))
 
     async def check_ready(self) -> None:
         """Return if a worker is ready to embed, raise as ``model()`` does otherwise."""
@@ -243,8 +287,10 @@ class ExtractionClient:
 
     def _limited(self, model: ServedModel) -> ServedModel:
         """The model with no more crops in one call than each worker that serves it takes."""
-        limits = [one.max_crops for one in self._served.values() if one.space == model.space]
-        return replace(model, max_crops=min(limits))
+        alike = [one for one in self._served.values() if one.space == model.space]
+        return replace(
+            model, max_crops=min(one.max_crops for one in alike), liveness=any(one.liveness for one in alike)
+        )
 
     async def _embed_part(self, crops: NDArray[np.uint8], model: ServedModel) -> NDArray[np.float32]:
         body = await self._call("POST", "/embeddings", model, wire.encode_array(crops))

@@ -15,6 +15,7 @@ from shared.errors import (
     DeadlinePassed,
     ExtractionFailed,
     ExtractionUnavailable,
+    LivenessUnavailable,
     NotFound,
     Overloaded,
     ServiceError,
@@ -122,6 +123,8 @@ class WorkerCalls:
         if response.status == 400:  # another model wants crops of another size, or has other networks
             self._workers.forget(worker)
             raise NotHere(changed_model())
+        if response.status == 501:  # another worker may have been started with it
+            raise NotHere(LivenessUnavailable())
         if response.status == 421:
             raise ExtractionFailed(
                 "The extraction service does not answer to its name in EXTRACTION_URL; add that to its ALLOWED_HOSTS."

@@ -68,6 +68,8 @@ class TenantSettings:
         event_days: days for which events are kept; None takes the installation's.
         false_match_rate: instead of ``min_distance`` the rate at which strangers may be named.
         calibration: what distances mean among the tenant's own photos; None takes the model's.
+        liveness: whether only faces that pass the liveness check are named (``required``), or where a request asks for
+            the check (``optional``). Where the installation requires it, both do.
 
     Raises:
         InvalidRequest: one of these does not hold.
@@ -80,11 +82,14 @@ class TenantSettings:
     event_days: int | None = None
     false_match_rate: float | None = None
     calibration: Calibration | None = None
+    liveness: Literal["optional", "required"] = "optional"
 
     def __post_init__(self) -> None:
         limit_of(self.min_distance, self.false_match_rate)
         if self.rule not in ("nearest", "vote"):
             raise InvalidRequest("rule must be nearest or vote.")
+        if self.liveness not in ("optional", "required"):
+            raise InvalidRequest("liveness must be optional or required.")
         if not 1 <= self.neighbours <= MAX_NEIGHBOURS:
             raise InvalidRequest(f"neighbours must be from 1 to {MAX_NEIGHBOURS}.")
         if self.event_days is not None and not 0 <= self.event_days <= MAX_EVENT_DAYS:

@@ -22,7 +22,7 @@ from face_detection.live.visits import LEAVE_AFTER, Views, Visits
 from face_detection.metrics import Metrics
 from face_detection.recognition.crops import Preparation, Prepared
 from face_detection.recognition.decision import Reason
-from face_detection.recognition.identification import Identifier, Recognised
+from face_detection.recognition.identification import Identifier, Recognised, reason_of
 from face_detection.recognition.quality import Quality
 from shared.calibration import Limit
 from shared.errors import DeadlinePassed
@@ -32,6 +32,7 @@ from shared.images import Pixels
 Vector = NDArray[np.float32]
 
 _KEPT_VECTORS = 3
+_KEPT_SCORES = 5
 _ANOTHER = 1.25
 """An embedding that is further than this many thresholds of the model from the latest ones of its track is of another
 face: on real clips 95 of 100 pairs of one face a second apart were within that, two faces at a cut were at 1.48."""
@@ -50,6 +51,7 @@ class LiveFace:
         person: who it is, None while that is unknown.
         reason: why nobody can be named, see ``Recognised``: so it was when the face was last compared.
         quality: how well it could be recognised then; None before.
+        liveness: the mean of its latest scores of the liveness check; None where it was not asked.
         distance: the latest that spoke for this answer; None before the first embedding and in an empty gallery.
         trust: 0 to 100, see ``decision.trust``.
         threshold, threshold_rate, false_match_rate, margin, ambiguous: of the same finding, see ``Recognised``;
@@ -64,6 +66,7 @@ class LiveFace:
     person: Person | None
     reason: Reason | None
     quality: Quality | None
+    liveness: float | None
     distance: float | None
     trust: float
     threshold: float | None
@@ -94,12 +97,19 @@ class _Identity:
         vectors: the latest embeddings.
         quality: of the face of the last of them.
         latest: the latest finding, which did not count if it has a reason.
+        scores: the latest of the liveness check.
     """
 
     found: dict[str | None, Recognised] = field(default_factory=dict)
     vectors: deque[Vector] = field(default_factory=lambda: deque(maxlen=_KEPT_VECTORS))
     quality: Quality | None = None
     latest: Recognised | None = None
+    scores: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_SCORES))
+
+    @property
+    def liveness(self) -> float | None:
+        """By all of them: one frame in which a person looks like a picture changes nothing, nor does the reverse."""
+        return sum(self.scores) / len(self.scores) if self.scores else None
 
 
 @dataclass
@@ -139,12 +149,15 @@ class LiveSession:
     Attributes:
         occasion: for the event log, may be changed.
         visits: who is there; ``patience`` may be changed.
+        liveness: whether faces are checked for being real, may be changed; where the tenant requires it, they always
+            are.
 
     Args:
         shared: what does the work.
         tenant: whose gallery.
         occasion: for the event log.
         limit: threshold; the tenant's when None.
+        liveness: see above.
         clock: gives seconds, never less than before.
     """
 
@@ -154,12 +167,15 @@ class LiveSession:
         tenant: str,
         occasion: Occasion,
         limit: Limit | None = None,
+        liveness: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.occasion = occasion
         self._shared = shared
         self._tenant = tenant
         self._limit = limit
+        self.liveness = liveness
+        self._checks = liveness
         self._clock = clock
         self._tracker = Tracker()
         # A frame that ran out of time may still be looked at in its thread when the next one comes.
@@ -190,6 +206,7 @@ class LiveSession:
 
         Raises:
             ImageError: the frame cannot be used; the next one may be.
+            LivenessUnavailable: faces are to be checked, and nobody can.
             ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
         try:
@@ -214,7 +231,8 @@ class LiveSession:
             rows = {track.number: row for row, track in enumerate(look.seen)}
             return [rows[track.number] for track in look.asked]
 
-        prepared = await shared.preparation.prepare_frame(frame, model.card.alignment, choose)
+        await self._decide_on_checks()
+        prepared = await shared.preparation.prepare_frame(frame, model.card.alignment, choose, self._checks)
         (look,) = looks
         self.visits.see({track.number: track.ballot.leader for track in look.seen}, self._now)
         if look.asked:
@@ -223,6 +241,15 @@ class LiveSession:
         asked = {track.number for track in look.asked}
         faces = [self._face(track, track.number in asked) for track in look.seen]
         return LiveResult(prepared.width, prepared.height, faces)
+
+    async def _decide_on_checks(self) -> None:
+        """See whether faces are checked for being real; where that changes, all are recognised anew."""
+        identifier = self._shared.identifier
+        checks = self.liveness or await self._shared.pool.run(lambda: identifier.requires_liveness(self._tenant))
+        if checks != self._checks:
+            self._checks = checks
+            self._identities = {}
+            self._forget_all()
 
     def _look(self, faces: Sequence[Face], crops: Pixels, at: float | None) -> _Look:
         """Follow the faces and choose those to be embedded, in a thread of the preparation."""
@@ -235,21 +262,26 @@ class LiveSession:
     async def _recognise(self, look: _Look, prepared: Prepared, model: ServedModel) -> None:
         shared = self._shared
         with shared.metrics.stage("embed"):
-            embeddings = await shared.extraction.embed(prepared.crops, model)
-        with shared.metrics.stage("search"):
-            found = await self._find(prepared.chosen, prepared.qualities, embeddings, model)
+            embeddings, scores = await shared.extraction.examine(prepared.crops, prepared.views, model)
         self._drop_lost()
+        spoilt = [reason_of([quality], None) is not None for quality in prepared.qualities]
+        for track, vector, unclear in zip(look.asked, embeddings, spoilt, strict=True):
+            if not unclear and self._is_another(track, vector, model):
+                self._tracker.renew(track)
+        identities = [self._identities.setdefault(track.number, _Identity()) for track in look.asked]
+        for identity, score in zip(identities, scores or (), strict=scores is not None):
+            identity.scores.append(score)
+        with shared.metrics.stage("search"):
+            found = await self._find(prepared.chosen, prepared.qualities, embeddings, model, identities)
 
         def is_one(some: Views, others: Views) -> bool:
             return self._apart(some, others, model) < 1
 
         news: list[int] = []
-        for row, (track, one, vector) in enumerate(zip(look.asked, found, embeddings, strict=True)):
-            if one.reason is None and self._is_another(track, vector, model):
-                self._tracker.renew(track)
-            identity = self._identities.setdefault(track.number, _Identity())
+        seen = zip(look.asked, identities, found, embeddings, strict=True)
+        for row, (track, identity, one, vector) in enumerate(seen):
             identity.latest = one
-            if one.reason is not None:  # what was found out before still holds
+            if one.reason == "low_quality":  # what was found out before still holds
                 continue
             who = _count(one, track, identity)
             identity.vectors.append(vector)
@@ -270,10 +302,12 @@ class LiveSession:
         qualities: Sequence[Quality],
         embeddings: NDArray[np.float32],
         model: ServedModel,
+        identities: Sequence[_Identity],
     ) -> list[Recognised]:
         identifier = self._shared.identifier
+        scores = [one.liveness or 0.0 for one in identities] if self._checks else None
         return await self._shared.pool.run(
-            lambda: identifier.find(self._tenant, faces, qualities, model, embeddings, self._limit)
+            lambda: identifier.find(self._tenant, faces, qualities, model, embeddings, self._limit, liveness=scores)
         )
 
     def _is_another(self, track: Track, vector: Vector, model: ServedModel) -> bool:
@@ -322,7 +356,7 @@ class LiveSession:
         identities = [self._identities[track.number] for track in tracks]
         qualities = [one.quality for one in identities if one.quality is not None]
         embeddings = np.stack([one.vectors[-1] for one in identities])
-        found = await self._find(faces, qualities, embeddings, model)
+        found = await self._find(faces, qualities, embeddings, model, identities)
         for track, one, identity in zip(tracks, found, identities, strict=True):
             _count(one, track, identity)
 
@@ -330,12 +364,15 @@ class LiveSession:
         identity = self._identities.get(track.number)
         one = identity.found.get(track.ballot.leader) if identity else None
         latest = identity.latest if identity else None
+        if latest and latest.reason == "not_live":  # whoever it was before: a picture may have taken the place
+            one = None
         return LiveFace(
             track.number,
             track.box,
             one.person if one else None,
             latest.reason if latest and not (one and one.person) else None,
             latest.quality if latest else None,
+            identity.liveness if identity else None,
             one.distance if one else None,
             one.trust if one else 0.0,
             one.threshold if one else None,

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from face_detection.metrics import Metrics
 from face_detection.recognition.choice import Choose, all_faces
 from face_detection.recognition.detection import Detector
+from face_detection.recognition.liveness import views
 from face_detection.recognition.quality import REFERENCE, Quality, measure
 from shared.geometry import Face, Landmarks, in_reading_order
 from shared.images import ImageDecoder, Pixels, Preview
-from shared.models import Alignment
+from shared.models import MINIFASNET, Alignment
 from shared.settings import Effort
 
 Encoded = str | bytes
@@ -44,6 +45,7 @@ class Prepared:
         alignment: by which they were.
         crops: (n, height, width, 3) uint8 BGR, one for each chosen face, as the model takes them.
         qualities: how well each chosen face can be recognised.
+        views: what the liveness check looks at of each, see ``liveness.views``; None where it is not asked.
     """
 
     width: int
@@ -53,6 +55,7 @@ class Prepared:
     alignment: Alignment
     crops: Pixels
     qualities: Sequence[Quality]
+    views: Pixels | None = None
 
     @property
     def portraits(self) -> Pixels:
@@ -109,11 +112,16 @@ class Preparation:
         return await self._run(work)
 
     async def prepare(
-        self, picture: Encoded, alignment: Alignment, choose: Choose = all_faces, effort: Effort | None = None
+        self,
+        picture: Encoded,
+        alignment: Alignment,
+        choose: Choose = all_faces,
+        effort: Effort | None = None,
+        liveness: bool = False,
     ) -> Prepared:
         """Find the faces of a picture and cut out those that ``choose`` picks, in a thread of the pool.
 
-        ``effort`` as for ``detect``.
+        ``effort`` as for ``detect``. With ``liveness`` also for the liveness check.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -124,15 +132,21 @@ class Preparation:
             data, preview = self._decode(picture, effort)
             faces = self._detect(preview, effort)
             chosen = choose(faces, preview)
-            if self._loses(preview, chosen, alignment, REFERENCE):
+            # Only the whole picture shows the liveness check what it looks for.
+            if preview.reduced and liveness or self._loses(preview, chosen, alignment, REFERENCE):
                 preview = self._decode_fully(data)
             crops, qualities = self._cut_out(preview, chosen, alignment), self._measure(preview, chosen)
-            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops, qualities)
+            seen = views(preview, chosen, MINIFASNET) if liveness else None
+            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops, qualities, seen)
 
         return await self._run(work)
 
     async def prepare_frame(
-        self, frame: Encoded, alignment: Alignment, choose: Callable[[Sequence[Face], Pixels], Sequence[int]]
+        self,
+        frame: Encoded,
+        alignment: Alignment,
+        choose: Callable[[Sequence[Face], Pixels], Sequence[int]],
+        liveness: bool = False,
     ) -> Prepared:
         """The same for whoever wants to see all faces of a picture before some are chosen.
 
@@ -149,13 +163,14 @@ class Preparation:
             crops = self._cut_out(preview, faces, alignment)
             rows = [*choose(faces, portraits(crops, alignment))]
             chosen = [faces[row] for row in rows]
-            if self._loses(preview, chosen, alignment, REFERENCE):
+            if chosen and (preview.reduced and liveness or self._loses(preview, chosen, alignment, REFERENCE)):
                 preview = self._decode_fully(data)
                 crops = self._cut_out(preview, chosen, alignment)
             else:
                 crops = crops[rows]
             qualities = self._measure(preview, chosen)
-            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops, qualities)
+            seen = views(preview, chosen, MINIFASNET) if liveness else None
+            return Prepared(preview.width, preview.height, faces, chosen, alignment, crops, qualities, seen)
 
         return await self._run(work)
 

@@ -26,8 +26,9 @@ from shared.models import Metric
 
 Rule = Literal["nearest", "vote"]
 
-Reason = Literal["low_quality"]
-"""Why nobody is named although somebody may be near: the face cannot carry a name, see ``quality.NAMING``."""
+Reason = Literal["low_quality", "not_live"]
+"""Why nobody is named although somebody may be near: the face cannot carry a name, see ``quality.NAMING``, or is that
+of a picture, see ``liveness.is_live``."""
 
 STEEPNESS = 36.0
 """Of ``trust``: what maximum likelihood gave for LFW pairs, in units of the threshold (see docs/models.md)."""
@@ -85,7 +86,8 @@ class Verification:
     """Whether two pictures show the same person: ``distance`` < ``threshold``, unless a ``reason`` forbids to say so.
 
     ``trust`` is 0 to 100, and 0 with a reason. ``false_match_rate`` and ``threshold_rate`` say how often strangers come
-    nearer than ``distance`` and ``threshold``; None where the model has no curve.
+    nearer than ``distance`` and ``threshold``; None where the model has no curve. ``liveness`` are the scores of the
+    pictures' faces, if they were checked, see ``liveness.is_live``.
     """
 
     same: bool
@@ -96,6 +98,7 @@ class Verification:
     threshold_rate: float | None
     faces: Sequence[Face]
     reason: Reason | None = None
+    liveness: Sequence[float] | None = None
 
 
 def compare(
@@ -105,6 +108,7 @@ def compare(
     curve: Curve | None,
     faces: Sequence[Face],
     reason: Reason | None = None,
+    liveness: Sequence[float] | None = None,
 ) -> Verification:
     """The first embedding against the nearest of the others.
 
@@ -115,6 +119,7 @@ def compare(
         curve: what distances mean; None where that was not measured.
         faces: where the faces are.
         reason: why they must not be called the same person's, if there is one.
+        liveness: scores of the liveness check, if there was one.
 
     Raises:
         NotCalibrated: see ``Scale.distance``.
@@ -125,4 +130,4 @@ def compare(
     threshold = scale.distance(limit)
     same, sure = (distance < threshold, trust(distance, threshold)) if reason is None else (False, 0.0)
     rates = scale.rate(distance), scale.rate(threshold)
-    return Verification(same, distance, threshold, sure, *rates, faces, reason)
+    return Verification(same, distance, threshold, sure, *rates, faces, reason, liveness)

@@ -25,9 +25,11 @@ from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.crops import Prepared, jpeg
 from face_detection.recognition.decision import Candidate, Reason, Rule, alike, decide, trust
+from face_detection.recognition.liveness import is_live
 from face_detection.recognition.quality import NAMING, Quality
 from face_detection.recognition.thresholds import Scale, check_limit
 from shared.calibration import Curve, FalseMatchRate, Limit
+from shared.errors import LivenessUnavailable
 from shared.geometry import Face
 from shared.images import Pixels
 from shared.models import Metric
@@ -66,6 +68,8 @@ class Recognised:
         ambiguous: whether that is too little to tell the two apart, see ``decision.alike``.
         closest: the nearest sample of each of the closest people, whether near enough or not, if that was asked for.
         exact: whether all samples were considered, see ``gallery.search.Nearest``.
+        liveness: the score of the liveness check, see ``liveness.is_live``; None where it was not asked. Nothing is
+            told of who is near a face that fails.
     """
 
     face: Face
@@ -81,6 +85,7 @@ class Recognised:
     ambiguous: bool
     closest: Sequence[Candidate]
     exact: bool
+    liveness: float | None = None
 
     @property
     def person(self) -> Person | None:
@@ -184,19 +189,20 @@ class Identifier:
         rule: Rule | None,
         occasion: Occasion,
         closest: int,
+        liveness: Sequence[float | None] | None = None,
     ) -> list[Recognised]:
         """Who each chosen face is, in order, noted in the event log; see ``Recognition.identify``.
 
         Args:
             prepared: faces and their crops.
             occasion: for the event log.
-            tenant, model, embeddings, limit, rule, closest: see ``find``.
+            tenant, model, embeddings, limit, rule, closest, liveness: see ``find``.
 
         Raises:
             UnsupportedRate, NotCalibrated, StorageError: see ``find``.
         """
-        terms = self._terms(tenant, model, limit, rule, closest)
-        found = self._find(tenant, prepared.chosen, prepared.qualities, model, embeddings, terms)
+        terms = self._terms(tenant, model, limit, rule, closest, liveness)
+        found = self._find(tenant, prepared.chosen, prepared.qualities, model, embeddings, terms, liveness)
         self._note(tenant, found, prepared.portraits, occasion, terms.keeps_crops)
         return found
 
@@ -210,6 +216,7 @@ class Identifier:
         limit: Limit | None = None,
         rule: Rule | None = None,
         closest: int = 0,
+        liveness: Sequence[float | None] | None = None,
     ) -> list[Recognised]:
         """Who each face is, in order. Nothing is noted.
 
@@ -222,17 +229,28 @@ class Identifier:
             limit: threshold; the tenant's when None.
             rule: how to decide; the tenant's when None.
             closest: how many people to name as the closest.
+            liveness: a score of the liveness check for each; None where it was not asked.
 
         Raises:
             UnsupportedRate: ``limit`` is a rate of which the model's curve knows nothing.
             NotCalibrated: the threshold is a rate, and the model has no curve.
+            LivenessUnavailable: see ``refuse_unchecked``.
             StorageError: the database failed.
         """
-        terms = self._terms(tenant, model, limit, rule, closest)
-        return self._find(tenant, faces, qualities, model, embeddings, terms)
+        terms = self._terms(tenant, model, limit, rule, closest, liveness)
+        return self._find(tenant, faces, qualities, model, embeddings, terms, liveness)
 
-    def _terms(self, tenant: str, model: ServedModel, limit: Limit | None, rule: Rule | None, closest: int) -> _Terms:
+    def _terms(
+        self,
+        tenant: str,
+        model: ServedModel,
+        limit: Limit | None,
+        rule: Rule | None,
+        closest: int,
+        liveness: Sequence[float | None] | None,
+    ) -> _Terms:
         settings, position = self._directory.settings_and_position(tenant)
+        self.refuse_unchecked(settings, liveness)
         return _Terms(
             self.limit(model, settings, limit),
             self.curve(model, settings),
@@ -251,11 +269,15 @@ class Identifier:
         model: ServedModel,
         embeddings: NDArray[np.float32],
         terms: _Terms,
+        liveness: Sequence[float | None] | None,
     ) -> list[Recognised]:
         found = self._search(tenant, model, embeddings, terms)
+        scores = liveness or [None] * len(faces)
         recognised = [
-            self._recognised(face, quality, probe, neighbours, model, found, terms)
-            for face, quality, probe, neighbours in zip(faces, qualities, embeddings, found.nearest, strict=True)
+            self._recognised(face, quality, score, probe, neighbours, model, found, terms)
+            for face, quality, score, probe, neighbours in zip(
+                faces, qualities, scores, embeddings, found.nearest, strict=True
+            )
         ]
         self._metrics.matches.inc(sum(one.sample is not None for one in recognised))
         return recognised
@@ -264,13 +286,15 @@ class Identifier:
         self,
         face: Face,
         quality: Quality,
+        score: float | None,
         probe: NDArray[np.float32],
-        neighbours: Sequence[Neighbour],
+        near: Sequence[Neighbour],
         model: ServedModel,
         found: _Found,
         terms: _Terms,
     ) -> Recognised:
-        reason: Reason | None = "low_quality" if NAMING.objections(quality) else None
+        reason = reason_of([quality], None if score is None else [score])
+        neighbours = () if reason == "not_live" else near
         scale, threshold, metric = found.scale, found.threshold, self.metric(model)
         candidates = self._measure(found.samples, neighbours, probe, model)
         winner = None if reason else decide(candidates[: terms.neighbours], threshold, terms.rule)
@@ -290,6 +314,7 @@ class Identifier:
             bool(winner and rival and alike(winner.distance, rival.distance, metric)),
             _of_different_people(candidates, terms.closest),
             found.nearest.exact,
+            score,
         )
 
     def _search(self, tenant: str, model: ServedModel, embeddings: NDArray[np.float32], terms: _Terms) -> _Found:
@@ -374,6 +399,27 @@ class Identifier:
         rows = prepare(np.stack([sample.vector for sample in near]), metric)
         measured = distances(rows, prepare(probe[np.newaxis], metric)[0], metric)
         return sorted(map(Candidate, near, measured.tolist()), key=lambda one: (one.distance, one.sample.key))
+
+    def requires_liveness(self, tenant: str) -> bool:
+        """Whether only faces that pass the liveness check may be named.
+
+        Raises:
+            NotFound: there is no such tenant.
+            StorageError: the database failed.
+        """
+        return self._requires_liveness(self._directory.tenant(tenant).settings)
+
+    def refuse_unchecked(self, settings: TenantSettings, liveness: Sequence[float | None] | None) -> None:
+        """Return unless a tenant's settings ask for a liveness check that was not done.
+
+        Raises:
+            LivenessUnavailable: it was not, since no worker was seen to have it.
+        """
+        if liveness is None and self._requires_liveness(settings):
+            raise LivenessUnavailable
+
+    def _requires_liveness(self, settings: TenantSettings) -> bool:
+        return "required" in (self._settings.liveness, settings.liveness)
 
     def metric(self, model: ServedModel) -> Metric:
         """The distance in use."""
@@ -485,6 +531,18 @@ def _rival(winner: Candidate, candidates: Sequence[Candidate], has_all: bool) ->
     """The nearest sample of anybody else; where none is among them but there may be more, the last stands for it."""
     others = (one for one in candidates if one.sample.person.id != winner.sample.person.id)
     return next(others, None if has_all else candidates[-1])
+
+
+def reason_of(qualities: Sequence[Quality], liveness: Sequence[float] | None) -> Reason | None:
+    """Why nothing may be said of whose faces these are, if there is a reason.
+
+    Args:
+        qualities: how well each can be recognised.
+        liveness: scores of the liveness check; None where it was not asked.
+    """
+    if liveness is not None and not all(map(is_live, liveness)):
+        return "not_live"
+    return "low_quality" if any(NAMING.objections(quality) for quality in qualities) else None
 
 
 def _of_different_people(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""What the liveness check looks at: the surroundings of a face."""
+"""What the liveness check looks at, and what its scores say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import numpy as np
 
 from shared.geometry import Box, Face
 from shared.images import Pixels, Preview
-from shared.models import LivenessCard
+from shared.models import MINIFASNET, LivenessCard
+
+
+def is_live(score: float) -> bool:
+    """Whether a score is that of a person before the camera, and not of a picture of one."""
+    return score >= MINIFASNET.threshold
 
 
 def surroundings(box: Box, scale: float, width: int, height: int) -> Box:
@@ -50,5 +55,6 @@ def views(picture: Preview, faces: Sequence[Face], card: LivenessCard) -> Pixels
         for network, crop in zip(card.networks, crops, strict=True):
             part = surroundings(face.box, network.scale, picture.width, picture.height)
             pixels = picture.pixels[part.y : part.y + part.height, part.x : part.x + part.width]
-            cv2.resize(pixels, (card.size, card.size), dst=crop, interpolation=cv2.INTER_LINEAR)
+            small = cv2.resize(pixels, (card.size, card.size), interpolation=cv2.INTER_LINEAR)
+            crop[...] = np.rot90(small, face.angle // 90)  # against the clock: the head is upright then
     return picture.to_srgb(found)

@@ -23,13 +23,21 @@ from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.choice import Choose, all_faces, clear_face, main_face
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
-from face_detection.recognition.decision import Reason, Rule, Verification, compare
+from face_detection.recognition.decision import Rule, Verification, compare
 from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome, to_sample
-from face_detection.recognition.identification import Identifier, Recognised
-from face_detection.recognition.quality import NAMING, Quality
+from face_detection.recognition.identification import Identifier, Recognised, reason_of
+from face_detection.recognition.quality import Quality
 from face_detection.recognition.thresholds import check_limit
 from shared.calibration import Limit
-from shared.errors import DeadlinePassed, ExtractionError, NoPhotoOfModel, NotFound, ServiceError, about
+from shared.errors import (
+    DeadlinePassed,
+    ExtractionError,
+    LivenessUnavailable,
+    NoPhotoOfModel,
+    NotFound,
+    ServiceError,
+    about,
+)
 from shared.geometry import Face
 from shared.images import Pixels
 from shared.settings import FrontSettings
@@ -164,6 +172,7 @@ class Recognition:
     ) -> Recognised | list[Added | ServiceError]:
         """Say who the main face of a picture is, as ``identify`` does, and if that is nobody, add it, as ``add`` does.
 
+        A face that fails the liveness check, where the tenant requires it, is nobody's and is not added.
         Whether another face may be meant as well matters only for who is added, for whom ``face`` is not asked.
 
         Raises:
@@ -174,10 +183,13 @@ class Recognition:
         """
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
-            prepared = await self._preparation.prepare(enrolment.picture, model.card.alignment, main_face)
-            embeddings = await self._embed(prepared.crops, model)
-            (found,) = await self._search(tenant, prepared, model, embeddings, limit, None, occasion, 0)
-            if found.person:
+            checks = await self._checks_liveness(tenant, False, model)
+            prepared = await self._preparation.prepare(
+                enrolment.picture, model.card.alignment, main_face, liveness=checks
+            )
+            embeddings, liveness = await self._examine(model, prepared)
+            (found,) = await self._search(tenant, prepared, model, embeddings, limit, None, occasion, 0, liveness)
+            if found.person or found.reason == "not_live":
                 return found
             clear_face(prepared.faces, prepared)
             self._enroller.check(prepared)
@@ -234,6 +246,7 @@ class Recognition:
         choose: Choose = all_faces,
         rule: Rule | None = None,
         closest: int = 0,
+        liveness: bool = False,
     ) -> list[Recognised]:
         """Say of each face of a picture, in reading order, who it is.
 
@@ -245,19 +258,22 @@ class Recognition:
             choose: which faces.
             rule: how to decide; the tenant's when None.
             closest: how many people to name as the closest to each face.
+            liveness: whether faces are checked for being real; where the tenant requires it, they always are.
 
         Raises:
             FaceNotFound: the face that was to be chosen is not there.
             UnsupportedRate, NotCalibrated: see ``Identifier.find``.
+            LivenessUnavailable: faces are to be checked, and nobody can.
             ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
-            prepared = await self._preparation.prepare(picture, model.card.alignment, choose)
+            checks = await self._checks_liveness(tenant, liveness, model)
+            prepared = await self._preparation.prepare(picture, model.card.alignment, choose, liveness=checks)
             if not prepared.chosen:
                 return []
-            embeddings = await self._embed(prepared.crops, model)
-            return await self._search(tenant, prepared, model, embeddings, limit, rule, occasion, closest)
+            embeddings, scores = await self._examine(model, prepared)
+            return await self._search(tenant, prepared, model, embeddings, limit, rule, occasion, closest, scores)
 
     async def verify(
         self,
@@ -266,12 +282,16 @@ class Recognition:
         second: Encoded,
         limit: Limit | None = None,
         faces: tuple[Choose, Choose] = (main_face, main_face),
+        liveness: bool = False,
     ) -> Verification:
         """Compare two faces: one of each picture, at the tenant's threshold when ``limit`` is None.
+
+        With ``liveness``, or where the tenant requires it, both must be real.
 
         Raises:
             NotFound: there is no such tenant.
             UnsupportedRate, NotCalibrated: see ``Identifier.find``.
+            LivenessUnavailable: faces are to be checked, and nobody can.
             FaceNotFound, ImageError: a picture, which is the error's ``input`` (``COMPARED``), shows no such face or
                 cannot be used.
             ExtractionError, Overloaded, DeadlinePassed: see ``shared.errors``.
@@ -279,16 +299,17 @@ class Recognition:
 
         async def prepared(input: str, picture: Encoded, face: Choose) -> Prepared:
             with about(input):
-                return await self._preparation.prepare(picture, model.card.alignment, face)
+                return await self._preparation.prepare(picture, model.card.alignment, face, liveness=checks)
 
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
+            checks = await self._checks_liveness(tenant, liveness, model)
             # Waits for both, so that of two bad pictures the first one is told.
             outcomes = await asyncio.gather(*map(prepared, COMPARED, (first, second), faces), return_exceptions=True)
             one, other = map(_result, outcomes)
-            embeddings = await self._embed(np.concatenate([one.crops, other.crops]), model)
+            embeddings, scores = await self._examine(model, one, other)
             settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
-        return self._compare(model, embeddings, settings, limit, one, other)
+            return self._compare(model, embeddings, settings, limit, scores, one, other)
 
     async def verify_person(
         self,
@@ -298,10 +319,14 @@ class Recognition:
         limit: Limit | None = None,
         occasion: Occasion = ANONYMOUS,
         face: Choose = main_face,
+        liveness: bool = False,
     ) -> Verification:
         """Compare a face of a picture with the samples of a person, of which the nearest counts.
 
+        With ``liveness``, or where the tenant requires it, the face must be real.
+
         Raises:
+            LivenessUnavailable: the face is to be checked, and nobody can.
             NotFound: there is nobody with this id.
             NoPhotoOfModel: nobody with photos of the model in use.
             UnsupportedRate, NotCalibrated: see ``Identifier.find``.
@@ -311,12 +336,13 @@ class Recognition:
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
             await self._pool.run(lambda: self._vectors(tenant, id, model))
-            prepared = await self._preparation.prepare(picture, model.card.alignment, face)
-            embedding = await self._embed(prepared.crops, model)
+            checks = await self._checks_liveness(tenant, liveness, model)
+            prepared = await self._preparation.prepare(picture, model.card.alignment, face, liveness=checks)
+            embedding, scores = await self._examine(model, prepared)
             vectors, settings = await self._pool.run(  # as they are by now
                 lambda: (self._vectors(tenant, id, model), self._directory.tenant(tenant).settings)
             )
-        result = self._compare(model, np.concatenate([embedding, vectors]), settings, limit, prepared)
+            result = self._compare(model, np.concatenate([embedding, vectors]), settings, limit, scores, prepared)
         if result.same:
             self._metrics.matches.inc()
             crop = jpeg(prepared.portraits[0]) if settings.keep_crops else None
@@ -405,10 +431,13 @@ class Recognition:
         rule: Rule | None,
         occasion: Occasion,
         closest: int,
+        liveness: Sequence[float] | None,
     ) -> list[Recognised]:
         with self._metrics.stage("search"):
             return await self._pool.run(
-                lambda: self.identifier.name(tenant, prepared, model, embeddings, limit, rule, occasion, closest)
+                lambda: self.identifier.name(
+                    tenant, prepared, model, embeddings, limit, rule, occasion, closest, liveness
+                )
             )
 
     async def _add(
@@ -457,20 +486,37 @@ class Recognition:
         with self._metrics.stage("embed"):
             return await self._extraction.embed(crops, model)
 
+    async def _examine(self, model: ServedModel, *pictures: Prepared) -> tuple[NDArray[np.float32], list[float] | None]:
+        """Embeddings of the faces of pictures, and their scores where they were prepared for the liveness check."""
+        crops = np.concatenate([one.crops for one in pictures])
+        views = [one.views for one in pictures if one.views is not None]
+        with self._metrics.stage("embed"):
+            return await self._extraction.examine(crops, np.concatenate(views) if views else None, model)
+
+    async def _checks_liveness(self, tenant: str, asked: bool, model: ServedModel) -> bool:
+        """Whether faces are checked for being real: since a request asks for it, or since it is required.
+
+        Where no worker was seen to have the check, whoever requires it is refused later, see ``refuse_unchecked``.
+        """
+        if asked or not model.liveness:
+            return asked
+        return await self._pool.run(lambda: self.identifier.requires_liveness(tenant))
+
     def _compare(
         self,
         model: ServedModel,
         embeddings: NDArray[np.float32],
         settings: TenantSettings,
         limit: Limit | None,
+        liveness: Sequence[float] | None,
         *pictures: Prepared,
     ) -> Verification:
         identifier = self.identifier
+        identifier.refuse_unchecked(settings, liveness)
         wanted, curve = identifier.limit(model, settings, limit), identifier.curve(model, settings)
         faces = [face for picture in pictures for face in picture.chosen]
-        spoilt = any(NAMING.objections(quality) for picture in pictures for quality in picture.qualities)
-        reason: Reason | None = "low_quality" if spoilt else None
-        return compare(embeddings, identifier.metric(model), wanted, curve, faces, reason)
+        reason = reason_of([quality for picture in pictures for quality in picture.qualities], liveness)
+        return compare(embeddings, identifier.metric(model), wanted, curve, faces, reason, liveness)
 
     @asynccontextmanager
     async def _deadline(self, seconds: float) -> AsyncIterator[None]:
@@ -479,6 +525,9 @@ class Recognition:
                 yield
         except TimeoutError as error:
             raise DeadlinePassed(f"The request was not done within {seconds:g} seconds.") from error
+        except LivenessUnavailable:
+            self._extraction.look_again()
+            raise
 
 
 def _result(outcome: T | BaseException) -> T:

@@ -29,7 +29,7 @@ environment:
   DEEPFACE_HOME   folder that holds .deepface/weights (default: the home folder)
   MODEL, ENGINE   what `fetch` fetches when no model is named, and for which runtime (facenet, onnx)
   PRECISION       fp32 (default) or int8, which `fetch` converts FaceNet to
-  LIVENESS        off (default), or available: `fetch` without a model brings the liveness check along
+  LIVENESS        off (default), or available or required: `fetch` without a model brings the liveness check along
 
 exit status: 0 well, 1 a file is damaged or cannot be had, 2 wrong usage
 """

@@ -117,6 +117,7 @@ def test_names_that_nothing_may_have(directory: Directory, name: str) -> None:
         {"neighbours": 101},
         {"event_days": -1},
         {"event_days": 36_501},
+        {"liveness": "always"},
     ],
 )
 def test_settings_that_are_refused(directory: Directory, values: dict[str, Any]) -> None:

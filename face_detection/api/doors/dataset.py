@@ -117,7 +117,7 @@ async def match(request: web.Request) -> web.Response:
     wanted = validate(_MATCH, await read_parameters(request))
     picture = await _picture(request, wanted)
     found = await request.app[RECOGNITION].identify(
-        request[CALLER].tenant, picture, wanted.limit, occasion=occasion_of(request)
+        request[CALLER].tenant, picture, wanted.limit, occasion=occasion_of(request), liveness=wanted.liveness
     )
     return await large_json_response(
         lambda: schemas.MatchAnswer(faces=[schemas.MatchedFace.of(one) for one in found]).model_dump(mode="json")
@@ -249,7 +249,7 @@ OPERATIONS = (
         right=Right.RECOGNISE,
         answer=TypeAdapter(schemas.MatchAnswer),
         body=_MATCH,
-        errors=(*_PICTURE_ERRORS, 409),
+        errors=(*_PICTURE_ERRORS, 409, 501),
     ),
     _picture_operation(
         "POST",

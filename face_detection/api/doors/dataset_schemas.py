@@ -100,6 +100,8 @@ class CreateRequest(PictureRequest):
 class MatchRequest(PictureRequest, schemas.ThresholdOptions):
     """A picture whose faces are looked for in the data set."""
 
+    liveness: Annotated[schemas.WithLiveness, BeforeValidator(read_as_text)] = False
+
 
 class DetectRequest(PictureRequest):
     """A picture whose faces are to be found."""
@@ -283,6 +285,7 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.ExtractionError: 110,
     errors.ExtractionFailed: 111,
     errors.ExtractionUnavailable: 112,
+    errors.LivenessUnavailable: 113,
     errors.Overloaded: 120,
     errors.RateLimited: 121,
     errors.InvalidRequest: 200,

@@ -100,11 +100,15 @@ async def recognise(request: web.Request) -> web.Response:
     started = time.perf_counter()
     name: str | None
     if wanted.user_name:
-        result = await core.verify_person(tenant, wanted.user_name, wanted.picture, wanted.limit, occasion)
+        result = await core.verify_person(
+            tenant, wanted.user_name, wanted.picture, wanted.limit, occasion, liveness=wanted.liveness
+        )
         name, trust, face = wanted.user_name if result.same else None, result.trust, result.faces[0]
         failure = "The picture does not show this user."
     else:
-        (found,) = await core.identify(tenant, wanted.picture, wanted.limit, occasion, choose=main_face)
+        (found,) = await core.identify(
+            tenant, wanted.picture, wanted.limit, occasion, choose=main_face, liveness=wanted.liveness
+        )
         name, trust, face = found.person.name if found.person else None, found.trust, found.face
         failure = "The picture shows nobody who is known."
     seconds, percentage = _rounded(time.perf_counter() - started), round(trust, 1)
@@ -230,7 +234,7 @@ OPERATIONS = (
             body=schemas.RECOGNITION,
             form=True,
             urlencoded=True,
-            errors=(400, 401, 403, 404, 409, 413, 415, 422, 502, 503, 504),
+            errors=(400, 401, 403, 404, 409, 413, 415, 422, 501, 502, 503, 504),
         )
         for path in ("/recognize/", "/recognize")
     ),

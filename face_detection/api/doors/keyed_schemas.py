@@ -55,6 +55,7 @@ class KeyedRecognitionRequest(_Keyed, schemas.ThresholdOptions):
     # Not to be had as null: that would turn "is it Ann?" into "is it anybody?" by a mistake of the client.
     user_name: Id = Field(default="", description="Who it should be. When left out, anybody is looked for.")
     picture: schemas.Picture
+    liveness: schemas.WithLiveness = False
 
 
 class StreamQuery(_CamelRequest):

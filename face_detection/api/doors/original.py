@@ -73,6 +73,7 @@ class RecognitionOptions(schemas.ThresholdOptions, _OriginalRequest):
         description="Also name this many people who are closest to each face, near enough or not.",
     )
     quality: schemas.WithQuality = False
+    liveness: schemas.WithLiveness = False
 
 
 class RecognitionRequest(RecognitionOptions):
@@ -124,13 +125,14 @@ class RecognisedFace(schemas.Measured):
     reason: Reason | None = Field(
         default=None,
         description="Why nobody is named however near somebody may be: `low_quality` for a face that cannot carry a "
-        "name. Left out when the distance has decided.",
+        "name, `not_live` for one that failed the liveness check. Left out when the distance has decided.",
     )
     threshold: schemas.ThresholdUsed
     threshold_rate: schemas.ThresholdRate
     false_match_rate: schemas.MatchRate = None
     margin: schemas.Margin = None
     ambiguous: schemas.Ambiguous = False
+    liveness: schemas.Liveness = None
     candidates: list[CandidateAnswer] | None = Field(
         default=None, description="The closest people, nearest first, if they were asked for."
     )
@@ -155,6 +157,7 @@ class RecognisedFace(schemas.Measured):
             action=person.action if person else None,
             distance=None if one.distance is None else round(one.distance, 4),
             reason=one.reason,
+            liveness=None if one.liveness is None else round(one.liveness, 4),
             candidates=closest or None,
             **schemas.findings(one),
         )
@@ -165,7 +168,7 @@ class RecognisedFace(schemas.Measured):
         left_out |= set() if wanted.quality else set(schemas.Measured.model_fields)
         left_out |= set() if self.reason else {"reason"}
         left_out |= set() if self.id else {"false_match_rate", "margin", "ambiguous"}
-        return self.model_dump(mode="json", exclude=left_out)
+        return schemas.dump_checked(self, left_out)
 
 
 def _word_originally(error: ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
@@ -238,6 +241,7 @@ async def recognise(request: web.Request) -> web.Response:
         wanted.limit,
         occasion_of(request),
         closest=wanted.candidates,
+        liveness=wanted.liveness,
     )
     faces = [(RecognisedFace.of(one), one) for one in found if one.person or wanted.include_unknown]
     shown = [face.measured(one.quality) if wanted.quality else face for face, one in faces]
@@ -313,7 +317,7 @@ OPERATIONS = (
         form=True,
         urlencoded=True,
         picture_body=True,
-        errors=(400, 409, 413, 415, 422, 502, 503, 504),
+        errors=(400, 409, 413, 415, 422, 501, 502, 503, 504),
     ),
     *(
         _operation(

@@ -330,7 +330,7 @@ OPERATIONS = tuple(
         answer=TypeAdapter(CompanyRecognitionAnswer),
         body=_REQUEST,
         once=True,
-        errors=(400, 401, 403, 413, 502, 503, 504),
+        errors=(400, 401, 403, 413, 501, 502, 503, 504),
         failure=_FAILURE,
     )
     for path in ("/", "/companies/recognition")

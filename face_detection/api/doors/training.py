@@ -110,6 +110,8 @@ class AnswerRequest(ForeignRequest):
 class RecognizeOptions(AnswerRequest, schemas.ThresholdOptions):
     """What is said beside the picture."""
 
+    liveness: schemas.WithLiveness = False
+
 
 class RecognizeRequest(RecognizeOptions):
     """A picture; a form may call it `file`."""
@@ -259,7 +261,12 @@ async def recognize(request: web.Request) -> web.Response:
     wanted = validate(_RECOGNIZE, await read_picture_request(request))
     recognition = request.app[RECOGNITION]
     found = await recognition.identify(
-        request[CALLER].tenant, wanted.image, wanted.limit, occasion_of(request), rule="vote"
+        request[CALLER].tenant,
+        wanted.image,
+        wanted.limit,
+        occasion_of(request),
+        rule="vote",
+        liveness=wanted.liveness,
     )
     if not wanted.draw and wanted.mask is None:
         return await large_json_response(lambda: dump(RecognizeAnswer(faces=[NamedFace.of(one) for one in found])))
@@ -337,7 +344,7 @@ OPERATIONS: tuple[Operation, ...] = (
         recognize,
         right=Right.RECOGNISE,
         answer=TypeAdapter(RecognizeAnswer),
-        errors=(400, 409, 413, 415, 422, 502, 503, 504),
+        errors=(400, 409, 413, 415, 422, 501, 502, 503, 504),
         body=_RECOGNIZE,
         query=RecognizeOptions,
         picture_answer=True,

@@ -77,6 +77,12 @@ class Settings(OwnRequest):
         description="Days for which events are kept; null takes the installation's.",
     )
 
+    liveness: Literal["optional", "required"] = Field(
+        default="optional",
+        description="Whether only faces that pass the liveness check are named (`required`), or where a request asks "
+        "for the check; see docs/liveness.md.",
+    )
+
     def changes(self) -> dict[str, Any]:
         """What the request names."""
         return self.model_dump(exclude_unset=True)

@@ -19,7 +19,7 @@ from shared.geometry import Angle, Face
 
 
 class PairOptions(schemas.VerificationOptions):
-    """How the faces of two pictures are compared."""
+    """How the faces of two pictures are compared. With ``liveness`` both must be of people before the camera."""
 
     face1: schemas.FaceChoice = None
     face2: schemas.FaceChoice = None
@@ -55,11 +55,14 @@ class VerificationAnswer(BaseModel):
     bbox1: str
     bbox2: str
     reason: schemas.NamedReason = None
+    liveness1: schemas.Liveness = None
+    liveness2: schemas.Liveness = None
 
     @classmethod
     def of(cls, one: Verification) -> VerificationAnswer:
         """The answer for a comparison."""
         first, second = one.faces
+        scores = [None, None] if one.liveness is None else [round(score, 4) for score in one.liveness]
         return cls(
             same=one.same,
             distance=round(one.distance, 4),
@@ -69,6 +72,8 @@ class VerificationAnswer(BaseModel):
             bbox1=str(first.box),
             bbox2=str(second.box),
             reason=one.reason,
+            liveness1=scores[0],
+            liveness2=scores[1],
         )
 
 
@@ -125,9 +130,10 @@ async def verify(request: web.Request) -> web.Response:
     """Compare the faces of two pictures."""
     wanted = validate(_VERIFICATION, await read_picture_request(request, pictures=2))
     faces = wanted.face1 or main_face, wanted.face2 or main_face
-    tenant = request[CALLER].tenant
-    result = await request.app[RECOGNITION].verify(tenant, wanted.image1, wanted.image2, wanted.limit, faces)
-    return json_response(dump(VerificationAnswer.of(result)))
+    result = await request.app[RECOGNITION].verify(
+        request[CALLER].tenant, wanted.image1, wanted.image2, wanted.limit, faces, wanted.liveness
+    )
+    return json_response(schemas.dump_checked(VerificationAnswer.of(result)))
 
 
 _operation = partial(Operation, tag="Faces")
@@ -158,6 +164,6 @@ OPERATIONS = (
         query=PairOptions,
         form=True,
         urlencoded=True,
-        errors=(400, 404, 409, 413, 415, 422, 502, 503, 504),
+        errors=(400, 404, 409, 413, 415, 422, 501, 502, 503, 504),
     ),
 )

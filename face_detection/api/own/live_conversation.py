@@ -19,7 +19,7 @@ from face_detection.access import Caller, demand
 from face_detection.api import schemas
 from face_detection.api.http.bodies import parse_json, validate
 from face_detection.api.operation import ACCESS, DIRECTORY
-from face_detection.api.schemas import ErrorDetail, Measured, NamedReason, WithQuality
+from face_detection.api.schemas import ErrorDetail, Measured, NamedReason, WithLiveness, WithQuality
 from face_detection.api.validation import OwnRequest, Real, Whole
 from face_detection.gallery.directory import Right, StoredKey
 from face_detection.gallery.events import Occasion
@@ -67,6 +67,7 @@ _PLAIN = 0x80
 class SessionSettings(schemas.ThresholdOptions, OwnRequest):
     """A text message: settings from now on. What is left out stays, null takes a setting back."""
 
+    liveness: WithLiveness | None = None
     device: Annotated[Whole, Field(ge=0, lt=2**63)] | None = Field(
         default=None, description="Code of the company's capture device, for the event log."
     )
@@ -105,6 +106,10 @@ class LiveFaceAnswer(Measured):
     name: str | None
     metadata: Any
     reason: NamedReason
+    liveness: float | None = Field(
+        description="How sure it is that the face is of a person before the camera, from 0 to 1: the mean of its "
+        "latest frames. Null where that is not checked."
+    )
     distance: float | None = Field(description="Null before the first embedding and in an empty gallery.")
     trust: float = Field(description="0 to 100.")
     threshold: float | None = Field(
@@ -132,6 +137,7 @@ class LiveFaceAnswer(Measured):
             name=person.name if person else None,
             metadata=person.metadata if person else None,
             reason=face.reason,
+            liveness=None if face.liveness is None else round(face.liveness, 4),
             distance=None if face.distance is None else round(face.distance, 4),
             trust=round(face.trust, 1),
             **schemas.findings(face),
@@ -380,6 +386,7 @@ class Conversation:
         if self._session is None:
             self._session = LiveSession(self._request.app[LIVE], self._caller.tenant, occasion, settings.limit)
         self._session.occasion, self._session.limit = occasion, settings.limit
+        self._session.liveness = bool(settings.liveness)
         self._session.visits.patience = LEAVE_AFTER if settings.leave_after is None else settings.leave_after
         return self._session
 

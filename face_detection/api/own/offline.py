@@ -20,7 +20,7 @@ from face_detection.api.operation import CALLER, DIRECTORY, RECOGNITION, Operati
 from face_detection.api.own.status import WEB
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Right
-from shared.errors import NotFound, ServiceError
+from shared.errors import Forbidden, NotFound, ServiceError
 from shared.models import YUNET, Combination, Metric, NetworkCard, Normalisation
 
 EXTRACTION: web.AppKey[ExtractionClient] = web.AppKey("extraction", ExtractionClient)
@@ -164,11 +164,13 @@ async def service_worker(request: web.Request) -> web.Response:
 async def models(request: web.Request) -> web.Response:
     """Which models the service runs, where their files are, and how it decides."""
     settings, extraction = request.app[SETTINGS], request.app[EXTRACTION]
+    identifier = request.app[RECOGNITION].identifier
+    if await asyncio.to_thread(identifier.requires_liveness, request[CALLER].tenant):
+        raise Forbidden("The company requires the liveness check, which there is not offline.")
     model = await extraction.model()
     recognition = await _described(model, extraction)
     detector_size = await asyncio.to_thread(lambda: (settings.weights / YUNET.file).stat().st_size)
     tenant = (await asyncio.to_thread(request.app[DIRECTORY].tenant, request[CALLER].tenant)).settings
-    identifier = request.app[RECOGNITION].identifier
     answer = OfflineModels(
         space=model.space,
         detector=Detector(

@@ -196,6 +196,7 @@ class PersonVerificationAnswer(BaseModel):
     trust: float = Field(description="0 to 100, 50 at the threshold.")
     bbox: str
     reason: schemas.NamedReason = None
+    liveness: schemas.Liveness = None
 
 
 _PAGE = TypeAdapter(PeopleRequest)
@@ -323,6 +324,7 @@ async def verify_person(request: web.Request) -> web.Response:
         wanted.limit,
         occasion_of(request),
         wanted.face or main_face,
+        wanted.liveness,
     )
     answer = PersonVerificationAnswer(
         same=result.same,
@@ -333,8 +335,9 @@ async def verify_person(request: web.Request) -> web.Response:
         trust=round(result.trust, 1),
         bbox=str(result.faces[0].box),
         reason=result.reason,
+        liveness=None if result.liveness is None else round(result.liveness[0], 4),
     )
-    return json_response(dump(answer))
+    return json_response(schemas.dump_checked(answer))
 
 
 async def _read_photos(request: web.Request) -> PhotosRequest:
@@ -437,6 +440,6 @@ OPERATIONS = (
         answer=TypeAdapter(PersonVerificationAnswer),
         body=_VERIFICATION,
         query=PersonVerificationOptions,
-        errors=(400, 404, 409, 413, 415, 422, 502, 503, 504),
+        errors=(400, 404, 409, 413, 415, 422, 501, 502, 503, 504),
     ),
 )

@@ -110,18 +110,25 @@ class LocalService(Service):
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
     @override
-    def recognise(self, picture: bytes, limit: Limit | None) -> Sequence[Seen]:
-        found = self._run(self._core.recognition.identify(self._tenant, picture, limit))
+    def recognise(self, picture: bytes, limit: Limit | None, liveness: bool = False) -> Sequence[Seen]:
+        found = self._run(self._core.recognition.identify(self._tenant, picture, limit, liveness=liveness))
         return [_seen(one) for one in found]
 
     @override
-    def verify(self, first: bytes, second: bytes, limit: Limit | None, faces: Faces = (None, None)) -> Comparison:
+    def verify(
+        self,
+        first: bytes,
+        second: bytes,
+        limit: Limit | None,
+        faces: Faces = (None, None),
+        liveness: bool = False,
+    ) -> Comparison:
         one, other = (_choice(face, main_face) for face in faces)
-        found = self._run(self._core.recognition.verify(self._tenant, first, second, limit, (one, other)))
+        found = self._run(self._core.recognition.verify(self._tenant, first, second, limit, (one, other), liveness))
         boxes = found.faces[0].box, found.faces[1].box
-        distance = round(found.distance, DISTANCE_DIGITS)
-        rate = short_rate(found.false_match_rate)
-        return Comparison(found.same, distance, found.threshold, rate, boxes, found.reason)
+        scores = None if found.liveness is None else (round(found.liveness[0], 4), round(found.liveness[1], 4))
+        distance, rate = round(found.distance, DISTANCE_DIGITS), short_rate(found.false_match_rate)
+        return Comparison(found.same, distance, found.threshold, rate, boxes, found.reason, scores)
 
     @override
     def encode(self, picture: bytes) -> Encoding:
@@ -266,6 +273,7 @@ def _seen(one: Recognised) -> Seen:
         one.ambiguous,
         one.reason,
         round(one.quality.value, DISTANCE_DIGITS),
+        None if one.liveness is None else round(one.liveness, 4),
     )
 
 

@@ -70,7 +70,8 @@ class Seen:
 
     ``distance`` is that to the nearest sample, None in an empty gallery. For ``threshold``, ``false_match_rate``,
     ``margin`` and ``ambiguous`` see ``recognition.identification.Recognised``. ``reason`` says why nobody is named
-    however near somebody is, and ``quality`` how well the face can be recognised, 0 to 1.
+    however near somebody is, ``quality`` how well the face can be recognised, 0 to 1, and ``liveness`` is the score of
+    the liveness check, None where it was not asked.
     """
 
     box: Box
@@ -83,13 +84,19 @@ class Seen:
     ambiguous: bool
     reason: str | None = None
     quality: float | None = None
+    liveness: float | None = None
+
+
+Recognise = Callable[[bytes], Sequence[Seen]]
+"""Names the faces of an encoded picture, in reading order: ``Service.recognise`` with all that was said of how."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``, without a ``reason``.
+    """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``, unless there is a ``reason``.
 
     ``false_match_rate`` says how often strangers come nearer than ``distance``; None where that is not known.
+    ``liveness`` are the scores of both in the liveness check, None where it was not asked.
     """
 
     same: bool
@@ -98,6 +105,7 @@ class Comparison:
     false_match_rate: float | None
     boxes: tuple[Box, Box]
     reason: str | None = None
+    liveness: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,16 +180,24 @@ class Service(Protocol):
             What became of each, in order. What is stored is stored together.
         """
 
-    def recognise(self, picture: bytes, limit: Limit | None) -> Sequence[Seen]:
+    def recognise(self, picture: bytes, limit: Limit | None, liveness: bool = False) -> Sequence[Seen]:
         """Name the faces of a picture, in reading order.
 
         Args:
             picture: the encoded file.
             limit: threshold; the company's when None.
+            liveness: whether faces are checked for being real; where the company requires it, they always are.
         """
 
-    def verify(self, first: bytes, second: bytes, limit: Limit | None, faces: Faces = (None, None)) -> Comparison:
-        """Compare a face of one picture with one of another.
+    def verify(
+        self,
+        first: bytes,
+        second: bytes,
+        limit: Limit | None,
+        faces: Faces = (None, None),
+        liveness: bool = False,
+    ) -> Comparison:
+        """Compare a face of one picture with one of another; with ``liveness`` both must be real.
 
         ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant. An error
         about one of the pictures has ``image1`` or ``image2`` as its ``input``.

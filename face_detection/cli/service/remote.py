@@ -149,23 +149,32 @@ class RemoteService(Service):
             ]
 
     @override
-    def recognise(self, picture: bytes, limit: Limit | None) -> Sequence[Seen]:
-        query = {"include_unknown": "true", "quality": "true"} | _threshold(limit)
+    def recognise(self, picture: bytes, limit: Limit | None, liveness: bool = False) -> Sequence[Seen]:
+        query = {"include_unknown": "true", "quality": "true"} | _threshold(limit) | _check(liveness)
         kind = {"Content-Type": "image/jpeg"}
         answer = self._json("POST", "/face-recognition", params=query, headers=kind, data=picture)
         with self._understood():
             return [_read_seen(one) for one in answer]
 
     @override
-    def verify(self, first: bytes, second: bytes, limit: Limit | None, faces: Faces = (None, None)) -> Comparison:
+    def verify(
+        self,
+        first: bytes,
+        second: bytes,
+        limit: Limit | None,
+        faces: Faces = (None, None),
+        liveness: bool = False,
+    ) -> Comparison:
         form: _Files = [("image1", ("first", first)), ("image2", ("second", second))]
-        form += [(name, (None, value)) for name, value in _threshold(limit).items()]
+        form += [(name, (None, value)) for name, value in (_threshold(limit) | _check(liveness)).items()]
         form += [*_face("face1", faces[0]), *_face("face2", faces[1])]
         answer = self._json("POST", "/face-verification", files=form)
         with self._understood():
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
             known = answer["same"], answer["distance"], answer["threshold"], answer["false_match_rate"]
-            return Comparison(*known, boxes, answer["reason"])
+            first_score, second_score = answer.get("liveness1"), answer.get("liveness2")
+            scores = None if first_score is None else (first_score, second_score)
+            return Comparison(*known, boxes, answer["reason"], scores)
 
     @override
     def encode(self, picture: bytes) -> Encoding:
@@ -380,6 +389,10 @@ def _threshold(limit: Limit | None) -> dict[str, str]:
     return {name: repr(value) for name, value in named_threshold(limit).items()}
 
 
+def _check(liveness: bool) -> dict[str, str]:
+    return {"liveness": "true"} if liveness else {}
+
+
 def _box(text: str) -> Box:
     x, y, width, height = (int(part) for part in text.split(","))
     return Box(x, y, width, height)
@@ -410,6 +423,7 @@ def _read_seen(one: Any) -> Seen:
         bool(is_known and one["ambiguous"]),
         one.get("reason"),
         one["quality"],
+        one.get("liveness"),
     )
 
 

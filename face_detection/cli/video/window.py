@@ -11,10 +11,9 @@ import click
 import cv2
 
 from face_detection.cli.console import printable
-from face_detection.cli.service.protocol import Seen, Service
+from face_detection.cli.service.protocol import Recognise, Seen
 from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame
 from face_detection.recognition.drawing import Mark, annotate
-from shared.calibration import Limit
 from shared.errors import ServiceError, StartupError
 from shared.images import Pixels
 
@@ -32,9 +31,8 @@ class Window:
     """Runs in the thread that made it, which must be the main thread on some systems.
 
     Args:
-        service: asked who is there, from a thread of the window's own.
+        recognise: asked who is on an encoded picture, from a thread of the window's own.
         camera: what to show.
-        limit: threshold; the company's when None.
         every: seconds from one recognition to the next.
         saw: told of the faces of each frame and the time in seconds, which passes also while there are none.
 
@@ -44,9 +42,8 @@ class Window:
 
     def __init__(
         self,
-        service: Service,
+        recognise: Recognise,
         camera: Camera,
-        limit: Limit | None,
         every: float,
         saw: Callable[[list[Seen], float], None],
     ) -> None:
@@ -54,9 +51,8 @@ class Window:
             self.root = tkinter.Tk(className="Faces")
         except tkinter.TclError as error:
             raise StartupError(f"No window can be opened: {error}.") from error
-        self._service = service
+        self._name = recognise
         self._camera = camera
-        self._limit = limit
         self._every = every
         self._saw = saw
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="recognise")
@@ -163,7 +159,7 @@ class Window:
         click.echo(f"photo: {text}")
 
     def _ask(self, frame: Frame) -> Future[list[Seen]]:
-        return self._worker.submit(lambda: list(self._service.recognise(frame.jpeg(), self._limit)))
+        return self._worker.submit(lambda: list(self._name(frame.jpeg())))
 
     def _draw(self, pixels: Pixels, seen: Sequence[Seen]) -> None:
         pixels = pixels.copy()

@@ -139,6 +139,8 @@ threshold.addEventListener("change", () => {
   settling = setTimeout(sendThreshold, SETTLED);
 });
 
+byId("live-liveness").onchange = () => socket.configure({ liveness: byId("live-liveness").checked });
+
 byId("live-start").onclick = start;
 byId("live-stop").onclick = () => { finish(); byId("live-start").focus(); };
 byId("live-forget").onclick = () => attendance.clear();

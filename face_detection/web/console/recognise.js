@@ -22,7 +22,7 @@ async function add(files) {
   const pictures = chosen.filter((_, index) => formats[index]);
   leave(chosen.filter((_, index) => !formats[index]), pictures.length - MOST);
   const fresh = pictures.slice(0, MOST).map((file) => {
-    const shot = new Shot(file, threshold, () => remove(shot));
+    const shot = new Shot(file, threshold, () => byId("liveness").checked, () => remove(shot));
     return shot;
   });
   for (const shot of [...fresh].reverse()) byId("shots").prepend(shot.node);
@@ -82,6 +82,7 @@ threshold.addEventListener("change", () => {
   if (shots.size) telling = setTimeout(() => announce(byId("shots-summary").textContent), 500);
 });
 
+byId("liveness").onchange = () => recognise([...shots]);
 byId("photos").onchange = takeChosen;
 if (byId("photos").files.length) takeChosen(); // chosen before this was loaded
 byId("take-photo").onclick = async () => {

@@ -7,18 +7,20 @@ import { decide } from "./threshold.js";
 import { addressOf } from "../addresses.js";
 
 const CANDIDATES = 3;
-const REASONS = { low_quality: "Too bad to be named" };
+const REASONS = { low_quality: "Too bad to be named", not_live: "A picture, not a person" };
 const MOST_METADATA = 200; // characters beside a name; all of them are in the JSON
 const LITTLE = 0.09; // of the picture's width: boxes below it get little labels
 
 export class Shot {
-  #file; #threshold; #picture; #stage; #found; #state; #tools; #url; #commandText;
+  #file; #threshold; #liveness; #picture; #stage; #found; #state; #tools; #url; #commandText;
   #faces = null;
   #failed = null;
 
-  constructor(file, threshold, remove) {
+  /** `liveness` tells whether faces are checked for being real, whenever the service is asked. */
+  constructor(file, threshold, liveness, remove) {
     this.#file = file;
     this.#threshold = threshold;
+    this.#liveness = liveness;
     this.#url = URL.createObjectURL(file);
     this.#picture = element("img", { src: this.#url, alt: `Photo ${file.name}` });
     this.#picture.onerror = async () => this.#stage.replaceChildren(await this.#words());
@@ -49,7 +51,7 @@ export class Shot {
     this.#state.className = "muted busy";
     this.#state.textContent = "Looking …";
     try {
-      const faces = await json(`/face-recognition?include_unknown=true&candidates=${CANDIDATES}`, {
+      const faces = await json(`/face-recognition?${this.#query()}`, {
         method: "POST", body: this.#file, headers: { "Content-Type": "application/octet-stream" }, patient: true,
       });
       await this.#show(faces);
@@ -101,7 +103,12 @@ export class Shot {
 
   #answer(face) {
     const { id, name, metadata, distance } = decide(face, this.#threshold);
-    return { bbox: face.bbox, id, name, metadata, distance, ...(face.reason ? { reason: face.reason } : {}), candidates: face.candidates ?? [] };
+    const checked = { ...(face.reason ? { reason: face.reason } : {}), ...(face.liveness === undefined ? {} : { liveness: face.liveness }) };
+    return { bbox: face.bbox, id, name, metadata, distance, ...checked, candidates: face.candidates ?? [] };
+  }
+
+  #query() {
+    return `include_unknown=true&candidates=${CANDIDATES}${this.#liveness() ? "&liveness=true" : ""}`;
   }
 
   #add(face, bitmap) {
@@ -136,7 +143,8 @@ export class Shot {
     far.textContent = short(who.distance);
     title.textContent = who.known ? called(who) : (REASONS[face.reason] ?? "Unknown");
     const about = who.known && who.metadata !== null && who.metadata !== "" ? ` · ${JSON.stringify(who.metadata).slice(0, MOST_METADATA)}` : "";
-    detail.textContent = who.distance === null ? "nobody is enrolled" : `${who.known ? `id ${who.id} · ` : ""}distance ${short(who.distance)}${about}`;
+    const near = who.distance === null ? "nobody is enrolled" : `${who.known ? `id ${who.id} · ` : ""}distance ${short(who.distance)}${about}`;
+    detail.textContent = [...(face.reason === "not_live" ? [] : [near]), ...(face.liveness === undefined ? [] : [`liveness ${short(face.liveness)}`])].join(" · ");
     closest.replaceChildren(...(face.candidates ?? []).map((one) => this.#candidate(one)));
   }
 
@@ -158,7 +166,7 @@ export class Shot {
 
   #command() {
     const quoted = (one) => `'${one.replaceAll("'", "'\\''")}'`;
-    const query = `include_unknown=true&candidates=${CANDIDATES}${this.#threshold.moved ? `&min_distance=${Number(this.#threshold.value.toFixed(3))}` : ""}`;
+    const query = `${this.#query()}${this.#threshold.moved ? `&min_distance=${Number(this.#threshold.value.toFixed(3))}` : ""}`;
     this.#commandText.textContent = [`curl -s ${quoted(addressOf(`/face-recognition?${query}`))}`,
       ...(currentKey() === null ? [] : ['-H "X-API-Key: $KEY"']),
       `--data-binary ${quoted(`@${this.#file.name}`)}`].join(" \\\n  ");

@@ -58,7 +58,7 @@ function drawBox(context, face, [x, y, width, height], room) {
   context.beginPath();
   context.roundRect(x, y, width, height, 6);
   context.stroke();
-  const text = `${known ? called(face) : "unknown"}${face.distance === null ? "" : ` ${short(face.distance)}`}`;
+  const text = `${known ? called(face) : face.reason === "not_live" ? "a picture" : "unknown"}${face.distance === null ? "" : ` ${short(face.distance)}`}`;
   const size = Math.max(11, Math.min(15, room / 40)), tall = size + 9;
   context.font = `600 ${size}px system-ui, sans-serif`;
   const wide = context.measureText(text).width + 14;

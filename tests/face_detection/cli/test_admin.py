@@ -150,8 +150,9 @@ def test_companies(call: Call, gallery: Gallery) -> None:
     call("companies", "add", "1042", "Acme Ltd.", "--min-distance", "8", "--keep-crops")
     assert gallery.directory.tenant("1042").settings == TenantSettings(min_distance=8, keep_crops=True)
     call("companies", "set", "1042", "--rule", "vote", "--neighbours", "3", "--event-days", "0")
+    call("companies", "set", "1042", "--liveness", "required")
     call("companies", "set", "1042", "--min-distance", "none", "--no-keep-crops", "--name", "Acme")
-    expected = TenantSettings(rule="vote", neighbours=3, event_days=0)
+    expected = TenantSettings(rule="vote", neighbours=3, event_days=0, liveness="required")
     assert (gallery.directory.tenant("1042").name, gallery.directory.tenant("1042").settings) == ("Acme", expected)
     listed = json.loads(call("companies", "list", "--json"))
     assert [(one["company"], one["event_days"]) for one in listed] == [("1042", 0), ("default", None)]

@@ -467,3 +467,9 @@ def test_people_with_ids_of_former_releases(call: Call, front_settings: FrontSet
     assert found["state"] == "note" and "'..' of default" in found["found"] and "people delete" in found["advice"]
     call("people", "delete", "..")
     assert set(people(call)) == {"b"}
+
+
+def test_liveness_where_there_is_none(call: Call, photos: Path) -> None:
+    two = photos / "obama.jpg", photos / "obama2.jpg"
+    for command, pictures, status in (("verify", two, 2), ("recognise", two[:1], 1)):
+        assert "LIVENESS=available" in call(command, *pictures, "--liveness", status=status).stderr

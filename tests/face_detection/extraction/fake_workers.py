@@ -24,6 +24,7 @@ MODEL: dict[str, Any] = {
     "max_crops": 3,
     "engine": "onnx",
     "device": "cpu",
+    "liveness": None,
 }
 SERVED = ServedModel(CARD, "abc", 3, "onnx", "cpu")
 
@@ -40,6 +41,7 @@ class FakeWorker:
         self.embeddings: Handler = self.embed
         self.ready: Handler = replying()
         self.file: Handler = replying(404)
+        self.liveness: Handler = replying(501)
         app = web.Application(client_max_size=0)
         app.router.add_route("*", "/{path:.*}", self.answer)
         self.server = TestServer(app)
@@ -56,6 +58,7 @@ class FakeWorker:
             "/embeddings": self.embeddings,
             "/readyz": self.ready,
             "/model/file": self.file,
+            "/liveness": self.liveness,
         }
         return await routes[request.path](request)
 
@@ -66,6 +69,11 @@ class FakeWorker:
         crops = wire.decode_array(await request.read(), dtype=np.uint8, shape=(None, 160, 160, 3))
         rows = crops.reshape(len(crops), -1)[:, :128].astype(np.float32)
         return web.Response(body=wire.encode_array(rows), headers={wire.SPACE_HEADER: self.described["space"]})
+
+    async def check(self, request: web.Request) -> web.StreamResponse:
+        """The liveness check: the score of a face is its first pixel."""
+        views = wire.decode_array(await request.read(), dtype=np.uint8, shape=(None, 2, 80, 80, 3))
+        return web.Response(body=wire.encode_array(views[:, 0, 0, 0, 0].astype(np.float32) / 255))
 
     def serve(self, revision: str) -> None:
         """Serve another revision of the model."""

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from face_detection.extraction.client import ExtractionClient
 from shared import wire
-from shared.errors import DeadlinePassed, ExtractionFailed, ExtractionUnavailable, Overloaded, ServiceError
+from shared.errors import (
+    DeadlinePassed,
+    ExtractionFailed,
+    ExtractionUnavailable,
+    LivenessUnavailable,
+    Overloaded,
+    ServiceError,
+)
 from tests.face_detection.extraction.fake_workers import CARD, MODEL, SERVED, FakeWorker, Handler, replying
 
 
@@ -170,3 +177,35 @@ async def test_a_dropped_connection_is_tried_once_more(crops: NDArray[np.uint8])
 def test_the_description_used_here_has_the_members_of_a_real_one(extraction_url: str) -> None:
     answer: dict[str, Any] = requests.get(f"{extraction_url}/model", timeout=10).json()
     assert set(answer) == set(MODEL)
+
+
+@pytest.fixture
+def views() -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 255, (7, 2, 80, 80, 3), np.uint8)
+
+
+async def test_faces_are_checked_beside_their_embedding(
+    client: ExtractionClient, fake: FakeWorker, crops: NDArray[np.uint8], views: NDArray[np.uint8]
+) -> None:
+    fake.liveness = fake.check
+    embeddings, scores = await client.examine(crops, views, SERVED)
+    assert np.array_equal(embeddings, await client.embed(crops, SERVED))
+    assert scores == pytest.approx(views[:, 0, 0, 0, 0] / 255, abs=1e-6)
+    assert fake.calls.count("/liveness") == 3
+    _, none = await client.examine(crops, None, SERVED)
+    assert none is None and fake.calls.count("/liveness") == 3
+
+
+async def test_a_service_without_the_liveness_check(
+    client: ExtractionClient, crops: NDArray[np.uint8], views: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(LivenessUnavailable, match="LIVENESS=available"):
+        await client.examine(crops, views, SERVED)
+
+
+async def test_scores_that_are_none(
+    client: ExtractionClient, fake: FakeWorker, crops: NDArray[np.uint8], views: NDArray[np.uint8]
+) -> None:
+    fake.liveness = replying(200, wire.encode_array(np.zeros(2, np.float32)))
+    with pytest.raises(ExtractionFailed, match="did not answer with scores"):
+        await client.examine(crops, views, SERVED)

@@ -383,3 +383,16 @@ async def test_a_worker_that_no_longer_has_the_network_has_changed_its_model(sta
     with pytest.raises(ExtractionUnavailable, match="changed its model"):
         async with client.model_file(model, "facenet"):
             pass
+
+
+async def test_of_several_workers_those_with_the_liveness_check_are_asked(
+    start: Start, crops: NDArray[np.uint8]
+) -> None:
+    client, (without, having) = await start("abc", "abc")
+    having.liveness = having.check
+    views = np.zeros((2, 2, 80, 80, 3), np.uint8)
+    for _ in range(4):
+        _, scores = await client.examine(crops, views, SERVED)
+        assert scores == [0, 0]
+    assert having.calls.count("/liveness") == 4
+    assert "/embeddings" in without.calls  # it is as good as ever for what it can

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operation import PEOPLE, RECOGNITION
+from face_detection.api.operation import DIRECTORY, PEOPLE, RECOGNITION
 from face_detection.api.own.live_conversation import LIVE
 from face_detection.gallery.events import EventKind, Occasion
 from face_detection.live.session import LiveResult, LiveSession
@@ -20,6 +20,7 @@ from face_detection.recognition.identification import Recognised
 from shared.errors import ExtractionUnavailable, UndecodableImage
 from tests.conftest import Front
 from tests.face_detection.api.own.test_events import events
+from tests.face_detection.api.test_liveness import shown as shown_on_screen
 from tests.video_frames import HEIGHT, WIDTH, Actor, encoded, frame_at
 
 OCCASION = Occasion(device=31, latitude=1.5, longitude=2.5)
@@ -290,3 +291,36 @@ async def test_whose_photo_becomes_another_one_is_compared_anew(
     await enrol(barack="biden.jpg")
     later = await video.show(Actor(photos / "obama2.jpg", 40), frames=range(20, 35))
     assert names(later[-1]) == [None]
+
+
+async def test_a_picture_that_takes_a_persons_place_loses_the_name(
+    start_front: Front, liveness_url: str, photos: Path
+) -> None:
+    front = await start_front(extraction_url=liveness_url)
+    assert front.app is not None
+    photo = (photos / "obama.jpg").read_bytes()
+    await front.app[RECOGNITION].enrol("default", [Enrolment("barack", "Barack", photo)])
+    video = Video(front)
+    real = (photos / "obama3.jpg").read_bytes()
+    shown = shown_on_screen(photos / "obama2.jpg")
+
+    async def show(frame: bytes, frames: int) -> list[LiveResult]:
+        results = []
+        for _ in range(frames):
+            video.now += 0.25
+            results.append(await video.session.process(frame))
+        return results
+
+    assert {*map(tuple, map(names, await show(shown, 3)))} == {("barack",)}  # nobody asks yet
+    video.session.liveness = True
+    before = await show(real, 6)
+    assert {*map(tuple, map(names, before))} == {("barack",)}
+    assert all(face.liveness is not None and face.liveness >= 0.5 for result in before for face in result.faces)
+    after = await show(shown, 30)
+    (face,) = after[-1].faces
+    assert (face.person, face.reason) == (None, "not_live") and face.liveness is not None and face.liveness < 0.5
+    video.session.liveness = False
+    assert names((await show(shown, 6))[-1]) == ["barack"]
+    front.app[DIRECTORY].update_tenant("default", settings={"liveness": "required"})
+    required = await show(shown, 6)
+    assert {*map(tuple, map(names, required))} == {(None,)}

@@ -63,3 +63,21 @@ def test_the_picture_is_shrunk_without_averaging() -> None:
 
 def test_no_face_no_views() -> None:
     assert views(Preview.full(np.zeros((40, 40, 3), np.uint8)), [], MINIFASNET).shape == (0, 2, 80, 80, 3)
+
+
+def test_a_turned_head_is_looked_at_upright() -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (60, 60, 3), np.uint8)
+    upright = np.asarray(cv2.resize(noise, (601, 601), interpolation=cv2.INTER_CUBIC), np.uint8)
+    points = [(270.0, 280.0), (330.0, 280.0), (300.0, 310.0), (280.0, 340.0), (320.0, 340.0)]
+    box = Box(250, 250, 101, 101)
+    expected = views(Preview.full(upright), [Face(box, Landmarks(*points), 1.0)], MINIFASNET)
+    for turns in (1, 2, 3):
+        picture = np.ascontiguousarray(np.rot90(upright, -turns))  # clockwise
+        for _ in range(turns):
+            points = [(600 - y, x) for x, y in points]
+        turned = Face(box, Landmarks(*points), 1.0)
+        assert turned.angle == 90 * turns
+        found = views(Preview.full(picture), [turned], MINIFASNET)
+        assert np.abs(found.astype(int) - expected).mean() < 12  # the cut may be a pixel beside
+        for _ in range(4 - turns):
+            points = [(600 - y, x) for x, y in points]

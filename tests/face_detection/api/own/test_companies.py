@@ -30,6 +30,7 @@ DEFAULTS = {
     "neighbours": 5,
     "keep_crops": False,
     "event_days": None,
+    "liveness": "optional",
 }
 
 

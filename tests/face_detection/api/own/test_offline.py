@@ -288,3 +288,15 @@ async def test_the_service_worker_knows_every_file(start_front: Front, tmp_path:
     later = await (await front.get("/offline/service-worker.js")).text()
     assert later.splitlines()[0] != former.splitlines()[0]
     assert all(f'"runtime/{name}"' in later for name in RUNTIME_FILES)
+
+
+async def test_who_requires_liveness_gets_no_models(start_front: Front) -> None:
+    front = await start_front()
+    assert (await front.get("/offline/models")).status == 200
+    assert front.app is not None
+    front.app[DIRECTORY].update_tenant("default", settings={"liveness": "required"})
+    response = await front.get("/offline/models")
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (403, "forbidden") and "liveness" in error["message"]
+    required = await start_front(liveness="required")
+    assert (await required.get("/offline/models")).status == 403

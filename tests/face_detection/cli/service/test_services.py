@@ -32,6 +32,7 @@ from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.gallery.people import Description, NewSample
 from shared.errors import InvalidRequest, NotFound, ServiceError, SettingsError, SpaceMismatch
 from shared.settings import FrontSettings
+from tests.face_detection.api.test_liveness import shown
 from tests.running_front import running_front
 
 
@@ -433,3 +434,23 @@ def test_a_new_name_keeps_what_others_change_meanwhile(
             person = service.person("44")
             assert (person.name, person.metadata) == (f"{number}", number)
     gallery.close()
+
+
+def test_both_check_liveness(
+    front_settings: FrontSettings, liveness_url: str, photos: Path, photo: Callable[[str], bytes]
+) -> None:
+    settings = front_settings.model_copy(update={"extraction_url": liveness_url})
+    screen, answers = shown(photos / "obama2.jpg"), []
+    with remote(settings) as over_http, local(settings) as here:
+        over_http.enrol([Photo("44", "Barack", photo("obama"))])
+        for service in (over_http, here):
+            (seen,) = service.recognise(screen, None, liveness=True)
+            assert (seen.id, seen.reason) == (None, "not_live") and seen.liveness is not None and seen.liveness < 0.5
+            (real,) = service.recognise(photo("obama3"), None, liveness=True)
+            assert (real.id, real.reason) == ("44", None) and real.liveness is not None and real.liveness >= 0.5
+            (unchecked,) = service.recognise(screen, None)
+            assert (unchecked.id, unchecked.liveness) == ("44", None)
+            found = service.verify(photo("obama3"), screen, None, liveness=True)
+            assert (found.same, found.reason) == (False, "not_live") and found.liveness is not None
+            answers.append((seen, real, found))
+    assert answers[0] == answers[1]
