@@ -60,7 +60,7 @@ def table(folder: Path, detector: YuNet, settings: FrontSettings, embedder: Embe
     for margin in MARGINS:
         for side in TIGHT_SIDES:
             crops = [Preview.full(_tight(portrait, detector, margin, side)) for portrait in portraits]
-            found = [sum(len(look(crop)) == 1 for crop in crops) for look in looks.values()]
+            found = [sum(bool(look(crop)) for crop in crops) for look in looks.values()]
             yield _row(f"head crops, margin {margin:g}, longer side {side}", found, len(crops))
     for height in SMALL_FACES:
         for size in CANVASES:

@@ -66,7 +66,7 @@ _LARGEST = 640
 _OVERVIEW = 192
 _TURNED_SIDE = 320
 _TILE, _OVERLAP = 768, 96
-_SEEN = 16
+_SEEN = 19
 """Pixels that a face must have to be found."""
 
 _COARSER = 4
@@ -160,14 +160,16 @@ class Detector(ABC):
             some = doubtful[start : start + _LOOKS]
             for row, scores in zip(some, self._looks(some, picture, working), strict=True):
                 best = max(scores, key=lambda angle: scores[angle])
-                if row[SCORE] >= least and (best == row[ANGLE] or scores[best] < _TURNED):
+                # Without confirmation a turned view shows more faces where nobody is than an upright one.
+                upright = row[SCORE] >= least and row[ANGLE] == 0
+                if upright and (best == 0 or scores[best] < _TURNED):
                     kept.append(row[np.newaxis])
-                elif row[SCORE] >= least or scores[best] >= _RESCUED:
+                elif upright or scores[best] >= _RESCUED:
                     view = cut(_source(row, picture, working), Part.around(row, _CONTEXT), (_CLOSE, _CLOSE))
                     close = _central(self._find(view.turned(best)), view.part)
                     if len(close) and close[0, SCORE] >= least:
                         kept.append(close[:1])
-                    elif row[SCORE] >= least:
+                    elif upright:
                         kept.append(row[np.newaxis])
         return np.concatenate(kept)
 
