@@ -99,12 +99,14 @@ def cut(picture: Preview, part: Part, size: tuple[int, int]) -> View:
     right = max(left + 1, math.ceil((part.left + part.width) * x_scale))
     bottom = max(top + 1, math.ceil((part.top + part.height) * y_scale))
     pixels = picture.pixels[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    shown = Part(left / x_scale, top / y_scale, (right - left) / x_scale, (bottom - top) / y_scale)
+    if not pixels.size:  # what a network takes for a face can lie wholly beyond the picture
+        return View(np.zeros((size[1], size[0], 3), np.uint8), shown)
     beyond = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
     if any(beyond):
         pixels = np.asarray(cv2.copyMakeBorder(pixels, *beyond, cv2.BORDER_CONSTANT), np.uint8)
     shrinks = size[0] <= pixels.shape[1]
     resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    shown = Part(left / x_scale, top / y_scale, (right - left) / x_scale, (bottom - top) / y_scale)
     return View(picture.to_srgb(np.asarray(resized, np.uint8)), shown)
 
 
@@ -126,7 +128,7 @@ class Tiles:
 
     def views(self, picture: Preview) -> Iterator[View]:
         """The tiles, line by line; one at a time is in memory."""
-        height, width = round(picture.height * self.scale), round(picture.width * self.scale)
+        height, width = (max(1, round(side * self.scale)) for side in (picture.height, picture.width))
         size = (min(self.side, width), min(self.side, height))
         for top in self._starts(height):
             for left in self._starts(width):

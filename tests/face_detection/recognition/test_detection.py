@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from benchmarks.detection import LEAST_OVERLAP, read_marks
 from face_detection.recognition.detection import YuNet
+from face_detection.recognition.views import Part, cut
 from shared.errors import WeightsError
 from shared.geometry import Box
 from shared.images import ImageDecoder, Pixels, Preview
@@ -179,9 +180,17 @@ def test_what_is_seen_of_a_face_has_a_least_size(settings: FrontSettings, astron
         assert YuNet(settings.model_copy(update={"min_face": least})).detect(part) == found
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 5), (64, 64), (33, 3000)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 400), (400, 1), (3, 5), (64, 64), (33, 3000), (1, 5000), (5000, 1), (8, 70_000), (20_000, 2)]
+)
 def test_no_face_in_pictures_of_any_shape(detector: YuNet, shape: tuple[int, int]) -> None:
     assert detector.detect(Preview.full(np.full((*shape, 3), 127, np.uint8))) == []
+
+
+@pytest.mark.parametrize(("left", "top"), [(-50, 10), (10, -50), (700, 10), (10, 600), (-50, 600)])
+def test_a_part_beyond_the_picture_is_black(astronaut: Pixels, left: int, top: int) -> None:
+    view = cut(Preview.full(astronaut), Part(left, top, 20, 30), (8, 12))
+    assert view.pixels.shape == (12, 8, 3) and not view.pixels.any()
 
 
 def test_limits(settings: FrontSettings, astronaut: Pixels) -> None:
