@@ -57,6 +57,9 @@ _RESCUED = 0.86
 _TURNED = 0.8
 """Least score of the right way round for a face that was found the wrong way round."""
 
+_UNSEEN = 0.8
+"""Least score of a face of which nothing is seen at the size of a close look."""
+
 _RESCUES = 8
 """Candidates below the least score that are looked at again, the best ones."""
 
@@ -162,6 +165,8 @@ class Detector(ABC):
                 best = max(scores, key=lambda angle: scores[angle])
                 # Without confirmation a turned view shows more faces where nobody is than an upright one.
                 upright = row[SCORE] >= least and row[ANGLE] == 0
+                if upright and row[SCORE] < _UNSEEN and not any(scores.values()):
+                    continue
                 if upright and (best == 0 or scores[best] < _TURNED):
                     kept.append(row[np.newaxis])
                 elif upright or scores[best] >= _RESCUED:
