@@ -28,8 +28,9 @@ from shared import exact_json
 from shared.calibration import Limit, limit_of, short_rate
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED
-from shared.geometry import Box
+from shared.geometry import Angle, Box
 from shared.models import MINIFASNET
+from shared.settings import Effort
 
 _MAX_METADATA = 1 << 16
 
@@ -76,6 +77,16 @@ Picture = Annotated[
             "in a multipart form the file itself.",
         }
     ),
+]
+Detection = Annotated[
+    Effort | None,
+    Field(
+        description="How hard faces are looked for: `fast`, or `thorough` for those of less than twice `MIN_FACE` in "
+        "large pictures, and for turned heads beside upright ones. Default: as the service is set (`DETECTION`)."
+    ),
+]
+HeadAngle = Annotated[
+    Angle, Field(description="Degrees clockwise by which the head is turned in the picture, to the next quarter.")
 ]
 FaceChoice = Annotated[
     Annotated[

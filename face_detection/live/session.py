@@ -26,7 +26,7 @@ from face_detection.recognition.identification import Identifier, Recognised, re
 from face_detection.recognition.quality import Quality
 from shared.calibration import Limit
 from shared.errors import DeadlinePassed
-from shared.geometry import Box, Face
+from shared.geometry import Angle, Box, Face
 from shared.images import Pixels
 
 Vector = NDArray[np.float32]
@@ -48,6 +48,7 @@ class LiveFace:
     Attributes:
         track: number that the face keeps from frame to frame.
         box: in pixels of the upright frame.
+        angle: see ``Face.angle``; as it was when the face was last looked at.
         person: who it is, None while that is unknown.
         reason: why nobody can be named, see ``Recognised``: so it was when the face was last compared.
         quality: how well it could be recognised then; None before.
@@ -63,6 +64,7 @@ class LiveFace:
 
     track: int
     box: Box
+    angle: Angle
     person: Person | None
     reason: Reason | None
     quality: Quality | None
@@ -369,6 +371,7 @@ class LiveSession:
         return LiveFace(
             track.number,
             track.box,
+            track.sighting.face.angle,
             one.person if one else None,
             latest.reason if latest and not (one and one.person) else None,
             latest.quality if latest else None,

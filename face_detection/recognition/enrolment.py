@@ -17,7 +17,7 @@ from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpe
 from face_detection.recognition.quality import check
 from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError
 from shared.geometry import Face
-from shared.settings import Strictness
+from shared.settings import Effort, Strictness
 
 Embed = Callable[[NDArray[np.uint8], ServedModel], Awaitable[NDArray[np.float32]]]
 
@@ -30,7 +30,7 @@ _CHUNKS_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A sample to be: whose face, the picture that shows it, and which of its faces it is."""
+    """A sample to be: whose face, the picture that shows it, which of its faces it is, and how hard to look for it."""
 
     id: str
     name: str
@@ -38,6 +38,7 @@ class Enrolment:
     metadata: Any = None
     action: str | None = None
     face: Choose = clear_face
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Enroller:
 
     async def _prepare(self, item: Enrolment, model: ServedModel) -> Prepared | ServiceError:
         try:
-            prepared = await self._preparation.prepare(item.picture, model.card.alignment, item.face)
+            prepared = await self._preparation.prepare(item.picture, model.card.alignment, item.face, item.effort)
             self.check(prepared)
             return prepared
         except ServiceError as error:

@@ -40,7 +40,7 @@ from shared.errors import (
 )
 from shared.geometry import Face
 from shared.images import Pixels
-from shared.settings import FrontSettings
+from shared.settings import Effort, FrontSettings
 
 T = TypeVar("T")
 
@@ -185,7 +185,7 @@ class Recognition:
             model = await self._extraction.model()
             checks = await self._checks_liveness(tenant, False, model)
             prepared = await self._preparation.prepare(
-                enrolment.picture, model.card.alignment, main_face, liveness=checks
+                enrolment.picture, model.card.alignment, main_face, enrolment.effort, checks
             )
             embeddings, liveness = await self._examine(model, prepared)
             (found,) = await self._search(tenant, prepared, model, embeddings, limit, None, occasion, 0, liveness)
@@ -206,8 +206,11 @@ class Recognition:
         description: Description | None = None,
         once: Once[Added] | None = None,
         face: Choose = clear_face,
+        effort: Effort | None = None,
     ) -> Added:
         """Take the embedding of a sample from another picture, and say something else of its person if there is one.
+
+        ``effort`` as for ``identify``.
 
         Returns:
             The sample as it is then, and the face that was taken.
@@ -220,7 +223,7 @@ class Recognition:
             ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
         sample = await self._pool.run(lambda: self._store.sample(tenant, number))
-        enrolment = Enrolment(sample.person.id, sample.person.name, picture, face=face)
+        enrolment = Enrolment(sample.person.id, sample.person.name, picture, face=face, effort=effort)
         async with self._deadline(self._settings.request_timeout):
             (outcome,) = await self._embed_photos(tenant, [enrolment])
         if isinstance(outcome, ServiceError):
@@ -247,6 +250,7 @@ class Recognition:
         rule: Rule | None = None,
         closest: int = 0,
         liveness: bool = False,
+        effort: Effort | None = None,
     ) -> list[Recognised]:
         """Say of each face of a picture, in reading order, who it is.
 
@@ -259,6 +263,7 @@ class Recognition:
             rule: how to decide; the tenant's when None.
             closest: how many people to name as the closest to each face.
             liveness: whether faces are checked for being real; where the tenant requires it, they always are.
+            effort: how hard to look for faces; as the setting says when None.
 
         Raises:
             FaceNotFound: the face that was to be chosen is not there.
@@ -269,7 +274,7 @@ class Recognition:
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
             checks = await self._checks_liveness(tenant, liveness, model)
-            prepared = await self._preparation.prepare(picture, model.card.alignment, choose, liveness=checks)
+            prepared = await self._preparation.prepare(picture, model.card.alignment, choose, effort, checks)
             if not prepared.chosen:
                 return []
             embeddings, scores = await self._examine(model, prepared)
@@ -283,10 +288,11 @@ class Recognition:
         limit: Limit | None = None,
         faces: tuple[Choose, Choose] = (main_face, main_face),
         liveness: bool = False,
+        effort: Effort | None = None,
     ) -> Verification:
         """Compare two faces: one of each picture, at the tenant's threshold when ``limit`` is None.
 
-        With ``liveness``, or where the tenant requires it, both must be real.
+        With ``liveness``, or where the tenant requires it, both must be real. ``effort`` as for ``identify``.
 
         Raises:
             NotFound: there is no such tenant.
@@ -299,7 +305,7 @@ class Recognition:
 
         async def prepared(input: str, picture: Encoded, face: Choose) -> Prepared:
             with about(input):
-                return await self._preparation.prepare(picture, model.card.alignment, face, liveness=checks)
+                return await self._preparation.prepare(picture, model.card.alignment, face, effort, checks)
 
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
@@ -320,10 +326,11 @@ class Recognition:
         occasion: Occasion = ANONYMOUS,
         face: Choose = main_face,
         liveness: bool = False,
+        effort: Effort | None = None,
     ) -> Verification:
         """Compare a face of a picture with the samples of a person, of which the nearest counts.
 
-        With ``liveness``, or where the tenant requires it, the face must be real.
+        With ``liveness``, or where the tenant requires it, the face must be real. ``effort`` as for ``identify``.
 
         Raises:
             LivenessUnavailable: the face is to be checked, and nobody can.
@@ -337,7 +344,7 @@ class Recognition:
             model = await self._extraction.model()
             await self._pool.run(lambda: self._vectors(tenant, id, model))
             checks = await self._checks_liveness(tenant, liveness, model)
-            prepared = await self._preparation.prepare(picture, model.card.alignment, face, liveness=checks)
+            prepared = await self._preparation.prepare(picture, model.card.alignment, face, effort, checks)
             embedding, scores = await self._examine(model, prepared)
             vectors, settings = await self._pool.run(  # as they are by now
                 lambda: (self._vectors(tenant, id, model), self._directory.tenant(tenant).settings)
@@ -358,34 +365,38 @@ class Recognition:
             raise NoPhotoOfModel("The person has no photo of the model in use: add one, or use the former model.")
         return vectors
 
-    async def detect(self, picture: Encoded) -> list[Face]:
+    async def detect(self, picture: Encoded, effort: Effort | None = None) -> list[Face]:
         """The faces of a picture, in reading order. Needs no extraction service.
+
+        ``effort`` as for ``identify``.
 
         Raises:
             ImageError, DeadlinePassed: see ``shared.errors``.
         """
         async with self._deadline(self._settings.request_timeout):
-            return await self._preparation.detect(picture)
+            return await self._preparation.detect(picture, effort)
 
-    async def assess(self, picture: Encoded) -> list[tuple[Face, Quality]]:
+    async def assess(self, picture: Encoded, effort: Effort | None = None) -> list[tuple[Face, Quality]]:
         """The same with how well each face can be recognised."""
         async with self._deadline(self._settings.request_timeout):
-            return await self._preparation.assess(picture)
+            return await self._preparation.assess(picture, effort)
 
     async def render(self, picture: Encoded, draw: Callable[[Pixels], T]) -> T:
         """Let ``draw`` work on a picture, see ``Preparation.render``; DeadlinePassed as for the others."""
         async with self._deadline(self._settings.request_timeout):
             return await self._preparation.render(picture, draw)
 
-    async def embed_faces(self, picture: Encoded) -> EmbeddedFaces:
+    async def embed_faces(self, picture: Encoded, effort: Effort | None = None) -> EmbeddedFaces:
         """The faces of a picture with their embeddings. Nothing is searched, stored or logged.
+
+        ``effort`` as for ``identify``.
 
         Raises:
             ImageError, ExtractionError, Overloaded, DeadlinePassed: see ``shared.errors``.
         """
         async with self._deadline(self._settings.request_timeout):
             model = await self._extraction.model()
-            prepared = await self._preparation.prepare(picture, model.card.alignment)
+            prepared = await self._preparation.prepare(picture, model.card.alignment, effort=effort)
             return EmbeddedFaces(model, prepared.chosen, await self._embed(prepared.crops, model))
 
     async def model(self) -> ServedModel:

@@ -57,7 +57,8 @@ async def create(request: web.Request) -> web.Response:
     attempt = await first_attempt(request, caller.tenant, _respond_created)
     picture = await _picture(request, wanted)
     name = schemas.name_in(wanted.unique_args) or id
-    enrolment = Enrolment(id, name, picture, wanted.unique_args, face=wanted.face or clear_face)
+    face, effort = wanted.face or clear_face, wanted.detection
+    enrolment = Enrolment(id, name, picture, wanted.unique_args, face=face, effort=effort)
     return attempt.response(
         await request.app[RECOGNITION].add(
             caller.tenant, [enrolment], occasion_of(request), caller.max_samples, once=attempt.once
@@ -97,6 +98,7 @@ async def update(request: web.Request) -> web.Response:
                 description,
                 attempt.once,
                 wanted.face or clear_face,
+                wanted.detection,
             )
         )
     if description is not None:
@@ -117,7 +119,12 @@ async def match(request: web.Request) -> web.Response:
     wanted = validate(_MATCH, await read_parameters(request))
     picture = await _picture(request, wanted)
     found = await request.app[RECOGNITION].identify(
-        request[CALLER].tenant, picture, wanted.limit, occasion=occasion_of(request), liveness=wanted.liveness
+        request[CALLER].tenant,
+        picture,
+        wanted.limit,
+        occasion=occasion_of(request),
+        liveness=wanted.liveness,
+        effort=wanted.detection,
     )
     return await large_json_response(
         lambda: schemas.MatchAnswer(faces=[schemas.MatchedFace.of(one) for one in found]).model_dump(mode="json")
@@ -129,9 +136,9 @@ async def detect(request: web.Request) -> web.Response:
     wanted = validate(_DETECT, await read_parameters(request))
     picture, recognition = await _picture(request, wanted), request.app[RECOGNITION]
     if not wanted.encoding:
-        found = await recognition.detect(picture)
+        found = await recognition.detect(picture, wanted.detection)
         return _respond(schemas.DetectAnswer(faces=[schemas.DetectedPosition.of(face) for face in found]))
-    embedded = await recognition.embed_faces(picture)
+    embedded = await recognition.embed_faces(picture, wanted.detection)
     model, identifier = embedded.model, recognition.identifier
     threshold = await _threshold(request, model)
 

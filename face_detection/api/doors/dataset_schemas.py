@@ -82,6 +82,7 @@ class PictureRequest(ForeignRequest):
     image_url: Annotated[str, Field(max_length=MAX_URL)] | None = Field(
         default=None, description="Instead of `image`: http or https address at one of the hosts in IMAGE_URL_HOSTS."
     )
+    detection: schemas.Detection = None
 
     @model_validator(mode="after")
     def _one_picture(self) -> Self:
@@ -118,6 +119,7 @@ class UpdateRequest(FaceRequest):
     image_url: Annotated[str, Field(max_length=MAX_URL)] | None = None
     unique_args: UniqueArgs | None = None
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:

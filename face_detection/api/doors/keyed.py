@@ -43,8 +43,8 @@ async def train(request: web.Request) -> web.Response:
     members = await _read_authorised(request, Right.ENROL, request.app[SETTINGS].max_body_bytes)
     wanted = validate(schemas.TRAINING, members)
     caller = request[CALLER]
-    user, face = wanted.user_name, wanted.face or clear_face
-    enrolments = [Enrolment(user, user, photo, face=face) for photo in wanted.stream]
+    user, face, effort = wanted.user_name, wanted.face or clear_face, wanted.detection
+    enrolments = [Enrolment(user, user, photo, face=face, effort=effort) for photo in wanted.stream]
     started = time.perf_counter()
 
     def respond(outcomes: Sequence[Added | ServiceError]) -> web.Response:
@@ -101,13 +101,25 @@ async def recognise(request: web.Request) -> web.Response:
     name: str | None
     if wanted.user_name:
         result = await core.verify_person(
-            tenant, wanted.user_name, wanted.picture, wanted.limit, occasion, liveness=wanted.liveness
+            tenant,
+            wanted.user_name,
+            wanted.picture,
+            wanted.limit,
+            occasion,
+            liveness=wanted.liveness,
+            effort=wanted.detection,
         )
         name, trust, face = wanted.user_name if result.same else None, result.trust, result.faces[0]
         failure = "The picture does not show this user."
     else:
         (found,) = await core.identify(
-            tenant, wanted.picture, wanted.limit, occasion, choose=main_face, liveness=wanted.liveness
+            tenant,
+            wanted.picture,
+            wanted.limit,
+            occasion,
+            choose=main_face,
+            liveness=wanted.liveness,
+            effort=wanted.detection,
         )
         name, trust, face = found.person.name if found.person else None, found.trust, found.face
         failure = "The picture shows nobody who is known."

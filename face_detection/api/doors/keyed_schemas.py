@@ -47,6 +47,7 @@ class KeyedTrainingRequest(_Keyed):
         description="The photos. In a form a field for each, or one field with a JSON list.",
     )
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
 
 class KeyedRecognitionRequest(_Keyed, schemas.ThresholdOptions):
@@ -55,6 +56,7 @@ class KeyedRecognitionRequest(_Keyed, schemas.ThresholdOptions):
     # Not to be had as null: that would turn "is it Ann?" into "is it anybody?" by a mistake of the client.
     user_name: Id = Field(default="", description="Who it should be. When left out, anybody is looked for.")
     picture: schemas.Picture
+    detection: schemas.Detection = None
     liveness: schemas.WithLiveness = False
 
 
@@ -63,6 +65,7 @@ class StreamQuery(_CamelRequest):
 
     user_name: Id | None = Field(default=None, description="Id of the user, unless the stream begins with it.")
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
 
 class StreamMessage(_CamelRequest):

@@ -27,6 +27,7 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.service import Added
 from shared import logs, wire
 from shared.errors import DeadlinePassed, ImageTooLarge, InvalidRequest, ServiceError
+from shared.settings import Effort
 
 MOST_PHOTOS = 1000
 """In one stream."""
@@ -47,7 +48,7 @@ Messages = AsyncGenerator[schemas.StreamMessage | ServiceError]
 async def train_stream(request: web.Request) -> web.StreamResponse:
     """Learn photos as they come. What was learned stays, however the stream ends."""
     query = validate(schemas.STREAM_QUERY, read_query(request))
-    training = _Training(request, query.user_name, query.face or clear_face)
+    training = _Training(request, query.user_name, query.face or clear_face, query.detection)
     try:
         await training.run()
     except ServiceError as error:
@@ -75,9 +76,10 @@ class _Training:
         request: the stream.
         user: whose photos; None when the stream begins with the name.
         face: which face of each photo.
+        effort: how hard to look for it; as the setting says when None.
     """
 
-    def __init__(self, request: web.Request, user: str | None, face: Choose) -> None:
+    def __init__(self, request: web.Request, user: str | None, face: Choose, effort: Effort | None) -> None:
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": _NDJSON,
@@ -90,6 +92,7 @@ class _Training:
         self._settings = request.app[SETTINGS]
         self._user = user
         self._face = face
+        self._effort = effort
         self._learned = self._failed = 0
         self._ends = asyncio.get_running_loop().time() + self._settings.batch_timeout
 
@@ -177,7 +180,7 @@ class _Training:
             attempt = await first_attempt_at_part(self._request, caller.tenant, respond, number, (user, picture))
             outcomes = await self._request.app[RECOGNITION].add(
                 caller.tenant,
-                [Enrolment(user, user, picture, face=self._face)],
+                [Enrolment(user, user, picture, face=self._face, effort=self._effort)],
                 occasion_of(self._request),
                 caller.max_samples,
                 seconds=self._seconds_left(),

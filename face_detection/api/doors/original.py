@@ -56,10 +56,12 @@ class SampleRequest(_OriginalRequest):
         default=None, description="Free text for the client; given back with every match."
     )
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
     def enrolment(self) -> Enrolment:
         """The request in the core's terms."""
-        return Enrolment(self.id, self.name, self.image, self.metadata, self.action, self.face or clear_face)
+        face = self.face or clear_face
+        return Enrolment(self.id, self.name, self.image, self.metadata, self.action, face, self.detection)
 
 
 class RecognitionOptions(schemas.ThresholdOptions, _OriginalRequest):
@@ -72,6 +74,7 @@ class RecognitionOptions(schemas.ThresholdOptions, _OriginalRequest):
         le=10,
         description="Also name this many people who are closest to each face, near enough or not.",
     )
+    detection: schemas.Detection = None
     quality: schemas.WithQuality = False
     liveness: schemas.WithLiveness = False
 
@@ -117,6 +120,7 @@ class RecognisedFace(schemas.Measured):
     """
 
     bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
+    angle: schemas.HeadAngle
     id: str
     name: str
     metadata: Any
@@ -151,6 +155,7 @@ class RecognisedFace(schemas.Measured):
         ]
         return cls(
             bbox=str(one.face.box),
+            angle=one.face.angle,
             id=person.id if person else "",
             name=person.name if person else "",
             metadata=person.metadata if person else "",
@@ -242,6 +247,7 @@ async def recognise(request: web.Request) -> web.Response:
         occasion_of(request),
         closest=wanted.candidates,
         liveness=wanted.liveness,
+        effort=wanted.detection,
     )
     faces = [(RecognisedFace.of(one), one) for one in found if one.person or wanted.include_unknown]
     shown = [face.measured(one.quality) if wanted.quality else face for face, one in faces]

@@ -57,6 +57,7 @@ class TrainRequest(ForeignRequest):
     id: Id
     name: Name
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
 
 class TrainOptions(ForeignRequest):
@@ -65,6 +66,7 @@ class TrainOptions(ForeignRequest):
     id: Id | None = None
     name: Name | None = None
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
 
 class TrainJsonRequest(TrainOptions):
@@ -110,6 +112,7 @@ class AnswerRequest(ForeignRequest):
 class RecognizeOptions(AnswerRequest, schemas.ThresholdOptions):
     """What is said beside the picture."""
 
+    detection: schemas.Detection = None
     liveness: schemas.WithLiveness = False
 
 
@@ -226,8 +229,8 @@ async def describe(request: web.Request) -> web.Response:
 async def train(request: web.Request) -> web.Response:
     """Add photos to a person, who is created if nobody has the id."""
     caller, wanted = request[CALLER], await _read_photos(request)
-    face = wanted.face or clear_face
-    enrolments = [Enrolment(wanted.id, wanted.name, image, face=face) for image in wanted.images]
+    face, effort = wanted.face or clear_face, wanted.detection
+    enrolments = [Enrolment(wanted.id, wanted.name, image, face=face, effort=effort) for image in wanted.images]
     attempt = await first_attempt(request, caller.tenant, _respond_trained)
     return attempt.response(
         await request.app[RECOGNITION].add(
@@ -267,6 +270,7 @@ async def recognize(request: web.Request) -> web.Response:
         occasion_of(request),
         rule="vote",
         liveness=wanted.liveness,
+        effort=wanted.detection,
     )
     if not wanted.draw and wanted.mask is None:
         return await large_json_response(lambda: dump(RecognizeAnswer(faces=[NamedFace.of(one) for one in found])))

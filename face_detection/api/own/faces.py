@@ -15,7 +15,7 @@ from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import main_face
 from face_detection.recognition.decision import Verification
 from shared.calibration import short_rate
-from shared.geometry import Angle, Face
+from shared.geometry import Face
 
 
 class PairOptions(schemas.VerificationOptions):
@@ -23,6 +23,7 @@ class PairOptions(schemas.VerificationOptions):
 
     face1: schemas.FaceChoice = None
     face2: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
 
 class VerificationRequest(PairOptions):
@@ -35,6 +36,7 @@ class VerificationRequest(PairOptions):
 class DetectionOptions(OwnRequest):
     """What is said of each face."""
 
+    detection: schemas.Detection = None
     quality: schemas.WithQuality = False
 
 
@@ -93,9 +95,7 @@ class DetectedFace(schemas.Measured):
     bbox: str = Field(description="`x, y, width, height` in pixels of the upright picture.")
     landmarks: LandmarksAnswer
     score: float = Field(description="The detector's confidence, from 0 to 1.")
-    angle: Angle = Field(
-        description="Degrees clockwise by which the head is turned in the picture, to the next quarter."
-    )
+    angle: schemas.HeadAngle
 
     @classmethod
     def of(cls, face: Face) -> DetectedFace:
@@ -119,9 +119,9 @@ async def detect(request: web.Request) -> web.Response:
     wanted = validate(_DETECTION, await read_picture_request(request))
     recognition = request.app[RECOGNITION]
     if wanted.quality:
-        assessed = await recognition.assess(wanted.image)
+        assessed = await recognition.assess(wanted.image, wanted.detection)
         return json_response([dump(DetectedFace.of(face).measured(quality)) for face, quality in assessed])
-    faces = await recognition.detect(wanted.image)
+    faces = await recognition.detect(wanted.image, wanted.detection)
     left_out = set(schemas.Measured.model_fields)
     return json_response([DetectedFace.of(face).model_dump(mode="json", exclude=left_out) for face in faces])
 
@@ -131,7 +131,7 @@ async def verify(request: web.Request) -> web.Response:
     wanted = validate(_VERIFICATION, await read_picture_request(request, pictures=2))
     faces = wanted.face1 or main_face, wanted.face2 or main_face
     result = await request.app[RECOGNITION].verify(
-        request[CALLER].tenant, wanted.image1, wanted.image2, wanted.limit, faces, wanted.liveness
+        request[CALLER].tenant, wanted.image1, wanted.image2, wanted.limit, faces, wanted.liveness, wanted.detection
     )
     return json_response(schemas.dump_checked(VerificationAnswer.of(result)))
 

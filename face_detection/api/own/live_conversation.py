@@ -102,6 +102,7 @@ class LiveFaceAnswer(Measured):
 
     track: int = Field(description="Number that the face keeps from frame to frame of this session.")
     box: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels of the upright frame.")
+    angle: schemas.HeadAngle
     id: str | None = Field(description="Who it is; null for somebody unknown.")
     name: str | None
     metadata: Any
@@ -133,6 +134,7 @@ class LiveFaceAnswer(Measured):
         answer = cls(
             track=face.track,
             box=(box.x, box.y, box.width, box.height),
+            angle=face.angle,
             id=person.id if person else None,
             name=person.name if person else None,
             metadata=person.metadata if person else None,

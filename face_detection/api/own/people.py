@@ -134,6 +134,7 @@ class AddedPhoto(BaseModel):
 
     number: int | None = None
     bbox: str | None = Field(default=None, description="The face that was taken: `x, y, width, height`.")
+    angle: schemas.HeadAngle | None = None
     faces: int | None = Field(default=None, description="Faces in the picture.")
     error: schemas.PictureErrorDetail | None = None
 
@@ -165,6 +166,7 @@ class PhotosOptions(OwnRequest):
 
     name: Name | None = Field(default=None, description="For somebody new; the id when left out.")
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
 
 class PhotosRequest(PhotosOptions):
@@ -177,6 +179,7 @@ class PersonVerificationOptions(schemas.VerificationOptions):
     """How a face is compared with a person."""
 
     face: schemas.FaceChoice = None
+    detection: schemas.Detection = None
 
 
 class PersonVerificationRequest(PersonVerificationOptions):
@@ -283,8 +286,8 @@ async def add_photos(request: web.Request) -> web.Response:
     """Add photos to a person, who is created if nobody has the id."""
     caller, id = request[CALLER], schemas.check_id(request.match_info["id"])
     wanted = await _read_photos(request)
-    face = wanted.face or clear_face
-    enrolments = [Enrolment(id, wanted.name or id, image, face=face) for image in wanted.images]
+    face, effort = wanted.face or clear_face, wanted.detection
+    enrolments = [Enrolment(id, wanted.name or id, image, face=face, effort=effort) for image in wanted.images]
     attempt = await first_attempt(request, caller.tenant, _respond_added)
     return attempt.response(
         await request.app[RECOGNITION].add(
@@ -297,7 +300,7 @@ def _respond_added(outcomes: Sequence[Added | ServiceError]) -> web.Response:
     photos = [
         AddedPhoto(error=schemas.PictureErrorDetail.of(one))
         if isinstance(one, ServiceError)
-        else AddedPhoto(number=one.sample.number, bbox=str(one.face.box), faces=one.faces)
+        else AddedPhoto(number=one.sample.number, bbox=str(one.face.box), angle=one.face.angle, faces=one.faces)
         for one in outcomes
     ]
     return json_response(AddedPhotos(photos=photos).model_dump(mode="json", exclude_none=True))
@@ -325,6 +328,7 @@ async def verify_person(request: web.Request) -> web.Response:
         occasion_of(request),
         wanted.face or main_face,
         wanted.liveness,
+        wanted.detection,
     )
     answer = PersonVerificationAnswer(
         same=result.same,

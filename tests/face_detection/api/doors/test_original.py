@@ -60,6 +60,7 @@ async def test_the_documented_round_trip(front: TestClient, sample: dict[str, An
     assert 4 < face.pop("distance") < 9
     assert 1e-5 < face.pop("false_match_rate") < face.pop("threshold_rate") < 3e-4  # of one sample
     assert face == {
+        "angle": 0,
         "threshold": 9.0,
         "margin": None,
         "ambiguous": False,
