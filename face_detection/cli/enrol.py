@@ -6,19 +6,28 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from face_detection.cli.console import followed, remark
-from face_detection.cli.parameters import face_option, json_option
+from face_detection.cli.parameters import detection_option, face_option, json_option
 from face_detection.cli.pictures import Kind, found_in, people_of, read_picture
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name, is_known
 from shared.errors import ServiceError
+from shared.settings import Effort
 
 _MOST_PHOTOS = 32
 _MOST_BYTES = 64 << 20
 """Of one request; a single larger photo makes a request of its own."""
+
+
+class _Look(NamedTuple):
+    """Which face of each photo, and how hard to look for it."""
+
+    face: str | None
+    detection: Effort | None
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,10 @@ Examples:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--add", is_flag=True, help="Add photos to what people have instead of replacing it.")
 @face_option("--face", "each photo")
+@detection_option
 @json_option("Print what became of each file as a JSON array.")
 @connected()
-def enrol(service: Service, folder: Path, add: bool, face: str | None, as_json: bool) -> None:
+def enrol(service: Service, folder: Path, add: bool, face: str | None, detection: Effort | None, as_json: bool) -> None:
     """Enrol people from a FOLDER of photos.
 
     A sub-folder is a person with all photos in it, at any depth; a file directly in the folder is a person too. The
@@ -59,7 +69,8 @@ def enrol(service: Service, folder: Path, add: bool, face: str | None, as_json: 
         raise click.ClickException(f"There are no pictures in {folder}.")
     service.prepare()
     total = sum(map(len, people.values()))
-    work = _added(service, people, face) if add else _replaced(service, people, face)
+    look = _Look(face, detection)
+    work = _added(service, people, look) if add else _replaced(service, people, look)
     results: list[_Result] = []
     ended: ServiceError | None = None
     try:
@@ -82,7 +93,7 @@ def enrol(service: Service, folder: Path, add: bool, face: str | None, as_json: 
     found.refuse_loss(f"{failed} of {total} photos could not be used." if failed else "")
 
 
-def _replaced(service: Service, people: dict[str, list[Path]], face: str | None) -> Iterator[_Result]:
+def _replaced(service: Service, people: dict[str, list[Path]], look: _Look) -> Iterator[_Result]:
     """Whoever is new comes with all photos of a request, or with none.
 
     Others lose what they had with the first of the photos that can be used, and get the rest added: no request replaces
@@ -94,29 +105,29 @@ def _replaced(service: Service, people: dict[str, list[Path]], face: str | None)
             single.append((id, photos[0]))
             continue
         if not is_known(service, id):
-            yield from _added(service, {id: photos}, face)
+            yield from _added(service, {id: photos}, look)
             continue
         for used, photo in enumerate(photos, 1):
-            (result,) = _enrolled(service, [(id, photo)], face)
+            (result,) = _enrolled(service, [(id, photo)], look)
             yield result
             if not isinstance(result.outcome, ServiceError):
-                yield from _added(service, {id: photos[used:]}, face)
+                yield from _added(service, {id: photos[used:]}, look)
                 break
-    yield from _enrolled(service, single, face)
+    yield from _enrolled(service, single, look)
 
 
-def _enrolled(service: Service, photos: Sequence[tuple[str, Path]], face: str | None) -> Iterator[_Result]:
+def _enrolled(service: Service, photos: Sequence[tuple[str, Path]], look: _Look) -> Iterator[_Result]:
     for batch in _batches(photos):
-        known = [Photo(id, _name_of(id), data, face) for id, _, data in batch if isinstance(data, bytes)]
+        known = [Photo(id, _name_of(id), data, *look) for id, _, data in batch if isinstance(data, bytes)]
         outcomes = iter(service.enrol(known) if known else ())
         yield from _results(batch, outcomes)
 
 
-def _added(service: Service, people: dict[str, list[Path]], face: str | None) -> Iterator[_Result]:
+def _added(service: Service, people: dict[str, list[Path]], look: _Look) -> Iterator[_Result]:
     for id, photos in people.items():
         for batch in _batches([(id, photo) for photo in photos]):
             known = [data for _, _, data in batch if isinstance(data, bytes)]
-            yield from _results(batch, iter(service.add(id, _name_of(id), known, face) if known else ()))
+            yield from _results(batch, iter(service.add(id, _name_of(id), known, *look) if known else ()))
 
 
 _Read = tuple[str, Path, bytes | ServiceError]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from typing_extensions import override
@@ -17,6 +17,7 @@ from face_detection.gallery.metadata import Condition
 from face_detection.recognition.choice import parse_choice
 from shared.calibration import limit_of
 from shared.errors import InvalidRequest
+from shared.settings import Effort
 from shared.times import moment_of
 
 CODE = click.IntRange(0, MAX_INTEGER)
@@ -146,6 +147,13 @@ liveness_option = click.option(
     "--liveness",
     is_flag=True,
     help="Check that faces are of people before the camera, not of pictures of them: one that fails is not named.",
+)
+
+detection_option = click.option(
+    "--detection",
+    type=click.Choice(get_args(Effort)),
+    help="How hard faces are looked for: thorough finds smaller ones in large pictures, and takes longer.  [default: "
+    "as the service is set]",
 )
 
 

@@ -14,7 +14,14 @@ from typing import Self
 import click
 
 from face_detection.cli.console import followed, print_list, remark
-from face_detection.cli.parameters import SECONDS, ExistingPath, json_option, liveness_option, threshold_options
+from face_detection.cli.parameters import (
+    SECONDS,
+    ExistingPath,
+    detection_option,
+    json_option,
+    liveness_option,
+    threshold_options,
+)
 from face_detection.cli.pictures import STDIN, Kind, found_below, kind_of, read_picture, title
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Recognise, Seen, Service
@@ -24,7 +31,7 @@ from face_detection.recognition.drawing import Mark, marked_jpeg
 from shared.calibration import Limit
 from shared.errors import InvalidRequest, ServiceError, UnsupportedImage
 from shared.images import ImageDecoder
-from shared.settings import FrontSettings
+from shared.settings import Effort, FrontSettings
 from shared.signals import Stopped
 
 _AT_ONCE = 4
@@ -63,6 +70,7 @@ Examples:
 )
 @threshold_options
 @liveness_option
+@detection_option
 @click.option("--every", type=SECONDS, default=1.0, show_default=True, help="Seconds from frame to frame of a video.")
 @click.option(
     "--draw",
@@ -78,6 +86,7 @@ def recognise(
     sources: tuple[Path, ...],
     limit: Limit | None,
     liveness: bool,
+    detection: Effort | None,
     every: float,
     draw: Path | None,
     quality: bool,
@@ -103,7 +112,7 @@ def recognise(
     found: list[tuple[Path, _Found]] = []
     ended: ServiceError | None = None
     try:
-        how = partial(service.recognise, limit=limit, liveness=liveness)
+        how = partial(service.recognise, limit=limit, liveness=liveness, detection=detection)
         work = partial(_examine, how, every=every, marker=marker)
         for file, result in followed(_in_order(files, work), len(files), "files"):
             found.append((file, result))

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import click
 
-from face_detection.cli.parameters import PICTURE, face_option, json_option, liveness_option, threshold_options
+from face_detection.cli.parameters import (
+    PICTURE,
+    detection_option,
+    face_option,
+    json_option,
+    liveness_option,
+    threshold_options,
+)
 from face_detection.cli.pictures import STDIN, read_picture, title
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Service
 from shared.calibration import Limit
 from shared.errors import ServiceError, about
+from shared.settings import Effort
 
 _DIFFERENT = 1
 _NOT_COMPARED = 2
@@ -30,6 +38,7 @@ Examples:
 @click.argument("second", type=PICTURE)
 @threshold_options
 @liveness_option
+@detection_option
 @face_option("--face1", "the first picture")
 @face_option("--face2", "the second picture")
 @json_option("Print a JSON object.")
@@ -40,6 +49,7 @@ def verify(
     second: Path,
     limit: Limit | None,
     liveness: bool,
+    detection: Effort | None,
     face1: str | None,
     face2: str | None,
     as_json: bool,
@@ -57,7 +67,7 @@ def verify(
     one, other = _read(first), _read(second)
     service.prepare()
     try:
-        found = service.verify(one, other, limit, (face1, face2), liveness)
+        found = service.verify(one, other, limit, (face1, face2), liveness, detection)
     except ServiceError as error:
         names = {"image1": title(first), "image2": title(second)}
         error.input = names.get(error.input or "", error.input)

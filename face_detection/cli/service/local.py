@@ -42,7 +42,7 @@ from shared.errors import FaceNotFound, NotFound, ServiceError, SettingsError, S
 from shared.geometry import largest
 from shared.models import YUNET, Metric
 from shared.service_process import ServiceProcess, fetch_weights, free_port
-from shared.settings import FrontSettings
+from shared.settings import Effort, FrontSettings
 
 T = TypeVar("T")
 
@@ -99,19 +99,33 @@ class LocalService(Service):
 
     @override
     def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
-        enrolments = [Enrolment(photo.id, photo.name, photo.picture, face=_choice(photo.face)) for photo in photos]
+        enrolments = [
+            Enrolment(photo.id, photo.name, photo.picture, face=_choice(photo.face), effort=photo.detection)
+            for photo in photos
+        ]
         outcomes = self._run(self._core.recognition.enrol(self._tenant, enrolments))
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
     @override
-    def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
-        enrolments = [Enrolment(id, name, picture, face=_choice(face)) for picture in pictures]
+    def add(
+        self,
+        id: str,
+        name: str,
+        pictures: Sequence[bytes],
+        face: str | None = None,
+        detection: Effort | None = None,
+    ) -> Sequence[Outcome]:
+        enrolments = [Enrolment(id, name, picture, face=_choice(face), effort=detection) for picture in pictures]
         outcomes = self._run(self._core.recognition.add(self._tenant, enrolments))
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
     @override
-    def recognise(self, picture: bytes, limit: Limit | None, liveness: bool = False) -> Sequence[Seen]:
-        found = self._run(self._core.recognition.identify(self._tenant, picture, limit, liveness=liveness))
+    def recognise(
+        self, picture: bytes, limit: Limit | None, liveness: bool = False, detection: Effort | None = None
+    ) -> Sequence[Seen]:
+        found = self._run(
+            self._core.recognition.identify(self._tenant, picture, limit, liveness=liveness, effort=detection)
+        )
         return [_seen(one) for one in found]
 
     @override
@@ -122,9 +136,12 @@ class LocalService(Service):
         limit: Limit | None,
         faces: Faces = (None, None),
         liveness: bool = False,
+        detection: Effort | None = None,
     ) -> Comparison:
         one, other = (_choice(face, main_face) for face in faces)
-        found = self._run(self._core.recognition.verify(self._tenant, first, second, limit, (one, other), liveness))
+        found = self._run(
+            self._core.recognition.verify(self._tenant, first, second, limit, (one, other), liveness, detection)
+        )
         boxes = found.faces[0].box, found.faces[1].box
         scores = None if found.liveness is None else (round(found.liveness[0], 4), round(found.liveness[1], 4))
         distance, rate = round(found.distance, DISTANCE_DIGITS), short_rate(found.false_match_rate)

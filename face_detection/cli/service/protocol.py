@@ -16,6 +16,7 @@ from shared.calibration import Curve, Limit
 from shared.errors import InvalidRequest, NotFound, ServiceError
 from shared.geometry import Box
 from shared.models import Metric
+from shared.settings import Effort
 
 FAULTS_OF_PICTURES = frozenset(
     {
@@ -38,12 +39,13 @@ DISTANCE_DIGITS = 4
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo to enrol somebody with; ``picture`` is the encoded file, ``face`` as for ``Service.add``."""
+    """A photo to enrol somebody with; ``picture`` is the encoded file, the rest as for ``Service.add``."""
 
     id: str
     name: str
     picture: bytes
     face: str | None = None
+    detection: Effort | None = None
 
 
 @dataclass(frozen=True)
@@ -168,25 +170,36 @@ class Service(Protocol):
             What became of each, in order. What is stored is stored together.
         """
 
-    def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
+    def add(
+        self,
+        id: str,
+        name: str,
+        pictures: Sequence[bytes],
+        face: str | None = None,
+        detection: Effort | None = None,
+    ) -> Sequence[Outcome]:
         """Add photos to a person; whoever is not known is created with the name.
 
         Args:
             id, name: of the person.
             pictures: encoded files.
             face: which face of each, see ``choice.parse_choice``; None for the one that is clearly meant.
+            detection: how hard to look for faces; as the installation is set when None.
 
         Returns:
             What became of each, in order. What is stored is stored together.
         """
 
-    def recognise(self, picture: bytes, limit: Limit | None, liveness: bool = False) -> Sequence[Seen]:
+    def recognise(
+        self, picture: bytes, limit: Limit | None, liveness: bool = False, detection: Effort | None = None
+    ) -> Sequence[Seen]:
         """Name the faces of a picture, in reading order.
 
         Args:
             picture: the encoded file.
             limit: threshold; the company's when None.
             liveness: whether faces are checked for being real; where the company requires it, they always are.
+            detection: as for ``add``.
         """
 
     def verify(
@@ -196,11 +209,13 @@ class Service(Protocol):
         limit: Limit | None,
         faces: Faces = (None, None),
         liveness: bool = False,
+        detection: Effort | None = None,
     ) -> Comparison:
         """Compare a face of one picture with one of another; with ``liveness`` both must be real.
 
-        ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant. An error
-        about one of the pictures has ``image1`` or ``image2`` as its ``input``.
+        ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant.
+        ``detection`` is as for ``add``. An error about one of the pictures has ``image1`` or ``image2`` as its
+        ``input``.
         """
 
     def encode(self, picture: bytes) -> Encoding:

@@ -35,6 +35,7 @@ from shared.calibration import Curve, Limit, named_threshold
 from shared.errors import FaceNotFound, InvalidRequest, ServiceError, SettingsError
 from shared.geometry import Box
 from shared.models import Metric
+from shared.settings import Effort
 from shared.times import moment_of, time_text
 
 _TIMEOUTS = (10, 960)
@@ -110,7 +111,7 @@ class RemoteService(Service):
         form: _Files = []
         for photo in photos:
             form += [("id", (None, photo.id)), ("name", (None, photo.name)), ("image", ("photo", photo.picture))]
-            form += _face("face", photo.face)
+            form += [*_field("face", photo.face), *_field("detection", photo.detection)]
         try:
             answer = self._json("POST", "/update-samples", files=form, headers=_once())
         except Refused as error:
@@ -128,10 +129,16 @@ class RemoteService(Service):
             ]
 
     @override
-    def add(self, id: str, name: str, pictures: Sequence[bytes], face: str | None = None) -> Sequence[Outcome]:
-        form: _Files = [*(("image", ("photo", picture)) for picture in pictures), *_face("face", face)]
-        if name:
-            form.append(("name", (None, name)))
+    def add(
+        self,
+        id: str,
+        name: str,
+        pictures: Sequence[bytes],
+        face: str | None = None,
+        detection: Effort | None = None,
+    ) -> Sequence[Outcome]:
+        form: _Files = [("image", ("photo", picture)) for picture in pictures]
+        form += [*_field("face", face), *_field("detection", detection), *_field("name", name or None)]
         try:
             answer = self._json("POST", f"{_person(id)}/photos", files=form, headers=_once())
         except Refused as error:
@@ -139,7 +146,7 @@ class RemoteService(Service):
                 raise
             if len(pictures) == 1:
                 return [error]
-            return [one for picture in pictures for one in self.add(id, name, [picture], face)]
+            return [one for picture in pictures for one in self.add(id, name, [picture], face, detection)]
         with self._understood():
             return [
                 Refused(one["error"]["code"], one["error"]["message"])
@@ -149,8 +156,10 @@ class RemoteService(Service):
             ]
 
     @override
-    def recognise(self, picture: bytes, limit: Limit | None, liveness: bool = False) -> Sequence[Seen]:
-        query = {"include_unknown": "true", "quality": "true"} | _threshold(limit) | _check(liveness)
+    def recognise(
+        self, picture: bytes, limit: Limit | None, liveness: bool = False, detection: Effort | None = None
+    ) -> Sequence[Seen]:
+        query = {"include_unknown": "true", "quality": "true"} | _how(limit, liveness, detection)
         kind = {"Content-Type": "image/jpeg"}
         answer = self._json("POST", "/face-recognition", params=query, headers=kind, data=picture)
         with self._understood():
@@ -164,10 +173,11 @@ class RemoteService(Service):
         limit: Limit | None,
         faces: Faces = (None, None),
         liveness: bool = False,
+        detection: Effort | None = None,
     ) -> Comparison:
         form: _Files = [("image1", ("first", first)), ("image2", ("second", second))]
-        form += [(name, (None, value)) for name, value in (_threshold(limit) | _check(liveness)).items()]
-        form += [*_face("face1", faces[0]), *_face("face2", faces[1])]
+        form += [(name, (None, value)) for name, value in _how(limit, liveness, detection).items()]
+        form += [*_field("face1", faces[0]), *_field("face2", faces[1])]
         answer = self._json("POST", "/face-verification", files=form)
         with self._understood():
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
@@ -377,20 +387,18 @@ def _once() -> dict[str, str]:
     return {_IDEMPOTENCY_KEY: uuid4().hex}
 
 
-def _face(field: str, face: str | None) -> _Files:
-    return [] if face is None else [(field, (None, face))]
+def _field(name: str, value: str | None) -> _Files:
+    return [] if value is None else [(name, (None, value))]
 
 
 def _person(id: str) -> str:
     return f"/people/{quote(id, safe='')}"
 
 
-def _threshold(limit: Limit | None) -> dict[str, str]:
-    return {name: repr(value) for name, value in named_threshold(limit).items()}
-
-
-def _check(liveness: bool) -> dict[str, str]:
-    return {"liveness": "true"} if liveness else {}
+def _how(limit: Limit | None, liveness: bool, detection: Effort | None) -> dict[str, str]:
+    threshold = {name: repr(value) for name, value in named_threshold(limit).items()}
+    check = {"liveness": "true"} if liveness else {}
+    return threshold | check | ({"detection": detection} if detection else {})
 
 
 def _box(text: str) -> Box:

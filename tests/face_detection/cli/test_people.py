@@ -23,6 +23,7 @@ from face_detection.cli.service.local import LocalService
 from face_detection.cli.service.remote import RemoteService
 from face_detection.gallery import open_gallery
 from shared.settings import FrontSettings
+from tests.face_detection.api.test_detection import far_away
 from tests.gallery_samples import sample, vectors
 from tests.pictures import encoded
 from tests.running_front import running_front
@@ -163,6 +164,31 @@ def test_it_can_be_said_which_face_is_meant(call: Call, tmp_path: Path, photos: 
     assert int(answer["bbox2"].split(", ")[0]) >= x
     missed = call("verify", twins, photos / "biden.jpg", "--face2", "1,1", status=2).stderr
     assert f"{photos}/biden.jpg: There is no face at 1,1 in the image." in missed
+
+
+def test_it_can_be_said_how_hard_to_look(call: Call, tmp_path: Path, photos: Path) -> None:
+    folder = tmp_path / "people"
+    folder.mkdir()
+    distant = folder / "Ann.jpg"
+    distant.write_bytes(far_away(photos / "obama.jpg"))
+    for add in ([], ["--add"]):
+        assert "There is no face" in call("enrol", folder, *add, status=1).stderr
+        assert "There is no face" not in call("enrol", folder, *add, "--detection", "thorough", status=1).stderr
+    for detection, found in (("fast", 0), ("thorough", 1)):
+        (row,) = json.loads(call("recognise", distant, "--detection", detection, "--json").stdout)
+        assert len(row["faces"]) == found
+    compared = "verify", distant, photos / "obama.jpg", "--detection"
+    assert f"{distant}: There is no face" in call(*compared, "fast", status=2).stderr
+    assert (
+        int(
+            json.loads(call(*compared, "thorough", "--min-distance", "0", "--json", status=1).stdout)["bbox1"].split(
+                ", "
+            )[2]
+        )
+        < 40
+    )
+    for command in (("enrol", folder), ("recognise", distant), ("verify", distant, distant)):
+        assert "'fast', 'thorough'" in call(*command, "--detection", "slow", status=2).stderr
 
 
 def test_names_that_are_no_text_fail_alone(call: Call, tmp_path: Path, photos: Path) -> None:

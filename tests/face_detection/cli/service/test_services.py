@@ -32,6 +32,7 @@ from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.gallery.people import Description, NewSample
 from shared.errors import InvalidRequest, NotFound, ServiceError, SettingsError, SpaceMismatch
 from shared.settings import FrontSettings
+from tests.face_detection.api.test_detection import far_away
 from tests.face_detection.api.test_liveness import shown
 from tests.running_front import running_front
 
@@ -132,6 +133,21 @@ def test_bad_pictures_fail_alone(service: Service, photo: Callable[[str], bytes]
     outcomes = service.add("b", "B", [b"no picture", photo("biden"), blank.tobytes()])
     assert codes(outcomes) == ["unsupported_image_type", "enrolled", "no_face"]
     assert [(one.id, one.samples) for one in service.people(None)] == [("b", 2)]
+
+
+def test_small_faces_are_looked_for_on_request(service: Service, photos: Path) -> None:
+    distant, portrait = far_away(photos / "obama.jpg"), (photos / "obama.jpg").read_bytes()
+    assert list(service.recognise(distant, None)) == []
+    assert len(service.recognise(distant, None, detection="thorough")) == 1
+    assert codes(service.enrol([Photo("44", "Barack", distant)])) == ["no_face"]
+    assert codes(service.add("44", "Barack", [distant])) == ["no_face"]
+    # Found, which is what counts here, but too small to be a sample.
+    assert codes(service.enrol([Photo("44", "Barack", distant, detection="thorough")])) == ["low_quality"]
+    assert codes(service.add("44", "Barack", [distant], detection="thorough")) == ["low_quality"]
+    with pytest.raises(ServiceError, match="no face") as caught:
+        service.verify(portrait, distant, None)
+    assert (caught.value.code, caught.value.input) == ("no_face", "image2")
+    assert service.verify(portrait, distant, None, detection="thorough").boxes[1].width < 40
 
 
 def test_spoilt_faces_are_neither_enrolled_nor_named(service: Service, photo: Callable[[str], bytes]) -> None:
