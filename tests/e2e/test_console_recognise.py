@@ -15,6 +15,7 @@ import pytest
 import requests
 from PIL import Image
 
+from deploy.services import Services
 from shared.formats import format_of
 from tests.e2e.browser import Browser
 from tests.e2e.people import enrol
@@ -107,6 +108,63 @@ def test_the_threshold_names_anew_without_asking_again(gallery: str, photos: Pat
     # What is asked is asked with the default, so that the event log has no names that nobody would have got.
     kinds = [one["kind"] for one in requests.get(f"{gallery}/events?limit=8", timeout=10).json()["events"]]
     assert kinds.count("unknown") == 6
+
+
+def test_the_threshold_is_chosen_by_rate(gallery: str, photos: Path, open_browser: OpenBrowser) -> None:
+    picture, headers = (photos / "obama2.jpg").read_bytes(), {"Content-Type": "image/jpeg"}
+
+    def answered(**threshold: float) -> Any:
+        address = f"{gallery}/face-recognition?include_unknown=true"
+        return requests.post(address, params=threshold, data=picture, headers=headers, timeout=60).json()[0]
+
+    def shown() -> tuple[float, float]:
+        """The rate beside the slider, and where the chart has the threshold."""
+        rate = browser.text("#threshold-often").removeprefix("at most 1 in ").removeprefix("1 in ")
+        mark = browser.all("#threshold-chart .mark")[0].get_attribute("x1")
+        return 1 / float(rate.replace(",", "")), float(mark or "")
+
+    browser = open_browser()
+    browser.open(gallery)
+    browser.choose("#photos", photos / "obama2.jpg")
+    summary(browser, "1 photo, 1 face, 1 named")
+    browser.one("#threshold-rates")
+    default, places = shown(), []
+    assert default[0] == pytest.approx(answered()["threshold_rate"], rel=0.01)
+    options = browser.all("#threshold-rate option")
+    least = requests.get(f"{gallery}/calibration", timeout=10).json()["least_rate"]
+    rates = [float(option.get_attribute("value") or "nan") for option in options[1:]]
+    assert rates == [1e-2, 1e-3, 1e-4, least]
+    for rate, option in zip(rates, options[1:], strict=True):
+        option.click()
+        wanted = answered(false_match_rate=rate)
+        assert float(browser.text("#threshold-value")) == pytest.approx(wanted["threshold"], abs=1e-3)
+        moved = float(browser.script("return document.querySelector('#threshold').value"))
+        assert moved == pytest.approx(wanted["threshold"], abs=0.06)
+        now, place = shown()
+        assert now == pytest.approx(wanted["threshold_rate"], rel=0.01)
+        places.append(place)
+    assert places == sorted(places, reverse=True)
+    face = answered()
+    summary(browser, f"1 face, {int(face['distance'] < wanted['threshold'])} named")
+    words = browser.all("#threshold-chart svg")[0].get_attribute("aria-label")
+    assert words and "1 in 1,000 strangers and 9" in words
+
+    browser.slide("#threshold", 11)
+    assert shown()[0] == pytest.approx(answered(min_distance=11)["threshold_rate"], rel=0.01)
+    assert browser.script("return document.querySelector('#threshold-rate').value") == ""
+    browser.click("#threshold-reset")
+    assert shown() == default
+
+
+def test_without_a_curve_no_rate_is_offered(start_services: Callable[..., Services], open_browser: OpenBrowser) -> None:
+    services = start_services(own_extraction=True, MODEL="sface", DISTANCE="tenfold-unit-euclidean", MIN_DISTANCE="9")
+    browser = open_browser()
+    browser.open(services.front.url)
+    browser.one("#threshold-unknown", "has no curve of this distance")
+    for part in ("rates", "figure"):
+        assert not browser.all(f"#threshold-{part}")[0].is_displayed()
+    browser.slide("#threshold", 5)
+    assert browser.text("#threshold-value") == "5"
 
 
 def test_a_face_that_is_too_bad_has_no_name_at_any_threshold(

@@ -1,8 +1,10 @@
 // The page Recognise: photos in, names out.
 import { each } from "./api.js";
 import { takePhoto } from "./camera.js";
+import { drawRates } from "./chart.js";
 import { onBack } from "./connection.js";
-import { announce, byId, note, plural } from "./dom.js";
+import { often } from "./curve.js";
+import { announce, byId, note, plural, short } from "./dom.js";
 import { onKeyChange } from "./key.js";
 import { Shot } from "./shot.js";
 import { ThresholdSlider } from "./threshold.js";
@@ -71,17 +73,30 @@ function summarise() {
   byId("shots-summary").textContent = `${plural(shots.size, "photo")}, ${plural(all, "face")}, ${known} named`;
 }
 
+/** The curve with the threshold on it. */
+function drawThreshold() {
+  const { curve, value } = threshold;
+  byId("threshold-figure").hidden = curve === null;
+  if (curve === null) return;
+  const at = (distance) => `${often(curve.rate(distance))} strangers and ${Math.round(100 * curve.accepted(distance))} % of pairs of photos of one person`;
+  byId("threshold-figure").firstElementChild.textContent =
+    `Nearer than ${short(value)}, in a gallery of this size, are ${at(value)} (dashed).`;
+  drawRates(byId("threshold-chart"), curve, value, curve.rates.map((rate) => curve.distance(rate)).map((distance) => `Nearer than ${short(distance)}: ${at(distance)}.`).join(" "));
+}
+
 const again = () => recognise([...shots].filter((shot) => shot.waits));
 const load = () => threshold.load().catch(() => { /* Shown by whatever is asked next; the slider keeps its place. */ });
 
 let telling = null;
 threshold.addEventListener("change", () => {
+  drawThreshold();
   for (const shot of shots) shot.relabel();
   summarise();
   clearTimeout(telling);
   if (shots.size) telling = setTimeout(() => announce(byId("shots-summary").textContent), 500);
 });
 
+new ResizeObserver(drawThreshold).observe(byId("threshold-figure"));
 byId("liveness").onchange = () => recognise([...shots]);
 byId("photos").onchange = takeChosen;
 if (byId("photos").files.length) takeChosen(); // chosen before this was loaded
@@ -106,7 +121,9 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 }
 onBack(() => { load(); again(); });
 onKeyChange(() => { load(); again(); });
-load();
 
-export function show() { active = true; }
+export function show() {
+  active = true;
+  load(); // the gallery may have grown, and with it what a distance means
+}
 export function hide() { active = false; }
