@@ -84,6 +84,11 @@ def _totem(image: str) -> dict[str, Any]:
 
 _ASKED = (("include_unknown", "true"), ("candidates", "3"), ("min_distance", "9"))
 _PERSON = {"id": "p1", "name": "Ann", "metadata": {"floor": 2, "tags": ["a", "b"]}, "action": "open"}
+_CALIBRATION = {
+    "space": "facenet",
+    "distance": "cosine",
+    "curve": {"people": 20, "impostor_pairs": 400, "genuine_pairs": 40, "points": [[0, 0, 0], [0.5, 0.1, 0.9]]},
+}
 
 DOORS = (
     Door("POST", "/update-samples", lambda image: [_PERSON | {"image": image}], "image", query=()),
@@ -97,6 +102,7 @@ DOORS = (
     Door("PATCH", "/companies/1042", lambda image: {"name": "Acme", "settings": {"rule": "vote", "neighbours": 5}}),
     Door("PUT", "/companies/1042/sectors/7", lambda image: {"name": "Ground floor"}),
     Door("PUT", "/companies/1042/devices/31", lambda image: {"name": "Front door", "sector": 7}),
+    Door("PUT", "/calibration", lambda image: _CALIBRATION),
     Door("POST", "/companies/1042/keys", lambda image: {"name": "k", "rights": ["recognise"], "max_samples": 5}),
     Door("POST", "/", _totem),
     Door("POST", "/companies/recognition", _totem),

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import ElementNotInteractableException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -132,12 +132,12 @@ class Browser:
         self.settle()
 
     def until(self, condition: Callable[[], T | None], seconds: float = 30) -> T:
-        """The first true value of a condition; one that the page replaces meanwhile is looked at again."""
+        """The first true value of a condition; one that the page replaces or hides meanwhile is looked at again."""
         deadline = time.monotonic() + seconds
         while True:
             try:
                 value = condition()
-            except StaleElementReferenceException:
+            except (ElementNotInteractableException, StaleElementReferenceException):
                 value = None
             if value:
                 return value
@@ -171,9 +171,14 @@ class Browser:
 
     def fill(self, selector: str, text: str) -> None:
         """Replace the text of a field."""
-        field = self.one(selector)
-        field.clear()
-        field.send_keys(text)
+
+        def type_in() -> bool:
+            field = self.one(selector)
+            field.clear()
+            field.send_keys(text)
+            return True
+
+        self.until(type_in)
 
     def choose(self, selector: str, *files: Path) -> None:
         """Choose files, or one folder, in a file field."""

@@ -58,7 +58,7 @@ def start(tmp_path: Path, detector_home: Path) -> Iterator[Start]:
             preexec_fn=heed_interrupts if heeding else None,
         )
         started.append(process)
-        wait_until(lambda: catches(process.pid, signal.SIGTERM))
+        wait_until(lambda: catches(process.pid, signal.SIGTERM) or process.poll() is not None)
         return process
 
     yield start

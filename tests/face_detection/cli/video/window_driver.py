@@ -34,7 +34,7 @@ class Driver:
         self.told: list[tuple[list[str | None], float]] = []
         self.headlines: list[str] = []
         self.boxes: list[int] = []
-        self.window = Window(partial(service.recognise, min_distance=None), camera, 0.2, self.saw)
+        self.window = Window(partial(service.recognise, limit=None), camera, 0.2, self.saw)
 
     def saw(self, seen: list[Seen], now: float) -> None:
         self.told.append(([one.id for one in seen], now))
