@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from typing_extensions import override
 from shared.calibration import Curve, catalogue_curve
 from shared.errors import SettingsError
 from shared.geometry import Point
+
+Effort = Literal["fast", "thorough"]
+"""How hard faces are looked for, see ``docs/performance.md``."""
 
 Template = tuple[Point, Point, Point, Point, Point]
 

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shared.calibration import Limit, limit_of
 from shared.errors import SettingsError
-from shared.models import CATALOGUE, Metric, find_card, weights_folder
+from shared.models import CATALOGUE, Effort, Metric, find_card, weights_folder
 
 MEBIBYTE = 1 << 20
 
@@ -25,9 +25,6 @@ Precision = Literal["fp32", "int8"]
 
 Strictness = Literal["none", "auto", "strict"]
 """Of what a face must have to become a sample."""
-
-Effort = Literal["fast", "thorough"]
-"""How hard faces are looked for, see ``docs/performance.md``."""
 
 _NAME = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 _HOST = re.compile(rf"{_NAME}(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)

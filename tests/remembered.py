@@ -15,7 +15,7 @@ from face_detection.recognition.detection import YuNet
 from feature_extraction.embedder import Embedder
 from shared.geometry import Face
 from shared.images import Preview
-from shared.settings import Effort
+from shared.models import Effort
 
 
 class RememberedEmbedder:

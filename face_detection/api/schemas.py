@@ -29,8 +29,7 @@ from shared.calibration import Limit, limit_of, short_rate
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED
 from shared.geometry import Angle, Box
-from shared.models import MINIFASNET
-from shared.settings import Effort
+from shared.models import MINIFASNET, Effort
 
 _MAX_METADATA = 1 << 16
 

@@ -16,7 +16,7 @@ from face_detection.cli.pictures import Kind, found_in, people_of, read_picture
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name, is_known
 from shared.errors import ServiceError
-from shared.settings import Effort
+from shared.models import Effort
 
 _MOST_PHOTOS = 32
 _MOST_BYTES = 64 << 20

@@ -17,7 +17,7 @@ from face_detection.gallery.metadata import Condition
 from face_detection.recognition.choice import parse_choice
 from shared.calibration import limit_of
 from shared.errors import InvalidRequest
-from shared.settings import Effort
+from shared.models import Effort
 from shared.times import moment_of
 
 CODE = click.IntRange(0, MAX_INTEGER)

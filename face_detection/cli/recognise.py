@@ -31,7 +31,8 @@ from face_detection.recognition.drawing import Mark, marked_jpeg
 from shared.calibration import Limit
 from shared.errors import InvalidRequest, ServiceError, UnsupportedImage
 from shared.images import ImageDecoder
-from shared.settings import Effort, FrontSettings
+from shared.models import Effort
+from shared.settings import FrontSettings
 from shared.signals import Stopped
 
 _AT_ONCE = 4

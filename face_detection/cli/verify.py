@@ -21,7 +21,7 @@ from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Service
 from shared.calibration import Limit
 from shared.errors import ServiceError, about
-from shared.settings import Effort
+from shared.models import Effort
 
 _DIFFERENT = 1
 _NOT_COMPARED = 2

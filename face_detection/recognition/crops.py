@@ -23,8 +23,7 @@ from face_detection.recognition.liveness import views
 from face_detection.recognition.quality import REFERENCE, Quality, measure
 from shared.geometry import Face, Landmarks, in_reading_order
 from shared.images import ImageDecoder, Pixels, Preview
-from shared.models import MINIFASNET, Alignment
-from shared.settings import Effort
+from shared.models import MINIFASNET, Alignment, Effort
 
 Encoded = str | bytes
 """A picture from outside, as a client sent it; see ``ImageDecoder.bytes_of``."""

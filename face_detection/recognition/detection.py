@@ -40,8 +40,8 @@ from face_detection.recognition.views import (
 from shared.errors import WeightsError
 from shared.geometry import Box, Face, Landmarks
 from shared.images import Pixels, Preview
-from shared.models import YUNET
-from shared.settings import Effort, FrontSettings
+from shared.models import YUNET, Effort
+from shared.settings import FrontSettings
 
 _LEAST_SIDE = 64
 

@@ -17,7 +17,8 @@ from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpe
 from face_detection.recognition.quality import check
 from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError
 from shared.geometry import Face
-from shared.settings import Effort, Strictness
+from shared.models import Effort
+from shared.settings import Strictness
 
 Embed = Callable[[NDArray[np.uint8], ServedModel], Awaitable[NDArray[np.float32]]]
 

@@ -40,7 +40,8 @@ from shared.errors import (
 )
 from shared.geometry import Face
 from shared.images import Pixels
-from shared.settings import Effort, FrontSettings
+from shared.models import Effort
+from shared.settings import FrontSettings
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.service import Added
 from shared import logs, wire
 from shared.errors import DeadlinePassed, ImageTooLarge, InvalidRequest, ServiceError
-from shared.settings import Effort
+from shared.models import Effort
 
 MOST_PHOTOS = 1000
 """In one stream."""

@@ -40,9 +40,9 @@ from face_detection.recognition.identification import Recognised
 from shared.calibration import Curve, Limit, short_rate
 from shared.errors import FaceNotFound, NotFound, ServiceError, SettingsError, StartupError
 from shared.geometry import largest
-from shared.models import YUNET, Metric
+from shared.models import YUNET, Effort, Metric
 from shared.service_process import ServiceProcess, fetch_weights, free_port
-from shared.settings import Effort, FrontSettings
+from shared.settings import FrontSettings
 
 T = TypeVar("T")
 

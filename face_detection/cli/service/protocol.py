@@ -15,8 +15,7 @@ from face_detection.recognition.choice import remark
 from shared.calibration import Curve, Limit
 from shared.errors import InvalidRequest, NotFound, ServiceError
 from shared.geometry import Box
-from shared.models import Metric
-from shared.settings import Effort
+from shared.models import Effort, Metric
 
 FAULTS_OF_PICTURES = frozenset(
     {

@@ -34,8 +34,7 @@ from face_detection.gallery.people import Person, Vector
 from shared.calibration import Curve, Limit, named_threshold
 from shared.errors import FaceNotFound, InvalidRequest, ServiceError, SettingsError
 from shared.geometry import Box
-from shared.models import Metric
-from shared.settings import Effort
+from shared.models import Effort, Metric
 from shared.times import moment_of, time_text
 
 _TIMEOUTS = (10, 960)

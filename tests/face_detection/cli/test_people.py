@@ -103,9 +103,9 @@ def test_a_new_person_comes_with_all_photos_at_once(call: Call, folder: Path, mo
             calls.append(("enrol", len(photos)))
             return enrol(self, photos)
 
-        def adding(self: Any, id: str, name: str, pictures: Any, face: Any = None, add: Any = add) -> Any:
+        def adding(self: Any, id: str, name: str, pictures: Any, *how: Any, add: Any = add) -> Any:
             calls.append(("add", len(pictures)))
-            return add(self, id, name, pictures, face)
+            return add(self, id, name, pictures, *how)
 
         monkeypatch.setattr(service, "enrol", enrolling)
         monkeypatch.setattr(service, "add", adding)

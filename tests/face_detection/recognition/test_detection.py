@@ -17,8 +17,8 @@ from face_detection.recognition.views import Part, cut
 from shared.errors import WeightsError
 from shared.geometry import Box
 from shared.images import ImageDecoder, Pixels, Preview
-from shared.models import YUNET, weights_folder
-from shared.settings import Effort, FrontSettings
+from shared.models import YUNET, Effort, weights_folder
+from shared.settings import FrontSettings
 
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
