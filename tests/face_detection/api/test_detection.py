@@ -7,25 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient
 
 from face_detection.api.operation import PEOPLE
 from tests.conftest import Front
 from tests.enrolling_doors import COMPANY, DOORS, Request
+from tests.pictures import far_away
 
 JPEG = {"Content-Type": "image/jpeg"}
-
-
-def far_away(photo: Path) -> bytes:
-    """A portrait whose face has some 30 pixels of 7.5 million."""
-    portrait = cv2.imread(str(photo))
-    canvas = np.full((2500, 3000, 3), 128, np.uint8)
-    small = cv2.resize(portrait, None, fx=0.08, fy=0.08, interpolation=cv2.INTER_AREA)
-    canvas[1200 : 1200 + small.shape[0], 2200 : 2200 + small.shape[1]] = small
-    return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 @pytest.fixture(scope="module")

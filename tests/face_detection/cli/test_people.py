@@ -6,14 +6,13 @@ import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from PIL import Image
 
 from deploy.servers.waiting import wait_until
@@ -23,37 +22,10 @@ from face_detection.cli.service.local import LocalService
 from face_detection.cli.service.remote import RemoteService
 from face_detection.gallery import open_gallery
 from shared.settings import FrontSettings
-from tests.face_detection.api.test_detection import far_away
+from tests.face_detection.cli.conftest import Call
 from tests.gallery_samples import sample, vectors
-from tests.pictures import encoded
-from tests.running_front import running_front
+from tests.pictures import encoded, far_away
 from tests.video_frames import Actor, frame_at, write_video
-
-Call = Callable[..., Result]
-
-
-@pytest.fixture(params=["remote", "local"])
-def call(
-    request: pytest.FixtureRequest, front_settings: FrontSettings, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Call]:
-    """Runs a command in this process; ``status`` is the exit code that it must have."""
-    monkeypatch.delenv("FACE_API_KEY", raising=False)
-    monkeypatch.setenv("DATABASE", front_settings.database)
-    monkeypatch.setenv("DEEPFACE_HOME", str(front_settings.deepface_home))
-    monkeypatch.setenv("EXTRACTION_URL", front_settings.extraction_url)
-
-    def invoke(*arguments: object, status: int = 0, data: bytes = b"", place: tuple[str, ...]) -> Result:
-        result = CliRunner().invoke(main, [*map(str, arguments), *place], input=data)
-        assert result.exit_code == status, result.output
-        assert "Traceback" not in result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    if request.param == "local":
-        yield lambda *arguments, **options: invoke(*arguments, **options, place=("--local",))
-        return
-    with running_front(front_settings) as url:
-        yield lambda *arguments, **options: invoke(*arguments, **options, place=("--url", url))
 
 
 @pytest.fixture

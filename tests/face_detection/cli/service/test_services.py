@@ -32,8 +32,8 @@ from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.gallery.people import Description, NewSample
 from shared.errors import InvalidRequest, NotFound, ServiceError, SettingsError, SpaceMismatch
 from shared.settings import FrontSettings
-from tests.face_detection.api.test_detection import far_away
 from tests.face_detection.api.test_liveness import shown
+from tests.pictures import far_away
 from tests.running_front import running_front
 
 
