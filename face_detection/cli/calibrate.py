@@ -11,13 +11,14 @@ import click
 import numpy as np
 
 from face_detection.cli.console import followed, print_list, remark
-from face_detection.cli.parameters import json_option
+from face_detection.cli.parameters import detection_option, json_option
 from face_detection.cli.pictures import Kind, found_in, people_of, read_picture
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Encoding, Service
 from face_detection.gallery.search.distances import distances, prepare
 from shared.calibration import Curve, measure
 from shared.errors import InvalidRequest, ServiceError, SpaceMismatch
+from shared.models import Effort
 
 MOST_PHOTOS = 3000
 """All pairs of them are held in memory at once."""
@@ -34,9 +35,10 @@ Examples:
 )
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--reset", is_flag=True, help="Take the model's curve again.")
+@detection_option
 @json_option("Print the curve as a JSON object.")
 @connected()
-def calibrate(service: Service, folder: Path | None, reset: bool, as_json: bool) -> None:
+def calibrate(service: Service, folder: Path | None, reset: bool, detection: Effort | None, as_json: bool) -> None:
     """Measure on photos of one's own how often strangers are nearer than a distance, and let that count.
 
     In FOLDER a sub-folder is a person with all photos in it, at any depth; a file directly in it is a person too. Of
@@ -56,7 +58,7 @@ def calibrate(service: Service, folder: Path | None, reset: bool, as_json: bool)
         raise InvalidRequest(f"There are {len(photos)} photos; {MOST_PHOTOS} at most are measured at once.")
     service.prepare()
     people, encodings = [], []
-    for id, encoding in followed(_encoded(service, photos), len(photos), "photos"):
+    for id, encoding in followed(_encoded(service, photos, detection), len(photos), "photos"):
         if encoding is not None:
             people.append(id)
             encodings.append(encoding)
@@ -72,10 +74,12 @@ def calibrate(service: Service, folder: Path | None, reset: bool, as_json: bool)
     found.refuse_loss(f"{failed} of {len(photos)} photos could not be used." if failed else "")
 
 
-def _encoded(service: Service, photos: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Encoding | None]]:
+def _encoded(
+    service: Service, photos: Sequence[tuple[str, Path]], detection: Effort | None
+) -> Iterator[tuple[str, Encoding | None]]:
     for id, file in photos:
         try:
-            yield id, service.encode(read_picture(file))
+            yield id, service.encode(read_picture(file), detection)
         except ServiceError as error:
             if error.code not in FAULTS_OF_PICTURES:
                 raise

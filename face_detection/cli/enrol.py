@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
@@ -14,20 +13,13 @@ from face_detection.cli.console import followed, remark
 from face_detection.cli.parameters import detection_option, face_option, json_option
 from face_detection.cli.pictures import Kind, found_in, people_of, read_picture
 from face_detection.cli.service import connected
-from face_detection.cli.service.protocol import Outcome, Photo, Service, check_id, check_name, is_known
+from face_detection.cli.service.protocol import Look, Outcome, Photo, Service, check_id, check_name, is_known
 from shared.errors import ServiceError
 from shared.models import Effort
 
 _MOST_PHOTOS = 32
 _MOST_BYTES = 64 << 20
 """Of one request; a single larger photo makes a request of its own."""
-
-
-class _Look(NamedTuple):
-    """Which face of each photo, and how hard to look for it."""
-
-    face: str | None
-    detection: Effort | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ def enrol(service: Service, folder: Path, add: bool, face: str | None, detection
         raise click.ClickException(f"There are no pictures in {folder}.")
     service.prepare()
     total = sum(map(len, people.values()))
-    look = _Look(face, detection)
+    look = Look(face, detection)
     work = _added(service, people, look) if add else _replaced(service, people, look)
     results: list[_Result] = []
     ended: ServiceError | None = None
@@ -93,7 +85,7 @@ def enrol(service: Service, folder: Path, add: bool, face: str | None, detection
     found.refuse_loss(f"{failed} of {total} photos could not be used." if failed else "")
 
 
-def _replaced(service: Service, people: dict[str, list[Path]], look: _Look) -> Iterator[_Result]:
+def _replaced(service: Service, people: dict[str, list[Path]], look: Look) -> Iterator[_Result]:
     """Whoever is new comes with all photos of a request, or with none.
 
     Others lose what they had with the first of the photos that can be used, and get the rest added: no request replaces
@@ -116,18 +108,18 @@ def _replaced(service: Service, people: dict[str, list[Path]], look: _Look) -> I
     yield from _enrolled(service, single, look)
 
 
-def _enrolled(service: Service, photos: Sequence[tuple[str, Path]], look: _Look) -> Iterator[_Result]:
+def _enrolled(service: Service, photos: Sequence[tuple[str, Path]], look: Look) -> Iterator[_Result]:
     for batch in _batches(photos):
-        known = [Photo(id, _name_of(id), data, *look) for id, _, data in batch if isinstance(data, bytes)]
+        known = [Photo(id, _name_of(id), data, look) for id, _, data in batch if isinstance(data, bytes)]
         outcomes = iter(service.enrol(known) if known else ())
         yield from _results(batch, outcomes)
 
 
-def _added(service: Service, people: dict[str, list[Path]], look: _Look) -> Iterator[_Result]:
+def _added(service: Service, people: dict[str, list[Path]], look: Look) -> Iterator[_Result]:
     for id, photos in people.items():
         for batch in _batches([(id, photo) for photo in photos]):
             known = [data for _, _, data in batch if isinstance(data, bytes)]
-            yield from _results(batch, iter(service.add(id, _name_of(id), known, *look) if known else ()))
+            yield from _results(batch, iter(service.add(id, _name_of(id), known, look) if known else ()))
 
 
 _Read = tuple[str, Path, bytes | ServiceError]

@@ -16,14 +16,15 @@ from typing import TypeVar
 import click
 
 from face_detection.cli.console import printable, remark
-from face_detection.cli.parameters import SECONDS, json_option, liveness_option, threshold_options
+from face_detection.cli.parameters import SECONDS, detection_option, json_option, liveness_option, threshold_options
 from face_detection.cli.service import connected
-from face_detection.cli.service.protocol import Recognise, Seen, Service
+from face_detection.cli.service.protocol import How, Recognise, Seen, Service
 from face_detection.cli.video.frames import SILENT_SECONDS, Camera, Frame, Video
 from face_detection.cli.video.presence import Presence, Stay
 from face_detection.live.visits import LEAVE_AFTER
 from shared.calibration import Limit
 from shared.errors import ServiceError, StartupError
+from shared.models import Effort
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ Examples:
 @click.argument("source", type=_Source(), default="0")
 @threshold_options
 @liveness_option
+@detection_option
 @click.option("--every", type=SECONDS, default=0.5, show_default=True, help="Seconds from frame to frame.")
 @click.option(
     "--patience",
@@ -114,6 +116,7 @@ def live(
     source: int | str | Path,
     limit: Limit | None,
     liveness: bool,
+    detection: Effort | None,
     every: float,
     patience: float,
     window: bool,
@@ -127,7 +130,7 @@ def live(
     service.prepare()
     plays = isinstance(source, Path) and not window
     announcer = Announcer(as_json, max(patience, 2 * every), _played if plays else _clock(datetime.now().timestamp()))
-    recognise = partial(service.recognise, limit=limit, liveness=liveness)
+    recognise = partial(service.recognise, how=How(limit, liveness, detection))
     if window:
         _show(recognise, source, every, announcer)
         return

@@ -24,7 +24,7 @@ from face_detection.cli.parameters import (
 )
 from face_detection.cli.pictures import STDIN, Kind, found_below, kind_of, read_picture, title
 from face_detection.cli.service import connected
-from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, Recognise, Seen, Service
+from face_detection.cli.service.protocol import FAULTS_OF_PICTURES, How, Recognise, Seen, Service
 from face_detection.cli.video.frames import Video
 from face_detection.cli.video.presence import Presence, Stay
 from face_detection.recognition.drawing import Mark, marked_jpeg
@@ -113,8 +113,8 @@ def recognise(
     found: list[tuple[Path, _Found]] = []
     ended: ServiceError | None = None
     try:
-        how = partial(service.recognise, limit=limit, liveness=liveness, detection=detection)
-        work = partial(_examine, how, every=every, marker=marker)
+        named = partial(service.recognise, how=How(limit, liveness, detection))
+        work = partial(_examine, named, every=every, marker=marker)
         for file, result in followed(_in_order(files, work), len(files), "files"):
             found.append((file, result))
             if isinstance(result, ServiceError):

@@ -18,7 +18,7 @@ from face_detection.cli.parameters import (
 )
 from face_detection.cli.pictures import STDIN, read_picture, title
 from face_detection.cli.service import connected
-from face_detection.cli.service.protocol import Service
+from face_detection.cli.service.protocol import How, Service
 from shared.calibration import Limit
 from shared.errors import ServiceError, about
 from shared.models import Effort
@@ -67,7 +67,7 @@ def verify(
     one, other = _read(first), _read(second)
     service.prepare()
     try:
-        found = service.verify(one, other, limit, (face1, face2), liveness, detection)
+        found = service.verify(one, other, How(limit, liveness, detection), (face1, face2))
     except ServiceError as error:
         names = {"image1": title(first), "image2": title(second)}
         error.input = names.get(error.input or "", error.input)

@@ -21,6 +21,8 @@ from face_detection.cli.service.protocol import (
     Encoding,
     Enrolled,
     Faces,
+    How,
+    Look,
     Outcome,
     Photo,
     Record,
@@ -37,7 +39,7 @@ from face_detection.naming import composed
 from face_detection.recognition.choice import Choose, clear_face, main_face, parse_choice
 from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
-from shared.calibration import Curve, Limit, short_rate
+from shared.calibration import Curve, short_rate
 from shared.errors import FaceNotFound, NotFound, ServiceError, SettingsError, StartupError
 from shared.geometry import largest
 from shared.models import YUNET, Effort, Metric
@@ -99,48 +101,32 @@ class LocalService(Service):
 
     @override
     def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
-        enrolments = [
-            Enrolment(photo.id, photo.name, photo.picture, face=_choice(photo.face), effort=photo.detection)
-            for photo in photos
-        ]
+        enrolments = [_enrolment(photo) for photo in photos]
         outcomes = self._run(self._core.recognition.enrol(self._tenant, enrolments))
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
     @override
-    def add(
-        self,
-        id: str,
-        name: str,
-        pictures: Sequence[bytes],
-        face: str | None = None,
-        detection: Effort | None = None,
-    ) -> Sequence[Outcome]:
-        enrolments = [Enrolment(id, name, picture, face=_choice(face), effort=detection) for picture in pictures]
+    def add(self, id: str, name: str, pictures: Sequence[bytes], look: Look = Look()) -> Sequence[Outcome]:
+        enrolments = [_enrolment(Photo(id, name, picture, look)) for picture in pictures]
         outcomes = self._run(self._core.recognition.add(self._tenant, enrolments))
         return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
 
     @override
-    def recognise(
-        self, picture: bytes, limit: Limit | None, liveness: bool = False, detection: Effort | None = None
-    ) -> Sequence[Seen]:
+    def recognise(self, picture: bytes, how: How = How()) -> Sequence[Seen]:
         found = self._run(
-            self._core.recognition.identify(self._tenant, picture, limit, liveness=liveness, effort=detection)
+            self._core.recognition.identify(
+                self._tenant, picture, how.limit, liveness=how.liveness, effort=how.detection
+            )
         )
         return [_seen(one) for one in found]
 
     @override
-    def verify(
-        self,
-        first: bytes,
-        second: bytes,
-        limit: Limit | None,
-        faces: Faces = (None, None),
-        liveness: bool = False,
-        detection: Effort | None = None,
-    ) -> Comparison:
+    def verify(self, first: bytes, second: bytes, how: How = How(), faces: Faces = (None, None)) -> Comparison:
         one, other = (_choice(face, main_face) for face in faces)
         found = self._run(
-            self._core.recognition.verify(self._tenant, first, second, limit, (one, other), liveness, detection)
+            self._core.recognition.verify(
+                self._tenant, first, second, how.limit, (one, other), how.liveness, how.detection
+            )
         )
         boxes = found.faces[0].box, found.faces[1].box
         scores = None if found.liveness is None else (round(found.liveness[0], 4), round(found.liveness[1], 4))
@@ -148,8 +134,8 @@ class LocalService(Service):
         return Comparison(found.same, distance, found.threshold, rate, boxes, found.reason, scores)
 
     @override
-    def encode(self, picture: bytes) -> Encoding:
-        found = self._run(self._core.recognition.embed_faces(picture))
+    def encode(self, picture: bytes, detection: Effort | None = None) -> Encoding:
+        found = self._run(self._core.recognition.embed_faces(picture, detection))
         if not found.faces:
             raise FaceNotFound("There is no face in the image.")
         metric = self._core.identifier.metric(found.model)
@@ -270,6 +256,11 @@ class LocalService(Service):
         except BaseException:
             future.cancel()
             raise
+
+
+def _enrolment(photo: Photo) -> Enrolment:
+    look = photo.look
+    return Enrolment(photo.id, photo.name, photo.picture, face=_choice(look.face), effort=look.detection)
 
 
 def _choice(face: str | None, default: Choose = clear_face) -> Choose:

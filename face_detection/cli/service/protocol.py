@@ -37,14 +37,41 @@ DISTANCE_DIGITS = 4
 
 
 @dataclass(frozen=True)
+class How:
+    """How faces are found and compared.
+
+    Attributes:
+        limit: threshold; the company's when None.
+        liveness: whether faces are checked for being real; where the company requires it, they always are.
+        detection: how hard to look for faces; as the installation is set when None.
+    """
+
+    limit: Limit | None = None
+    liveness: bool = False
+    detection: Effort | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the face of a photo to enrol is found.
+
+    Attributes:
+        face: which one is meant, see ``choice.parse_choice``; None for the one that is clearly meant.
+        detection: as for ``How``.
+    """
+
+    face: str | None = None
+    detection: Effort | None = None
+
+
+@dataclass(frozen=True)
 class Photo:
-    """A photo to enrol somebody with; ``picture`` is the encoded file, the rest as for ``Service.add``."""
+    """A photo to enrol somebody with; ``picture`` is the encoded file."""
 
     id: str
     name: str
     picture: bytes
-    face: str | None = None
-    detection: Effort | None = None
+    look: Look = Look()
 
 
 @dataclass(frozen=True)
@@ -169,56 +196,30 @@ class Service(Protocol):
             What became of each, in order. What is stored is stored together.
         """
 
-    def add(
-        self,
-        id: str,
-        name: str,
-        pictures: Sequence[bytes],
-        face: str | None = None,
-        detection: Effort | None = None,
-    ) -> Sequence[Outcome]:
+    def add(self, id: str, name: str, pictures: Sequence[bytes], look: Look = Look()) -> Sequence[Outcome]:
         """Add photos to a person; whoever is not known is created with the name.
 
         Args:
             id, name: of the person.
             pictures: encoded files.
-            face: which face of each, see ``choice.parse_choice``; None for the one that is clearly meant.
-            detection: how hard to look for faces; as the installation is set when None.
+            look: how the face of each is found.
 
         Returns:
             What became of each, in order. What is stored is stored together.
         """
 
-    def recognise(
-        self, picture: bytes, limit: Limit | None, liveness: bool = False, detection: Effort | None = None
-    ) -> Sequence[Seen]:
-        """Name the faces of a picture, in reading order.
+    def recognise(self, picture: bytes, how: How = How()) -> Sequence[Seen]:
+        """Name the faces of a picture, the encoded file, in reading order."""
 
-        Args:
-            picture: the encoded file.
-            limit: threshold; the company's when None.
-            liveness: whether faces are checked for being real; where the company requires it, they always are.
-            detection: as for ``add``.
+    def verify(self, first: bytes, second: bytes, how: How = How(), faces: Faces = (None, None)) -> Comparison:
+        """Compare a face of one picture with one of another; with ``how.liveness`` both must be real.
+
+        ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant. An error
+        about one of the pictures has ``image1`` or ``image2`` as its ``input``.
         """
 
-    def verify(
-        self,
-        first: bytes,
-        second: bytes,
-        limit: Limit | None,
-        faces: Faces = (None, None),
-        liveness: bool = False,
-        detection: Effort | None = None,
-    ) -> Comparison:
-        """Compare a face of one picture with one of another; with ``liveness`` both must be real.
-
-        ``faces`` says which ones, see ``choice.parse_choice``; None for the one that is most likely meant.
-        ``detection`` is as for ``add``. An error about one of the pictures has ``image1`` or ``image2`` as its
-        ``input``.
-        """
-
-    def encode(self, picture: bytes) -> Encoding:
-        """The embedding of the largest face of a picture. Nothing is stored."""
+    def encode(self, picture: bytes, detection: Effort | None = None) -> Encoding:
+        """The embedding of the largest face of a picture; ``detection`` as for ``How``. Nothing is stored."""
 
     def calibrate(self, space: str, metric: Metric, curve: Curve) -> None:
         """Let a curve count for the company, in place of the model's; it must be of the model in use."""

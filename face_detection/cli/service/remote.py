@@ -20,6 +20,8 @@ from face_detection.cli.service.protocol import (
     Encoding,
     Enrolled,
     Faces,
+    How,
+    Look,
     Outcome,
     Photo,
     Record,
@@ -31,7 +33,7 @@ from face_detection.cli.service.protocol import (
 from face_detection.gallery.events import Event, EventFilter, EventKind, Occasion
 from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Person, Vector
-from shared.calibration import Curve, Limit, named_threshold
+from shared.calibration import Curve, named_threshold
 from shared.errors import FaceNotFound, InvalidRequest, ServiceError, SettingsError
 from shared.geometry import Box
 from shared.models import Effort, Metric
@@ -110,7 +112,7 @@ class RemoteService(Service):
         form: _Files = []
         for photo in photos:
             form += [("id", (None, photo.id)), ("name", (None, photo.name)), ("image", ("photo", photo.picture))]
-            form += [*_field("face", photo.face), *_field("detection", photo.detection)]
+            form += _looking(photo.look)
         try:
             answer = self._json("POST", "/update-samples", files=form, headers=_once())
         except Refused as error:
@@ -128,16 +130,9 @@ class RemoteService(Service):
             ]
 
     @override
-    def add(
-        self,
-        id: str,
-        name: str,
-        pictures: Sequence[bytes],
-        face: str | None = None,
-        detection: Effort | None = None,
-    ) -> Sequence[Outcome]:
+    def add(self, id: str, name: str, pictures: Sequence[bytes], look: Look = Look()) -> Sequence[Outcome]:
         form: _Files = [("image", ("photo", picture)) for picture in pictures]
-        form += [*_field("face", face), *_field("detection", detection), *_field("name", name or None)]
+        form += [*_looking(look), *_field("name", name or None)]
         try:
             answer = self._json("POST", f"{_person(id)}/photos", files=form, headers=_once())
         except Refused as error:
@@ -145,7 +140,7 @@ class RemoteService(Service):
                 raise
             if len(pictures) == 1:
                 return [error]
-            return [one for picture in pictures for one in self.add(id, name, [picture], face, detection)]
+            return [one for picture in pictures for one in self.add(id, name, [picture], look)]
         with self._understood():
             return [
                 Refused(one["error"]["code"], one["error"]["message"])
@@ -155,27 +150,17 @@ class RemoteService(Service):
             ]
 
     @override
-    def recognise(
-        self, picture: bytes, limit: Limit | None, liveness: bool = False, detection: Effort | None = None
-    ) -> Sequence[Seen]:
-        query = {"include_unknown": "true", "quality": "true"} | _how(limit, liveness, detection)
+    def recognise(self, picture: bytes, how: How = How()) -> Sequence[Seen]:
+        query = {"include_unknown": "true", "quality": "true"} | _fields(how)
         kind = {"Content-Type": "image/jpeg"}
         answer = self._json("POST", "/face-recognition", params=query, headers=kind, data=picture)
         with self._understood():
             return [_read_seen(one) for one in answer]
 
     @override
-    def verify(
-        self,
-        first: bytes,
-        second: bytes,
-        limit: Limit | None,
-        faces: Faces = (None, None),
-        liveness: bool = False,
-        detection: Effort | None = None,
-    ) -> Comparison:
+    def verify(self, first: bytes, second: bytes, how: How = How(), faces: Faces = (None, None)) -> Comparison:
         form: _Files = [("image1", ("first", first)), ("image2", ("second", second))]
-        form += [(name, (None, value)) for name, value in _how(limit, liveness, detection).items()]
+        form += [(name, (None, value)) for name, value in _fields(how).items()]
         form += [*_field("face1", faces[0]), *_field("face2", faces[1])]
         answer = self._json("POST", "/face-verification", files=form)
         with self._understood():
@@ -186,9 +171,10 @@ class RemoteService(Service):
             return Comparison(*known, boxes, answer["reason"], scores)
 
     @override
-    def encode(self, picture: bytes) -> Encoding:
+    def encode(self, picture: bytes, detection: Effort | None = None) -> Encoding:
+        query = {"encoding": "true"} | _fields(How(detection=detection))
         kind = {"Content-Type": "image/jpeg"}
-        response = self._call("POST", "/face/detect", params={"encoding": "true"}, headers=kind, data=picture)
+        response = self._call("POST", "/face/detect", params=query, headers=kind, data=picture)
         with self._understood():
             faces = response.json()["faces"]
             if not faces:
@@ -394,10 +380,14 @@ def _person(id: str) -> str:
     return f"/people/{quote(id, safe='')}"
 
 
-def _how(limit: Limit | None, liveness: bool, detection: Effort | None) -> dict[str, str]:
-    threshold = {name: repr(value) for name, value in named_threshold(limit).items()}
-    check = {"liveness": "true"} if liveness else {}
-    return threshold | check | ({"detection": detection} if detection else {})
+def _looking(look: Look) -> _Files:
+    return [*_field("face", look.face), *_field("detection", look.detection)]
+
+
+def _fields(how: How) -> dict[str, str]:
+    threshold = {name: repr(value) for name, value in named_threshold(how.limit).items()}
+    check = {"liveness": "true"} if how.liveness else {}
+    return threshold | check | ({"detection": how.detection} if how.detection else {})
 
 
 def _box(text: str) -> Box:

@@ -20,6 +20,8 @@ from face_detection.cli.service.local import LocalService
 from face_detection.cli.service.protocol import (
     FAULTS_OF_PICTURES,
     Enrolled,
+    How,
+    Look,
     Photo,
     Record,
     Service,
@@ -79,24 +81,24 @@ def codes(outcomes: object) -> list[str]:
 def test_a_picture_may_be_written_as_text(service: Service, photo: Callable[[str], bytes]) -> None:
     text = base64.b64encode(photo("obama"))
     assert isinstance(service.add("44", "Barack", [b"\n data:image/jpeg;base64," + text])[0], Enrolled)
-    assert [one.id for one in service.recognise(base64.urlsafe_b64encode(photo("obama2")), None)] == ["44"]
-    assert service.verify(text, photo("obama2"), None).same
+    assert [one.id for one in service.recognise(base64.urlsafe_b64encode(photo("obama2")))] == ["44"]
+    assert service.verify(text, photo("obama2")).same
     with pytest.raises(ServiceError, match="fetches nothing by itself") as caught:
-        service.recognise(b"https://example.org/photo.jpg", None)
+        service.recognise(b"https://example.org/photo.jpg")
     assert caught.value.code == "image_by_reference" and caught.value.code in FAULTS_OF_PICTURES
 
 
 def test_whoever_is_enrolled_is_recognised(service: Service, photo: Callable[[str], bytes]) -> None:
-    (stranger,) = service.recognise(photo("obama2"), None)
+    (stranger,) = service.recognise(photo("obama2"))
     assert (stranger.id, stranger.name, stranger.distance) == (None, None, None)
     outcomes = service.enrol([Photo("44", "Barack", photo("obama")), Photo("46", "Joe", photo("biden"))])
     assert list(outcomes) == [Enrolled(), Enrolled()]
-    (seen,) = service.recognise(photo("obama2"), None)
+    (seen,) = service.recognise(photo("obama2"))
     assert (seen.id, seen.name) == ("44", "Barack") and seen.distance is not None and 3 < seen.distance < 9
     assert seen.distance == round(seen.distance, 4) and seen.box.area > 10_000
-    (unknown,) = service.recognise(photo("obama2"), 1.0)
+    (unknown,) = service.recognise(photo("obama2"), How(1.0))
     assert (unknown.id, unknown.distance) == (None, seen.distance)
-    assert [one.id for one in service.recognise(photo("t1"), None)] == [None] * 6
+    assert [one.id for one in service.recognise(photo("t1"))] == [None] * 6
 
 
 def test_both_give_the_same_answers(front_settings: FrontSettings, photo: Callable[[str], bytes]) -> None:
@@ -108,8 +110,8 @@ def test_both_give_the_same_answers(front_settings: FrontSettings, photo: Callab
         for service in (over_http, here):
             answers.append(
                 (
-                    [list(service.recognise(photo(name), None)) for name in ("obama3", "t1")],
-                    service.verify(photo("obama"), photo("obama3"), None),
+                    [list(service.recognise(photo(name))) for name in ("obama3", "t1")],
+                    service.verify(photo("obama"), photo("obama3")),
                     list(service.people(None)),
                     service.photos("44"),
                     [(one.id, one.name, one.missing, *pairs(one)) for one in service.export()],
@@ -137,30 +139,33 @@ def test_bad_pictures_fail_alone(service: Service, photo: Callable[[str], bytes]
 
 def test_small_faces_are_looked_for_on_request(service: Service, photos: Path) -> None:
     distant, portrait = far_away(photos / "obama.jpg"), (photos / "obama.jpg").read_bytes()
-    assert list(service.recognise(distant, None)) == []
-    assert len(service.recognise(distant, None, detection="thorough")) == 1
+    assert list(service.recognise(distant)) == []
+    assert len(service.recognise(distant, How(detection="thorough"))) == 1
     assert codes(service.enrol([Photo("44", "Barack", distant)])) == ["no_face"]
     assert codes(service.add("44", "Barack", [distant])) == ["no_face"]
     # Found, which is what counts here, but too small to be a sample.
-    assert codes(service.enrol([Photo("44", "Barack", distant, detection="thorough")])) == ["low_quality"]
-    assert codes(service.add("44", "Barack", [distant], detection="thorough")) == ["low_quality"]
+    assert codes(service.enrol([Photo("44", "Barack", distant, Look(detection="thorough"))])) == ["low_quality"]
+    assert codes(service.add("44", "Barack", [distant], Look(detection="thorough"))) == ["low_quality"]
+    with pytest.raises(ServiceError, match="no face"):
+        service.encode(distant)
+    assert len(service.encode(distant, "thorough").vector) == 128
     with pytest.raises(ServiceError, match="no face") as caught:
-        service.verify(portrait, distant, None)
+        service.verify(portrait, distant)
     assert (caught.value.code, caught.value.input) == ("no_face", "image2")
-    assert service.verify(portrait, distant, None, detection="thorough").boxes[1].width < 40
+    assert service.verify(portrait, distant, How(detection="thorough")).boxes[1].width < 40
 
 
 def test_spoilt_faces_are_neither_enrolled_nor_named(service: Service, photo: Callable[[str], bytes]) -> None:
     picture = cv2.imdecode(np.frombuffer(photo("obama"), np.uint8), cv2.IMREAD_COLOR)
     blurred = cv2.imencode(".png", cv2.GaussianBlur(picture, (0, 0), 15))[1].tobytes()
     assert codes(service.add("44", "Barack", [blurred, photo("obama")])) == ["low_quality", "enrolled"]
-    (seen,) = service.recognise(blurred, 20)
+    (seen,) = service.recognise(blurred, How(20))
     assert (seen.id, seen.reason) == (None, "low_quality") and seen.quality is not None and seen.quality < 0.2
-    (seen,) = service.recognise(photo("obama2"), None)
+    (seen,) = service.recognise(photo("obama2"))
     assert (seen.id, seen.reason) == ("44", None) and seen.quality is not None and seen.quality > 0.5
-    compared = service.verify(blurred, photo("obama"), 20)
+    compared = service.verify(blurred, photo("obama"), How(20))
     assert (compared.same, compared.reason) == (False, "low_quality")
-    assert service.verify(photo("obama2"), photo("obama"), None).reason is None
+    assert service.verify(photo("obama2"), photo("obama")).reason is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,17 +179,17 @@ def test_pictures_that_are_too_large_fail_alone(
         assert [one == "enrolled" for one in codes(outcomes)] == [True, False, True]
         assert [one == "enrolled" for one in codes(service.add("a", "A", [large, small]))] == [False, True]
         with pytest.raises(ServiceError, match="bytes"):
-            service.recognise(large, None)
+            service.recognise(large)
         assert [(one.id, one.samples) for one in service.people(None)] == [("a", 2), ("c", 1)]
 
 
 def test_verify(service: Service, photo: Callable[[str], bytes]) -> None:
-    found = service.verify(photo("obama"), photo("obama2"), None)
+    found = service.verify(photo("obama"), photo("obama2"))
     assert found.same and found.threshold == 9 and 0 < found.distance < 9
-    assert not service.verify(photo("obama"), photo("biden"), None).same
-    assert not service.verify(photo("obama"), photo("obama2"), found.distance / 2).same
+    assert not service.verify(photo("obama"), photo("biden")).same
+    assert not service.verify(photo("obama"), photo("obama2"), How(found.distance / 2)).same
     with pytest.raises(ServiceError, match="not a JPEG"):
-        service.verify(photo("obama"), b"no picture", None)
+        service.verify(photo("obama"), b"no picture")
 
 
 def test_people(service: Service, photo: Callable[[str], bytes]) -> None:
@@ -309,7 +314,7 @@ def test_keys(front_settings: FrontSettings, photo: Callable[[str], bytes]) -> N
             return list(service.people(None))
 
         def recognise(service: RemoteService) -> object:
-            return service.recognise(photo("obama"), None)
+            return service.recognise(photo("obama"))
 
         assert [code(key, look) for key in (None, "wrong", texts[Right.RECOGNISE], texts[Right.ENROL])] == [
             "unauthorized",
@@ -460,13 +465,13 @@ def test_both_check_liveness(
     with remote(settings) as over_http, local(settings) as here:
         over_http.enrol([Photo("44", "Barack", photo("obama"))])
         for service in (over_http, here):
-            (seen,) = service.recognise(screen, None, liveness=True)
+            (seen,) = service.recognise(screen, How(liveness=True))
             assert (seen.id, seen.reason) == (None, "not_live") and seen.liveness is not None and seen.liveness < 0.5
-            (real,) = service.recognise(photo("obama3"), None, liveness=True)
+            (real,) = service.recognise(photo("obama3"), How(liveness=True))
             assert (real.id, real.reason) == ("44", None) and real.liveness is not None and real.liveness >= 0.5
-            (unchecked,) = service.recognise(screen, None)
+            (unchecked,) = service.recognise(screen)
             assert (unchecked.id, unchecked.liveness) == ("44", None)
-            found = service.verify(photo("obama3"), screen, None, liveness=True)
+            found = service.verify(photo("obama3"), screen, How(liveness=True))
             assert (found.same, found.reason) == (False, "not_live") and found.liveness is not None
             answers.append((seen, real, found))
     assert answers[0] == answers[1]

@@ -10,7 +10,6 @@ import gc
 import json
 import sys
 import weakref
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ class Driver:
         self.told: list[tuple[list[str | None], float]] = []
         self.headlines: list[str] = []
         self.boxes: list[int] = []
-        self.window = Window(partial(service.recognise, limit=None), camera, 0.2, self.saw)
+        self.window = Window(service.recognise, camera, 0.2, self.saw)
 
     def saw(self, seen: list[Seen], now: float) -> None:
         self.told.append(([one.id for one in seen], now))
