@@ -73,8 +73,8 @@ async def first_attempt_at_part(
     number: int,
     content: Sequence[str | bytes],
 ) -> Attempt[T]:
-    """The same for one part of a stream, by its number and content."""
-    return await _first(request, tenant, respond, (str(number),), content)
+    """The same for one part of a stream, by its number and content; what the address says counts for each part."""
+    return await _first(request, tenant, respond, (str(number),), (str(request.rel_url), *content))
 
 
 async def _first(

@@ -86,6 +86,20 @@ async def test_a_stream_that_is_sent_again_goes_on_where_it_ended(
     assert await photos_of_all(front) == 2
 
 
+@pytest.mark.parametrize("said", ["detection=thorough", "face=largest"])
+@pytest.mark.parametrize("door", [door for door in DOORS if door != "original"])  # which says all in the body
+async def test_what_the_address_says_makes_another_request(
+    front: TestClient, obama: bytes, door: str, said: str
+) -> None:
+    place_device(front.app[DIRECTORY])
+    request = DOORS[door](obama)
+    assert (await send(front, request))[0] == 200
+    address = f"{request.path}{'&' if '?' in request.path else '?'}{said}"
+    _, refused, again = await send(front, replace(request, path=address))
+    assert says(refused, REUSED, 222) and not again
+    assert await photos_of_all(front) == 1
+
+
 async def test_a_new_picture_for_a_face_is_taken_once(front: TestClient, obama: bytes, photos: Path) -> None:
     await send(front, DOORS["data set"](obama), None)
     update = DOORS["data set"]((photos / "obama2.jpg").read_bytes())
