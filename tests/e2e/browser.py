@@ -197,6 +197,10 @@ class Browser:
             value,
         )
 
+    def pick(self, selector: str, value: str) -> None:
+        """Choose an entry of a list, by its value."""
+        self.click(f"{selector} option[value='{value}']")
+
     def script(self, text: str, *arguments: object) -> Any:
         """Run JavaScript in the page."""
         return self.driver.execute_script(text, *arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from deploy.services import Services
 from shared.formats import format_of
 from tests.e2e.browser import Browser
 from tests.e2e.people import enrol
-from tests.pictures import encoded
+from tests.pictures import encoded, far_away
 
 pytestmark = pytest.mark.e2e
 
@@ -33,7 +34,7 @@ def photos(full_photos: Path) -> Path:
 
 
 def recognise(url: str, photo: Path) -> Any:
-    address = f"{url}/face-recognition?include_unknown=true&candidates=3"
+    address = f"{url}/face-recognition?include_unknown=true&candidates=3&quality=true"
     return requests.post(address, data=photo.read_bytes(), headers={"Content-Type": "image/jpeg"}, timeout=60).json()
 
 
@@ -69,7 +70,7 @@ def test_boxes_and_names_are_drawn_over_the_picture(gallery: str, photos: Path, 
     (face,) = recognise(gallery, photos / "obama2.jpg")
     assert browser.text(".box").split("\n") == ["Barack Obama", f"{face['distance']:.2f}"]
     item = browser.text(".found li")
-    assert "id 44" in item and '{"floor":2}' in item
+    assert "id 44" in item and '{"floor":2}' in item and f"quality {face['quality']:.2f}" in item
     assert [line.split("\n")[0] for line in (browser.text(".closest li:nth-child(1)"),)] == ["Barack Obama"]
     assert "Joe Biden" in browser.text(".closest li:nth-child(2)")
     expected = [int(part) for part in face["bbox"].split(",")]
@@ -176,6 +177,7 @@ def test_a_face_that_is_too_bad_has_no_name_at_any_threshold(
     browser.choose("#photos", tmp_path / "blurred.png")
     summary(browser, "1 photo, 1 face, 0 named")
     browser.one(".found li strong", "Too bad to be named")
+    assert re.search(r"quality 0\.\d\d \(\d+ pixels between the eyes, sharpness 0\.\d\d\)", browser.text(".found li"))
     browser.slide("#threshold", 19)
     summary(browser, "1 photo, 1 face, 0 named")
 
@@ -256,7 +258,7 @@ def test_copying_json_and_the_command(gallery: str, photos: Path, open_browser: 
     browser.click(".shot button", "Copy as JSON")
     browser.one(".shot button", "Copied")
     (answered,) = recognise(gallery, photo)
-    shown = ("bbox", "id", "name", "metadata", "distance", "candidates")
+    shown = ("bbox", "id", "name", "metadata", "distance", "ambiguous", "angle", "quality", "candidates")
     copied = json.loads(browser.script("return navigator.clipboard.readText()"))
     assert copied == [{member: answered[member] for member in shown}]
 
@@ -267,6 +269,29 @@ def test_copying_json_and_the_command(gallery: str, photos: Path, open_browser: 
     browser.slide("#threshold", 3)
     run = subprocess.run(["bash", "-c", browser.text(".curl code")], cwd=tmp_path, capture_output=True, check=True)
     assert json.loads(run.stdout)[0]["id"] == ""
+    browser.one("#threshold-rates")
+    browser.pick("#threshold-rate", "0.001")
+    run = subprocess.run(["bash", "-c", browser.text(".curl code")], cwd=tmp_path, capture_output=True, check=True)
+    assert "false_match_rate=0.001" in browser.text(".curl code")
+    assert json.loads(run.stdout)[0]["threshold_rate"] == pytest.approx(1e-3, rel=0.01)
+
+
+def test_small_and_turned_faces_are_looked_for_on_request(
+    gallery: str, photos: Path, open_browser: OpenBrowser, tmp_path: Path
+) -> None:
+    (tmp_path / "distant.jpg").write_bytes(far_away(photos / "obama.jpg"))
+    cv2.imwrite(str(tmp_path / "turned.png"), cv2.rotate(cv2.imread(str(photos / "obama2.jpg")), cv2.ROTATE_180))
+    browser = open_browser()
+    browser.open(gallery)
+    browser.choose("#photos", tmp_path / "distant.jpg", tmp_path / "turned.png")
+    summary(browser, "2 photos, 1 face, 1 named")
+    assert "turned by 180°" in browser.text(".shot[aria-label='turned.png'] .found li")
+    browser.pick("#detection", "thorough")
+    summary(browser, "2 photos, 2 faces, 2 named")
+    browser.click(".curl summary")
+    assert "detection=thorough" in browser.text(".curl code")
+    browser.pick("#detection", "fast")
+    summary(browser, "2 photos, 1 face, 1 named")
 
 
 def test_pictures_that_are_refused(gallery: str, open_browser: OpenBrowser, tmp_path: Path) -> None:

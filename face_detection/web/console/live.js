@@ -132,7 +132,7 @@ socket.addEventListener("state", ({ detail: { state, reason } }) => {
   if (state === "closed" && reason) finish(reason);
 });
 
-const sendThreshold = () => socket.configure({ min_distance: threshold.moved ? threshold.value : null });
+const sendThreshold = () => socket.configure(threshold.parameters);
 let settling = null;
 threshold.addEventListener("change", () => {
   clearTimeout(settling);

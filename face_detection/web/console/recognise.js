@@ -24,7 +24,7 @@ async function add(files) {
   const pictures = chosen.filter((_, index) => formats[index]);
   leave(chosen.filter((_, index) => !formats[index]), pictures.length - MOST);
   const fresh = pictures.slice(0, MOST).map((file) => {
-    const shot = new Shot(file, threshold, () => byId("liveness").checked, () => remove(shot));
+    const shot = new Shot(file, threshold, looking, () => remove(shot));
     return shot;
   });
   for (const shot of [...fresh].reverse()) byId("shots").prepend(shot.node);
@@ -33,6 +33,12 @@ async function add(files) {
   summarise();
   await recognise(fresh);
 }
+
+/** How the service is asked to look at photos: parameters that are not its defaults. */
+const looking = () => ({
+  ...(byId("detection").value ? { detection: byId("detection").value } : {}),
+  ...(byId("liveness").checked ? { liveness: "true" } : {}),
+});
 
 /** Say what is left out: files that are no pictures, and how many pictures are too many. */
 function leave(others, tooMany) {
@@ -97,7 +103,7 @@ threshold.addEventListener("change", () => {
 });
 
 new ResizeObserver(drawThreshold).observe(byId("threshold-figure"));
-byId("liveness").onchange = () => recognise([...shots]);
+byId("liveness").onchange = byId("detection").onchange = () => recognise([...shots]);
 byId("photos").onchange = takeChosen;
 if (byId("photos").files.length) takeChosen(); // chosen before this was loaded
 byId("take-photo").onclick = async () => {

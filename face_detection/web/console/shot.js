@@ -11,16 +11,23 @@ const REASONS = { low_quality: "Too bad to be named", not_live: "A picture, not 
 const MOST_METADATA = 200; // characters beside a name; all of them are in the JSON
 const LITTLE = 0.09; // of the picture's width: boxes below it get little labels
 
+/** What was seen of a face, whoever it is: how good it is, and why where it is too bad. */
+function seen({ angle, liveness, quality, quality_parts: parts, reason }) {
+  const figures = reason === "low_quality" ? ` (${Math.round(parts.eyes)} pixels between the eyes, sharpness ${parts.sharpness.toFixed(2)})` : "";
+  return [`quality ${quality.toFixed(2)}${figures}`, ...(angle ? [`turned by ${angle}°`] : []), ...(liveness === undefined ? [] : [`liveness ${short(liveness)}`])];
+}
+
 export class Shot {
-  #file; #threshold; #liveness; #picture; #stage; #found; #state; #tools; #url; #commandText;
+  #file; #threshold; #looking; #picture; #stage; #found; #state; #tools; #url; #commandText;
   #faces = null;
   #failed = null;
+  #round = 0; // of the questions: a slow answer must not overwrite a later one
 
-  /** `liveness` tells whether faces are checked for being real, whenever the service is asked. */
-  constructor(file, threshold, liveness, remove) {
+  /** `looking` gives further parameters whenever the service is asked. */
+  constructor(file, threshold, looking, remove) {
     this.#file = file;
     this.#threshold = threshold;
-    this.#liveness = liveness;
+    this.#looking = looking;
     this.#url = URL.createObjectURL(file);
     this.#picture = element("img", { src: this.#url, alt: `Photo ${file.name}` });
     this.#picture.onerror = async () => this.#stage.replaceChildren(await this.#words());
@@ -50,12 +57,15 @@ export class Shot {
     this.#state.hidden = false;
     this.#state.className = "muted busy";
     this.#state.textContent = "Looking …";
+    const round = ++this.#round;
+    this.#command();
     try {
       const faces = await json(`/face-recognition?${this.#query()}`, {
         method: "POST", body: this.#file, headers: { "Content-Type": "application/octet-stream" }, patient: true,
       });
-      await this.#show(faces);
+      if (round === this.#round) await this.#show(faces);
     } catch (error) {
+      if (round !== this.#round) return;
       this.#failed = error;
       this.#fail(error.message);
     }
@@ -102,13 +112,16 @@ export class Shot {
   }
 
   #answer(face) {
-    const { id, name, metadata, distance } = decide(face, this.#threshold);
+    const { id, name, metadata, distance, known, ambiguous } = decide(face, this.#threshold);
     const checked = { ...(face.reason ? { reason: face.reason } : {}), ...(face.liveness === undefined ? {} : { liveness: face.liveness }) };
-    return { bbox: face.bbox, id, name, metadata, distance, ...checked, candidates: face.candidates ?? [] };
+    const how = { angle: face.angle, quality: face.quality };
+    return { bbox: face.bbox, id, name, metadata, distance, ...(known ? { ambiguous } : {}), ...checked, ...how, candidates: face.candidates ?? [] };
   }
 
-  #query() {
-    return `include_unknown=true&candidates=${CANDIDATES}${this.#liveness() ? "&liveness=true" : ""}`;
+  /** What the service is asked; with `threshold` at the one that was chosen. */
+  #query(threshold = {}) {
+    const chosen = Object.entries(threshold).filter(([, value]) => value !== null);
+    return new URLSearchParams([["include_unknown", true], ["candidates", CANDIDATES], ["quality", true], ...Object.entries(this.#looking()), ...chosen]);
   }
 
   #add(face, bitmap) {
@@ -144,7 +157,7 @@ export class Shot {
     title.textContent = who.known ? called(who) : (REASONS[face.reason] ?? "Unknown");
     const about = who.known && who.metadata !== null && who.metadata !== "" ? ` · ${JSON.stringify(who.metadata).slice(0, MOST_METADATA)}` : "";
     const near = who.distance === null ? "nobody is enrolled" : `${who.known ? `id ${who.id} · ` : ""}distance ${short(who.distance)}${about}`;
-    detail.textContent = [...(face.reason === "not_live" ? [] : [near]), ...(face.liveness === undefined ? [] : [`liveness ${short(face.liveness)}`])].join(" · ");
+    detail.textContent = [...(face.reason === "not_live" ? [] : [near]), ...(who.ambiguous ? ["somebody else is nearly as near"] : []), ...seen(face)].join(" · ");
     closest.replaceChildren(...(face.candidates ?? []).map((one) => this.#candidate(one)));
   }
 
@@ -166,8 +179,7 @@ export class Shot {
 
   #command() {
     const quoted = (one) => `'${one.replaceAll("'", "'\\''")}'`;
-    const query = `${this.#query()}${this.#threshold.moved ? `&min_distance=${Number(this.#threshold.value.toFixed(3))}` : ""}`;
-    this.#commandText.textContent = [`curl -s ${quoted(addressOf(`/face-recognition?${query}`))}`,
+    this.#commandText.textContent = [`curl -s ${quoted(addressOf(`/face-recognition?${this.#query(this.#threshold.parameters)}`))}`,
       ...(currentKey() === null ? [] : ['-H "X-API-Key: $KEY"']),
       `--data-binary ${quoted(`@${this.#file.name}`)}`].join(" \\\n  ");
   }

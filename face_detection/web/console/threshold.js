@@ -18,7 +18,7 @@ const same = (one, other) => Math.abs(one - other) < 1e-6 * other;
 
 /** A slider with its output, a button that takes it back, and a choice of rates; `prefix` is the slider's id. */
 export class ThresholdSlider extends EventTarget {
-  #slider; #output; #reset; #rates; #rate; #often; #unknown; #standard = 9; #chosen = null;
+  #slider; #output; #reset; #rates; #rate; #often; #unknown; #standard = 9; #chosen = null; #chosenRate = null;
 
   /** What distances mean, null where that is not known. */
   curve = null;
@@ -32,7 +32,10 @@ export class ThresholdSlider extends EventTarget {
       const value = Number(this.#slider.value);
       this.#choose(Math.abs(value - this.#standard) > Number(this.#slider.step) / 2 ? value : null);
     };
-    this.#rate.onchange = () => this.#choose(this.curve.distance(Number(this.#rate.value)));
+    this.#rate.onchange = () => {
+      const rate = Number(this.#rate.value);
+      this.#choose(this.curve.distance(rate), rate);
+    };
     this.#reset.onclick = () => { this.#choose(null); this.#slider.focus(); };
     this.#show();
   }
@@ -53,7 +56,8 @@ export class ThresholdSlider extends EventTarget {
     note(this.#unknown, unknown ? UNKNOWN : "");
     this.#rate.replaceChildren(element("option", { value: "", textContent: "as the slider says", disabled: true }),
       ...(this.curve?.rates ?? []).map((rate) => element("option", { value: rate, textContent: `at most ${often(rate)}` })));
-    this.#choose(this.#chosen && Math.min(this.#chosen, most));
+    if (this.#chosenRate !== null && this.curve) this.#choose(this.curve.distance(this.#chosenRate), this.#chosenRate);
+    else this.#choose(this.#chosen && Math.min(this.#chosen, most));
   }
 
   /** Whether it departs from the default. */
@@ -61,9 +65,16 @@ export class ThresholdSlider extends EventTarget {
 
   get value() { return this.#chosen ?? this.#standard; }
 
-  /** Use a distance, of which the slider shows the nearest step; null for the default. */
-  #choose(distance) {
-    this.#chosen = distance !== null && same(distance, this.#standard) ? null : distance;
+  /** What a request says to be answered at this threshold: a distance or a rate as it was chosen; both null for the default. */
+  get parameters() {
+    const distance = this.#chosenRate === null && this.moved ? Number(this.#chosen.toFixed(3)) : null;
+    return { min_distance: distance, false_match_rate: this.#chosenRate };
+  }
+
+  /** Use a distance, of which the slider shows the nearest step, and the rate that it comes from, if any; null for the default. */
+  #choose(distance, rate = null) {
+    const departs = distance !== null && !same(distance, this.#standard);
+    [this.#chosen, this.#chosenRate] = departs ? [distance, rate] : [null, null];
     this.#slider.value = this.value;
     this.#show();
     this.dispatchEvent(new Event("change"));
@@ -74,21 +85,21 @@ export class ThresholdSlider extends EventTarget {
     this.#reset.disabled = !this.moved;
     if (this.curve === null) return;
     this.#often.textContent = `${this.value > this.curve.range[0] ? "" : "at most "}${often(this.curve.rate(this.value))}`;
-    this.#rate.value = this.curve.rates.find((rate) => same(this.curve.distance(rate), this.value)) ?? "";
+    this.#rate.value = this.#chosenRate ?? this.curve.rates.find((rate) => same(this.curve.distance(rate), this.value)) ?? "";
   }
 }
 
 /**
- * The id, name, metadata and distance of a face.
+ * The id, name, metadata and distance of a face, and whether another person is nearly as near.
  *
  * At the default threshold that is the service's own decision, which may be a vote of several samples. At another one it
  * is the nearest candidate, if its distance is less. Whom the service names for no distance is nobody at any.
  */
 export function decide(face, threshold) {
   if (face.reason) return { id: "", name: "", metadata: "", distance: face.distance, known: false };
-  if (!threshold.moved) return { id: face.id, name: face.name, metadata: face.metadata, distance: face.distance, known: face.id !== "" };
+  if (!threshold.moved) return { id: face.id, name: face.name, metadata: face.metadata, distance: face.distance, known: face.id !== "", ambiguous: face.ambiguous ?? false };
   const nearest = face.candidates?.[0];
   if (!nearest || nearest.distance >= threshold.value) return { id: "", name: "", metadata: "", distance: face.distance, known: false };
-  const metadata = nearest.id === face.id ? face.metadata : null;
-  return { id: nearest.id, name: nearest.name, metadata, distance: nearest.distance, known: true };
+  const answered = nearest.id === face.id; // otherwise the service has left these out
+  return { id: nearest.id, name: nearest.name, metadata: answered ? face.metadata : null, distance: nearest.distance, known: true, ambiguous: answered && face.ambiguous };
 }

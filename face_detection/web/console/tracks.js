@@ -2,6 +2,7 @@
 import { called, short } from "./dom.js";
 
 const KNOWN = "#12703a", UNKNOWN = "#8a4b00";
+const REASONS = { low_quality: "too bad to be named", not_live: "a picture" };
 const LINGER = 2.5; // intervals between answers for which a track that is gone is still drawn
 
 const mix = (a, b, part) => a.map((value, index) => value + (b[index] - value) * part);
@@ -58,7 +59,7 @@ function drawBox(context, face, [x, y, width, height], room) {
   context.beginPath();
   context.roundRect(x, y, width, height, 6);
   context.stroke();
-  const text = `${known ? called(face) : face.reason === "not_live" ? "a picture" : "unknown"}${face.distance === null ? "" : ` ${short(face.distance)}`}`;
+  const text = `${known ? called(face) : (REASONS[face.reason] ?? "unknown")}${known && face.ambiguous ? " or another" : ""}${face.distance === null ? "" : ` ${short(face.distance)}`}`;
   const size = Math.max(11, Math.min(15, room / 40)), tall = size + 9;
   context.font = `600 ${size}px system-ui, sans-serif`;
   const wide = context.measureText(text).width + 14;
