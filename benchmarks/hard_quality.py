@@ -1,4 +1,4 @@
-"""What becomes of spoilt photos: named right, named wrong and refused, with the limits of quality and without.
+"""What becomes of spoilt photos: named right, named wrong and refused, with what quality forbids and without.
 
 People of LFW are enrolled with a photo each; others of theirs, and strangers, are looked for. Every photo is spoilt
 step by step. Each step is tried twice: spoilt faces against a clean gallery, and against one that was spoilt alike.
@@ -194,7 +194,7 @@ def _faces(
 
 
 def count(gallery: Sequence[Spoilt], probes: Sequence[Spoilt], embedder: Embedder, limits: bool) -> Count:
-    """Name probes by the nearest of a gallery, with or without the limits of quality."""
+    """Name probes by the nearest of a gallery, with or without what quality forbids."""
     card, told = embedder.card, Count()
     known = [one for one in gallery if not (limits and ENROLMENT["auto"].objections(one.quality))]
     threshold = card.threshold(card.metric).distance
@@ -206,7 +206,7 @@ def count(gallery: Sequence[Spoilt], probes: Sequence[Spoilt], embedder: Embedde
         if rows is None:
             continue
         measured = distances(rows, prepare(probe.embeddings[card.name], card.metric)[0], card.metric)
-        if measured.min() >= threshold:
+        if measured.min() >= threshold * (probe.quality.tolerance if limits else 1):
             continue
         person = known[int(measured.argmin())].photo.person
         told.right += person == probe.photo.person

@@ -251,13 +251,12 @@ def similarity(landmarks: Landmarks, alignment: Alignment) -> Matrix:
     Returns:
         (2, 3) float64, from picture pixels to crop pixels.
     """
-    source = np.array([complex(*point) for point in landmarks.points])
-    target = np.array([complex(*point) for point in alignment.template])
-    centred = source - source.mean()
-    spread = float((np.abs(centred) ** 2).sum())
+    source, target = ([complex(*point) for point in points] for points in (landmarks.points, alignment.template))
+    start, end = sum(source) / len(source), sum(target) / len(target)
+    spread = sum(abs(point - start) ** 2 for point in source)
     # All landmarks on one point cannot be scaled to the template; any finite transform will do.
-    a = complex((centred.conj() * (target - target.mean())).sum()) / spread if spread else complex(1)
-    b = complex(target.mean() - a * source.mean())
+    a = sum((s - start).conjugate() * (d - end) for s, d in zip(source, target, strict=True)) / spread if spread else 1
+    b = end - a * start
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 

@@ -27,8 +27,8 @@ from shared.models import Metric
 Rule = Literal["nearest", "vote"]
 
 Reason = Literal["low_quality", "not_live"]
-"""Why nobody is named although somebody may be near: the face cannot carry a name, see ``quality.NAMING``, or is that
-of a picture, see ``liveness.is_live``."""
+"""Why nobody is named although somebody may be near: the face cannot carry a name, see ``quality.NAMING``, or none at
+this distance, see ``Quality.tolerance``, or is that of a picture, see ``liveness.is_live``."""
 
 STEEPNESS = 36.0
 """Of ``trust``: what maximum likelihood gave for LFW pairs, in units of the threshold (see docs/models.md)."""
@@ -70,6 +70,11 @@ def alike(distance: float, rival: float, metric: Metric) -> bool:
     return rival <= distance * share
 
 
+def spoilt(distance: float | None, threshold: float, usual: float) -> Reason | None:
+    """The reason why a face gets no name that a clear one would get: ``threshold`` is nearer than the ``usual`` one."""
+    return "low_quality" if distance is not None and threshold <= distance < usual else None
+
+
 def trust(distance: float, threshold: float) -> float:
     """How sure a match is, from 0 to 100: 50 at the threshold, more below.
 
@@ -109,6 +114,7 @@ def compare(
     faces: Sequence[Face],
     reason: Reason | None = None,
     liveness: Sequence[float] | None = None,
+    tolerance: float = 1.0,
 ) -> Verification:
     """The first embedding against the nearest of the others.
 
@@ -120,6 +126,7 @@ def compare(
         faces: where the faces are.
         reason: why they must not be called the same person's, if there is one.
         liveness: scores of the liveness check, if there was one.
+        tolerance: the least of the faces', see ``Quality.tolerance``.
 
     Raises:
         NotCalibrated: see ``Scale.distance``.
@@ -127,7 +134,9 @@ def compare(
     rows = prepare(embeddings, metric)
     distance = float(distances(rows[1:], rows[0], metric).min())
     scale = Scale(curve, len(rows) - 1)
-    threshold = scale.distance(limit)
+    usual = scale.distance(limit)
+    threshold = usual * tolerance
+    reason = reason or spoilt(distance, threshold, usual)
     same, sure = (distance < threshold, trust(distance, threshold)) if reason is None else (False, 0.0)
     rates = scale.rate(distance), scale.rate(threshold)
     return Verification(same, distance, threshold, sure, *rates, faces, reason, liveness)

@@ -24,7 +24,7 @@ from face_detection.gallery.sql.store import Store
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.crops import Prepared, jpeg
-from face_detection.recognition.decision import Candidate, Reason, Rule, alike, decide, trust
+from face_detection.recognition.decision import Candidate, Reason, Rule, alike, decide, spoilt, trust
 from face_detection.recognition.liveness import is_live
 from face_detection.recognition.quality import NAMING, Quality
 from face_detection.recognition.thresholds import Scale, check_limit
@@ -57,7 +57,7 @@ class Recognised:
         sample: the nearest of the person who was recognised, None when nobody is near enough.
         distance: to that sample, or else to the nearest of all; None when the gallery is empty.
         trust: 0 to 100, see ``decision.trust``; 0 when the gallery is empty, or with a reason.
-        threshold: below which a distance counted as a match.
+        threshold: below which a distance counted as a match; see ``Quality.tolerance``.
         threshold_rate: at that threshold the rate at which strangers are named, in a gallery of this size; None where
             the model has no curve, see ``thresholds.Scale``.
         false_match_rate: the same at the distance of the match; None when nobody was recognised, too.
@@ -295,10 +295,12 @@ class Identifier:
     ) -> Recognised:
         reason = reason_of([quality], None if score is None else [score])
         neighbours = () if reason == "not_live" else near
-        scale, threshold, metric = found.scale, found.threshold, self.metric(model)
+        scale, metric = found.scale, self.metric(model)
+        threshold = found.threshold * quality.tolerance
         candidates = self._measure(found.samples, neighbours, probe, model)
         winner = None if reason else decide(candidates[: terms.neighbours], threshold, terms.rule)
         nearest = winner.distance if winner else (neighbours[0].distance if neighbours else None)
+        reason = reason or spoilt(nearest, threshold, found.threshold)
         rival = _rival(winner, candidates, has_all=len(neighbours) < found.most) if winner else None
         return Recognised(
             face,

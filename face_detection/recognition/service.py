@@ -527,8 +527,9 @@ class Recognition:
         identifier.refuse_unchecked(settings, liveness)
         wanted, curve = identifier.limit(model, settings, limit), identifier.curve(model, settings)
         faces = [face for picture in pictures for face in picture.chosen]
-        reason = reason_of([quality for picture in pictures for quality in picture.qualities], liveness)
-        return compare(embeddings, identifier.metric(model), wanted, curve, faces, reason, liveness)
+        qualities = [quality for picture in pictures for quality in picture.qualities]
+        reason, tolerance = reason_of(qualities, liveness), min(quality.tolerance for quality in qualities)
+        return compare(embeddings, identifier.metric(model), wanted, curve, faces, reason, liveness, tolerance)
 
     @asynccontextmanager
     async def _deadline(self, seconds: float) -> AsyncIterator[None]:

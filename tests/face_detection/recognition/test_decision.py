@@ -104,6 +104,16 @@ def test_a_comparison_says_how_often_strangers_come_so_near() -> None:
     assert (plain.threshold, plain.threshold_rate, plain.false_match_rate) == (2.5, None, None)
 
 
+def test_spoilt_faces_must_be_nearer_and_the_answer_says_why() -> None:
+    embeddings = np.array([[0, 0], [0, 2]], np.float32)
+    near = compare(embeddings, Metric.EUCLIDEAN, 2.5, None, [], tolerance=0.9)
+    assert near.same and near.reason is None and near.threshold == 2.25
+    spoilt = compare(embeddings, Metric.EUCLIDEAN, 2.2, None, [], tolerance=0.9)
+    assert (spoilt.same, spoilt.reason, spoilt.trust) == (False, "low_quality", 0)
+    far = compare(embeddings, Metric.EUCLIDEAN, 2.0, None, [], tolerance=0.9)
+    assert (far.same, far.reason) == (False, None)
+
+
 def test_distances_that_a_saved_picture_changes_into_one_another_are_alike() -> None:
     for metric in (Metric.TENFOLD_UNIT_EUCLIDEAN, Metric.EUCLIDEAN):
         assert alike(5.0, 5.4, metric) and alike(5.0, 3.0, metric) and alike(0.0, 0.0, metric)

@@ -1,8 +1,9 @@
-"""The margin to the next person, however many samples the nearest one has."""
+"""The margin to the next person, however many samples the nearest one has; and how near a spoilt face must be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,8 @@ def add(identifier: Identifier, **angles: Sequence[float]) -> None:
     identifier._store.add("default", new)
 
 
-def found(identifier: Identifier, angle: float = 0.0, **wanted: object) -> Recognised:
-    (one,) = identifier.find("default", [FACE], [QUALITY], MODEL, at(angle)[np.newaxis], **wanted)  # type: ignore[arg-type]
+def found(identifier: Identifier, angle: float = 0.0, quality: Quality = QUALITY, **wanted: object) -> Recognised:
+    (one,) = identifier.find("default", [FACE], [quality], MODEL, at(angle)[np.newaxis], **wanted)  # type: ignore[arg-type]
     return one
 
 
@@ -95,3 +96,16 @@ def test_a_vote_may_have_a_negative_margin(identifier: Identifier) -> None:
     one = found(identifier, rule="vote")
     assert one.person and one.person.id == "right" and one.ambiguous
     assert one.margin == pytest.approx(distance(0.1) - distance(0.12), rel=1e-3)
+
+
+def test_what_would_name_a_clear_face_does_not_name_a_spoilt_one(identifier: Identifier) -> None:
+    spoilt = replace(QUALITY, sharpness=0.25)
+    add(identifier, somebody=[0.9])
+    assert 9 * spoilt.tolerance < distance(0.9) < 9
+    clear, doubtful = found(identifier), found(identifier, quality=spoilt)
+    assert clear.person and clear.threshold == 9 and clear.reason is None
+    assert doubtful.person is None and (doubtful.reason, doubtful.trust) == ("low_quality", 0)
+    assert doubtful.distance == clear.distance and doubtful.threshold == pytest.approx(9 * spoilt.tolerance)
+    near, far = found(identifier, 0.5, spoilt), found(identifier, -0.5, spoilt)
+    assert near.person and near.reason is None
+    assert far.person is None and far.reason is None  # too far for a clear face, too

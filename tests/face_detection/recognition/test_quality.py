@@ -12,7 +12,15 @@ import pytest
 
 from face_detection.recognition.crops import cut_out
 from face_detection.recognition.detection import YuNet
-from face_detection.recognition.quality import ENROLMENT, NAMING, REFERENCE, Quality, check, measure
+from face_detection.recognition.quality import (
+    ENROLMENT,
+    LEAST_TOLERANCE,
+    NAMING,
+    REFERENCE,
+    Quality,
+    check,
+    measure,
+)
 from shared.errors import LowQuality
 from shared.geometry import Face, largest
 from shared.images import Pixels, Preview
@@ -208,3 +216,18 @@ def test_the_stricter_refuses_what_the_other_does() -> None:
         limits = [getattr(one, name) for one in (ENROLMENT["none"], NAMING, ENROLMENT["auto"], ENROLMENT["strict"])]
         assert limits == sorted(limits), name
     assert REFERENCE.template == ARCFACE_TEMPLATE
+
+
+def test_a_spoilt_face_needs_a_nearer_sample(assess: Assess, portrait: Pixels) -> None:
+    steps = [assess(np.asarray(cv2.GaussianBlur(portrait, (0, 0), sigma), np.uint8)) for sigma in (2, 3, 4)]
+    tolerances = [assess(portrait).tolerance, *(step.tolerance for step in steps)]
+    assert tolerances[0] == 1 and falls(tolerances) and tolerances[-1] >= LEAST_TOLERANCE
+    limits = {name: getattr(NAMING, name) for name in ("eyes", "sharpness", "detail", "contrast", "inside")}
+    assert replace(assess(portrait), **limits).tolerance == LEAST_TOLERANCE
+
+
+def test_flaws_add_up(assess: Assess, portrait: Pixels) -> None:
+    clear = assess(portrait)
+    one, other = replace(clear, sharpness=0.5), replace(clear, detail=0.9)
+    both = replace(clear, sharpness=0.5, detail=0.9)
+    assert LEAST_TOLERANCE < both.tolerance < min(one.tolerance, other.tolerance) < 1
