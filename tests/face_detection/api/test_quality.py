@@ -133,6 +133,21 @@ async def test_quality_is_told_where_it_is_asked_for(front: TestClient, photos: 
         assert face["quality_parts"]["eyes"] == pytest.approx(42, abs=6)
 
 
+@pytest.mark.parametrize(("asked", "usual"), [({}, 9), ({"min_distance": "5"}, 5)])
+async def test_a_spoilt_face_needs_a_nearer_sample(
+    front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str], asked: dict[str, str], usual: float
+) -> None:
+    """In recognition and verification alike, also where a distance is asked for."""
+    clear, doubtful = photos / "obama.jpg", spoilt(photos / "obama.jpg", sigma=3)
+    await send(front, DOORS["people"](clear.read_bytes()))
+    (one,) = await told(front, "/face-recognition?include_unknown=true", clear.read_bytes(), **asked)
+    (other,) = await told(front, "/face-recognition?include_unknown=true", doubtful, **asked)
+    assert one["threshold"] == usual and 0.85 * usual <= other["threshold"] < usual
+    body = {"image1": data_uri(clear), "image2": data_uri(doubtful)} | {name: float(asked[name]) for name in asked}
+    answer = await (await front.post("/face-verification", json=body)).json()
+    assert answer["threshold"] == other["threshold"]
+
+
 async def told(front: TestClient, path: str, picture: bytes, **fields: str) -> list[dict[str, Any]]:
     form = FormData(fields)
     form.add_field("image", picture, filename="x.jpg")
