@@ -236,7 +236,7 @@ def measure(face: Face, crop: Pixels, width: int, height: int) -> Quality:
             since black would be a sharp edge where there is none.
         width, height: of the picture at full scale, in pixels.
     """
-    levels = np.ascontiguousarray(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[_ROWS, _COLUMNS])
+    levels = np.ascontiguousarray(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[_ROWS, _COLUMNS], np.uint8)
     (brightness,), (contrast,) = (part.ravel().tolist() for part in cv2.meanStdDev(levels, mask=_FACE))
     noise = _noise(levels)
     yaw, pitch, roll, scale = _pose(face.landmarks)
@@ -272,9 +272,9 @@ def _detail(levels: Pixels, contrast: float) -> float:
 def _sharpness(levels: Pixels, noise: float) -> float:
     """By how much the first Gaussian leaves more energy than the second, in the worst direction; at least 0."""
     white = noise**2 / (8 * math.pi * _FINE**4)  # energy of the gradient of white noise after a Gaussian
-    fine = cv2.GaussianBlur(levels.astype(np.float32), (0, 0), _FINE)
+    fine = np.asarray(cv2.GaussianBlur(levels.astype(np.float32), (0, 0), _FINE), np.float32)
     # One Gaussian after another is a wider one.
-    coarse = cv2.GaussianBlur(fine, (0, 0), math.sqrt(_COARSE**2 - _FINE**2))
+    coarse = np.asarray(cv2.GaussianBlur(fine, (0, 0), math.sqrt(_COARSE**2 - _FINE**2)), np.float32)
     a, b, c = _structure(fine, -white)
     d, e, f = _structure(coarse, 1e-6)
     # The lesser root of det(fine − λ · coarse), with both as [[a, b], [b, c]].
