@@ -158,7 +158,7 @@ _DOUBTS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "eyes": (6, 20),
         "sharpness": (0.25, 0.6),
         "detail": (0.7, 0.95),
-        "clearness": (2.5, 15),
+        "clearness": (2.5, 10),
         "contrast": (3, 15),
         "inside": (0.5, 0.95),
         "score": (0.8, 0.9),
