@@ -24,7 +24,7 @@ from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.http.origins import CHANGING, let_apps_read
 from face_detection.api.openapi import describe
 from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
-from face_detection.api.own import calibration, companies, events, faces, live, offline, people, status
+from face_detection.api.own import calibration, companies, conflicts, events, faces, live, offline, people, status
 from face_detection.api.own.live_conversation import LIVE
 from face_detection.extraction.client import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
@@ -51,6 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *original.OPERATIONS,
     *faces.OPERATIONS,
     *people.OPERATIONS,
+    *conflicts.OPERATIONS,
     *events.OPERATIONS,
     *companies.OPERATIONS,
     *calibration.OPERATIONS,

@@ -29,6 +29,7 @@ HTTP: ``wire`` maps the tree to statuses, in one table for both services.
     │   ├── SpaceMismatch          embedding_space_mismatch  embeddings that must not be compared
     │   ├── NoPhotoOfModel         no_photo_of_model         a person who has photos of other models only
     │   ├── NotCalibrated          not_calibrated            a false match rate, of a model without a curve
+    │   ├── PhotoConflict          photo_conflict            a photo that contradicts those that are there
     │   ├── KeyReused              idempotency_key_reused    another request had the same Idempotency-Key
     │   └── AnswerDeleted          answer_deleted            the request was done, and its answer is gone
     ├── BodyTooLarge               body_too_large
@@ -53,7 +54,7 @@ HTTP: ``wire`` maps the tree to statuses, in one table for both services.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -270,6 +271,26 @@ class NotCalibrated(Conflict):
     """A false match rate is asked for, and no curve says which distance has it."""
 
     code = "not_calibrated"
+
+
+class PhotoConflict(Conflict):
+    """A photo looks like somebody else, or unlike its own person, and such are to be refused; it was not stored.
+
+    Args:
+        text: see ``ServiceError``.
+        conflict: what it contradicts, as members of JSON.
+    """
+
+    code = "photo_conflict"
+
+    def __init__(self, text: str, conflict: Mapping[str, Any]) -> None:
+        super().__init__(text)
+        self.conflict = conflict
+
+    @property
+    @override
+    def details(self) -> dict[str, Any]:
+        return super().details | {"conflict": dict(self.conflict)}
 
 
 class KeyReused(Conflict):

@@ -26,6 +26,9 @@ Precision = Literal["fp32", "int8"]
 Strictness = Literal["none", "auto", "strict"]
 """Of what a face must have to become a sample."""
 
+OnConflict = Literal["report", "refuse"]
+"""What becomes of a photo that contradicts others: it is stored and that is told, or it is not stored."""
+
 _NAME = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 _HOST = re.compile(rf"{_NAME}(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
 _HOST_OR_ADDRESS = re.compile(rf"(?:{_NAME}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
@@ -395,6 +398,12 @@ class FrontSettings(Settings):
         default="auto",
         description="How good a face must be to become a sample: `none` takes any, `auto` refuses what would match "
         "strangers, `strict` also what is only middling or turned aside, see `docs/models.md`.",
+    )
+    on_conflict: OnConflict = Field(
+        default="report",
+        description="What becomes of a photo that is nearer to somebody else than to its own person, or unlike its "
+        "person's others, where a request does not say: `report` stores it and says so, `refuse` does not store it, "
+        "see `docs/models.md`.",
     )
     max_faces: int = Field(default=256, gt=0, description="Most faces taken from one picture, best scores first.")
     cpu_threads: int = Field(default=0, ge=0, description="Threads that decode and detect; 0 takes every core.")

@@ -30,7 +30,7 @@ from face_detection.gallery.sql.tables import ids_of_people
 from face_detection.gallery.sqlite.backup import find_damage
 from face_detection.gallery.sqlite.failures import DAMAGED_ADVICE, obstacle
 from face_detection.naming import normal_id
-from face_detection.recognition.conflicts import Conflict, conflicts
+from face_detection.recognition.conflicts import Contradicted, conflicts
 from shared.disks import nearest_folder, try_writing
 from shared.errors import InvalidRequest, ServiceError, SettingsError
 from shared.models import CATALOGUE, YUNET
@@ -281,7 +281,7 @@ def _conflicts(front: FrontSettings) -> Iterator[Finding]:
     yield from found or [Finding("photos against each other", State.WELL, "none contradicts another")]
 
 
-def _conflicts_of(gallery: Gallery, tenant: Tenant, front: FrontSettings) -> Iterator[Conflict]:
+def _conflicts_of(gallery: Gallery, tenant: Tenant, front: FrontSettings) -> Iterator[Contradicted]:
     store, spaces = gallery.store, defaultdict[str, list[Sample]](list)
     after: str | None = None
     while True:
@@ -301,14 +301,15 @@ def _conflicts_of(gallery: Gallery, tenant: Tenant, front: FrontSettings) -> Ite
         yield from conflicts(samples, metric, card.threshold(metric).distance if chosen is None else chosen)
 
 
-def _contradicted(tenant: str, one: Conflict) -> Finding:
-    own, other = one.sample.person, one.other.person
+def _contradicted(tenant: str, one: Contradicted) -> Finding:
+    own, near = one.sample.person, one.conflict.near
+    assert near is not None
     what = f"photo {one.sample.number} of {own.id!a} in company {tenant}"
-    if one.mistaken:
-        found = f"is nearest to photo {one.other.number} of {other.id!a} ({other.name}): distance {one.distance:.4g}"
+    if one.conflict.kind == "nearer_to_other":
+        found = f"is nearest to photo {near.photo} of {near.id!a} ({near.name}): distance {near.distance:.4g}"
         advice = "If it shows that person, or both are one: "
     else:
-        found = f"is far from all other photos of {own.name}: distance {one.distance:.4g}"
+        found = f"is far from all other photos of {own.name}: distance {near.distance:.4g}"
         advice = "If it shows somebody else: "
     return Finding(what, State.NOTE, found, f"{advice}people photos --local --company {tenant} {own.id!a} --delete N")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,29 @@ from numpy.typing import NDArray
 from face_detection.extraction.client import ServedModel
 from face_detection.gallery.people import NewSample
 from face_detection.recognition.choice import Choose, clear_face
+from face_detection.recognition.conflicts import Conflict
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
-from face_detection.recognition.quality import check
-from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, ServiceError
+from face_detection.recognition.quality import Quality, check
+from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, PhotoConflict, ServiceError
 from shared.geometry import Face
 from shared.models import Effort
-from shared.settings import Strictness
+from shared.settings import OnConflict, Strictness
+
+
+@dataclass(frozen=True)
+class OfConflicts:
+    """What becomes of a photo that contradicts others, see ``conflicts.judge``.
+
+    Attributes:
+        action: whether it is stored; as the setting says when None.
+        names: whether it may be told who somebody else is.
+    """
+
+    action: OnConflict | None = None
+    names: bool = True
+
+
+AS_SET = OfConflicts()
 
 Embed = Callable[[NDArray[np.uint8], ServedModel], Awaitable[NDArray[np.float32]]]
 
@@ -40,6 +57,7 @@ class Enrolment:
     action: str | None = None
     face: Choose = clear_face
     effort: Effort | None = None
+    conflicts: OfConflicts = AS_SET
 
 
 @dataclass(frozen=True)
@@ -50,13 +68,27 @@ class Embedded:
         sample: with the embedding of the face.
         face: the one that was taken.
         faces: how many the picture shows.
+        quality: how well that one can be recognised.
         crop: JPEG of the aligned face, if that was asked for.
+        conflict: with what it is stored all the same.
     """
 
     sample: NewSample
     face: Face
     faces: int
-    crop: bytes | None
+    quality: Quality
+    crop: bytes | None = None
+    conflict: Conflict | None = None
+
+    def judged(self, conflict: Conflict | None, wanted: OfConflicts, action: OnConflict) -> Outcome:
+        """What becomes of it, with a conflict: as is ``wanted``, else by ``action``."""
+        if conflict is None:
+            return self
+        if conflict.kind == "nearer_to_other" and not wanted.names:
+            conflict = replace(conflict, near=None)
+        if (wanted.action or action) == "refuse":
+            return PhotoConflict(conflict.text, conflict.members)
+        return replace(self, conflict=conflict)
 
 
 Outcome = Embedded | ServiceError
@@ -169,7 +201,7 @@ def to_sample(
     except InvalidRequest as error:
         return error
     crop = jpeg(prepared.portraits[0]) if keep_crop else None
-    return Embedded(sample, prepared.chosen[0], len(prepared.faces), crop)
+    return Embedded(sample, prepared.chosen[0], len(prepared.faces), prepared.qualities[0], crop)
 
 
 def _raise_if_extraction_failed_for_all(outcomes: Sequence[Outcome]) -> None:

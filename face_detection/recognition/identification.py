@@ -357,6 +357,34 @@ class Identifier:
         keys = {one.key for neighbours in found for one in neighbours}
         return self._store.by_keys(tenant, keys) if keys else {}
 
+    def near(
+        self, tenant: str, model: ServedModel, embeddings: NDArray[np.float32], k: int, limits: Sequence[float]
+    ) -> list[tuple[list[Candidate], bool]]:
+        """The samples near each of some embeddings.
+
+        Args:
+            tenant: whose samples.
+            model: what made the embeddings.
+            embeddings: (n, dimensions) float32.
+            k: how many to look at for each.
+            limits: only those nearer than this, one for each embedding.
+
+        Returns:
+            For each its samples as they are now, by ascending distance, and whether there can be no more within
+            the limit.
+
+        Raises:
+            StorageError: the database or the index failed.
+        """
+        with self._using(model) as opened:
+            nearest = opened.searcher.nearest(tenant, embeddings, k)
+        within = [[one for one in row if one.distance < limit] for row, limit in zip(nearest, limits, strict=True)]
+        samples = self._samples(tenant, within)
+        return [
+            (self._measure(samples, row, probe, model), len(row) < k)
+            for row, probe in zip(within, embeddings, strict=True)
+        ]
+
     def note(self, tenant: str, found: Sequence[Recognised], crops: Pixels, occasion: Occasion) -> None:
         """Tell the journal who was seen, and who was not recognised.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,9 +23,11 @@ from face_detection.gallery.sql.store import Store, known_id
 from face_detection.journal import Journal
 from face_detection.metrics import Metrics
 from face_detection.recognition.choice import Choose, all_faces, clear_face, main_face
+from face_detection.recognition.conflicts import Conflict
 from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpeg
 from face_detection.recognition.decision import Rule, Verification, compare
-from face_detection.recognition.enrolment import Embedded, Enroller, Enrolment, Outcome, to_sample
+from face_detection.recognition.enrolment import AS_SET, Embedded, Enroller, Enrolment, OfConflicts, Outcome, to_sample
+from face_detection.recognition.examination import Examined, Examiner, Replaced
 from face_detection.recognition.identification import Identifier, Recognised, reason_of
 from face_detection.recognition.quality import Quality
 from face_detection.recognition.thresholds import check_limit
@@ -35,6 +38,7 @@ from shared.errors import (
     LivenessUnavailable,
     NoPhotoOfModel,
     NotFound,
+    SearchUnavailable,
     ServiceError,
     about,
 )
@@ -45,6 +49,8 @@ from shared.settings import FrontSettings
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 ANONYMOUS = Occasion()
 
 COMPARED = ("image1", "image2")
@@ -53,11 +59,18 @@ COMPARED = ("image1", "image2")
 
 @dataclass(frozen=True)
 class Added:
-    """A sample that was stored, the face it was made of, and how many faces the picture shows."""
+    """A sample that was stored, and what it was made of: see ``Embedded``."""
 
     sample: Sample
     face: Face
     faces: int
+    quality: Quality
+    conflict: Conflict | None
+
+    @classmethod
+    def of(cls, sample: Sample, made_of: Embedded) -> Added:
+        """A sample that was stored."""
+        return cls(sample, made_of.face, made_of.faces, made_of.quality, made_of.conflict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,7 @@ class Recognition:
     ) -> None:
         self._preparation = preparation
         self._enroller = Enroller(preparation, self._embed, settings.quality_enrol)
+        self._examiner = Examiner(store, identifier)
         self._extraction = extraction
         self._store = store
         self._directory = directory
@@ -119,7 +133,8 @@ class Recognition:
         """Enrol people with one photo each; ids must differ.
 
         Whoever is known gets the new photo instead of all former ones. Stored in one transaction. One bad picture
-        fails alone. When the extraction service fails for all, the request fails.
+        fails alone, and so does one that contradicts others where such are refused. When the extraction service fails
+        for all, the request fails.
 
         Args:
             tenant: whose gallery.
@@ -136,8 +151,9 @@ class Recognition:
             Answered, KeyReused, AnswerDeleted: see ``once``; nothing was stored.
             ExtractionError, Overloaded, StorageError, QuotaExceeded, DeadlinePassed: nothing was stored.
         """
+        ids = {one.id for one in enrolments}
         async with self._deadline(self._settings.batch_timeout):
-            outcomes = await self._embed_photos(tenant, enrolments)
+            outcomes = await self._embed_photos(tenant, enrolments, lambda sample: sample.person.id in ids)
         embedded = [one for one in outcomes if isinstance(one, Embedded)]
         new = [one.sample for one in embedded]
         kept: Once[Sequence[Sample]] | None = once.after(lambda samples: outcomes) if once else None
@@ -196,7 +212,8 @@ class Recognition:
             self._enroller.check(prepared)
             settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
             outcome = to_sample(enrolment, prepared, model, embeddings[0], settings.keep_crops)
-        return await self._add(tenant, [outcome], occasion, quota, once)
+            outcomes = await self._compare_photos(tenant, model, [enrolment], [outcome])
+        return await self._add(tenant, outcomes, occasion, quota, once)
 
     async def replace(
         self,
@@ -208,10 +225,11 @@ class Recognition:
         once: Once[Added] | None = None,
         face: Choose = clear_face,
         effort: Effort | None = None,
+        conflicts: OfConflicts = AS_SET,
     ) -> Added:
         """Take the embedding of a sample from another picture, and say something else of its person if there is one.
 
-        ``effort`` as for ``identify``.
+        ``effort`` as for ``identify``, ``conflicts`` as for ``Enrolment``.
 
         Returns:
             The sample as it is then, and the face that was taken.
@@ -221,17 +239,20 @@ class Recognition:
             NotFound: there is no sample with this number.
             FaceNotFound, AmbiguousFace: the picture shows no face, or several that ``face`` cannot tell apart.
             LowQuality: the face would make no good sample.
+            PhotoConflict: it contradicts others, and such are refused.
             ImageError, ExtractionError, Overloaded, StorageError, DeadlinePassed: see ``shared.errors``.
         """
         sample = await self._pool.run(lambda: self._store.sample(tenant, number))
-        enrolment = Enrolment(sample.person.id, sample.person.name, picture, face=face, effort=effort)
+        enrolment = Enrolment(
+            sample.person.id, sample.person.name, picture, face=face, effort=effort, conflicts=conflicts
+        )
         async with self._deadline(self._settings.request_timeout):
-            (outcome,) = await self._embed_photos(tenant, [enrolment])
+            (outcome,) = await self._embed_photos(tenant, [enrolment], lambda sample: sample.number == number)
         if isinstance(outcome, ServiceError):
             raise outcome
-        new, face_taken, faces = outcome.sample, outcome.face, outcome.faces
+        new, made_of = outcome.sample, outcome
         kept: Once[Sequence[Sample]] | None = (
-            once.after(lambda samples: Added(samples[0], face_taken, faces)) if once else None
+            once.after(lambda samples: Added.of(samples[0], made_of)) if once else None
         )
         replaced = await self._write(
             tenant,
@@ -239,7 +260,7 @@ class Recognition:
             occasion,
             lambda: self._store.replace(tenant, number, new.space, new.vector, description, kept),
         )
-        return Added(replaced, face_taken, faces)
+        return Added.of(replaced, outcome)
 
     async def identify(
         self,
@@ -382,6 +403,16 @@ class Recognition:
         async with self._deadline(self._settings.request_timeout):
             return await self._preparation.assess(picture, effort)
 
+    async def examine(self, tenant: str, after: int, limit: int) -> Examined:
+        """Which stored samples contradict others, a part of them; see ``Examiner.stored``.
+
+        Raises:
+            ExtractionError, StorageError, DeadlinePassed: see ``shared.errors``.
+        """
+        async with self._deadline(self._settings.request_timeout):
+            model = await self._extraction.model()
+            return await self._pool.run(lambda: self._examiner.stored(tenant, model, after, limit))
+
     async def render(self, picture: Encoded, draw: Callable[[Pixels], T]) -> T:
         """Let ``draw`` work on a picture, see ``Preparation.render``; DeadlinePassed as for the others."""
         async with self._deadline(self._settings.request_timeout):
@@ -428,10 +459,46 @@ class Recognition:
         self._preparation.close()
         await self._extraction.close()
 
-    async def _embed_photos(self, tenant: str, enrolments: Sequence[Enrolment]) -> list[Outcome]:
+    async def _embed_photos(
+        self, tenant: str, enrolments: Sequence[Enrolment], replaced: Replaced = lambda sample: False
+    ) -> list[Outcome]:
+        """What became of each photo; ``replaced`` says which samples go when they are stored."""
         model = await self._extraction.model()
         settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
-        return await self._enroller.embed(enrolments, model, settings.keep_crops)
+        outcomes = await self._enroller.embed(enrolments, model, settings.keep_crops)
+        return await self._compare_photos(tenant, model, enrolments, outcomes, replaced)
+
+    async def _compare_photos(
+        self,
+        tenant: str,
+        model: ServedModel,
+        enrolments: Sequence[Enrolment],
+        outcomes: Sequence[Outcome],
+        replaced: Replaced = lambda sample: False,
+    ) -> list[Outcome]:
+        """The same with what contradicts others; while nothing can be searched, only those fail that would be refused.
+
+        An index elsewhere may be away for long, and people can be enrolled all the same.
+        """
+        photos = [one.sample for one in outcomes if isinstance(one, Embedded)]
+        if not photos:
+            return list(outcomes)
+        action = self._settings.on_conflict
+        try:
+            with self._metrics.stage("search"):
+                found = await self._pool.run(lambda: self._examiner.of_new(tenant, model, photos, replaced))
+        except SearchUnavailable as error:
+            log.warning("new photos were not compared with others: %s", error.message)
+            refusing = [(item.conflicts.action or action) == "refuse" for item in enrolments]
+            return [
+                error if refuses and isinstance(one, Embedded) else one
+                for refuses, one in zip(refusing, outcomes, strict=True)
+            ]
+        conflicts = iter(found)
+        return [
+            one.judged(next(conflicts), item.conflicts, action) if isinstance(one, Embedded) else one
+            for item, one in zip(enrolments, outcomes, strict=True)
+        ]
 
     async def _search(
         self,
@@ -465,7 +532,7 @@ class Recognition:
 
         def added(samples: Sequence[Sample]) -> list[Added | ServiceError]:
             rest = iter(samples)
-            return [Added(next(rest), one.face, one.faces) if isinstance(one, Embedded) else one for one in outcomes]
+            return [Added.of(next(rest), one) if isinstance(one, Embedded) else one for one in outcomes]
 
         kept: Once[Sequence[Sample]] | None = once.after(added) if once else None
         return added(await self._write(tenant, embedded, occasion, lambda: self._store.add(tenant, new, quota, kept)))

@@ -73,6 +73,11 @@ _JOINED = """
 
 BY_NUMBER = f"SELECT {_SAMPLE} FROM {_JOINED} AND samples.number = CAST(:number AS BIGINT)"
 
+AFTER_NUMBER = f"""
+    SELECT {_SAMPLE} FROM {_JOINED} AND samples.number > CAST(:after AS BIGINT)
+    ORDER BY samples.number LIMIT CAST(:limit AS BIGINT)
+"""
+
 BY_NUMBERS = f"""
     SELECT {_SAMPLE} FROM {_LISTED} AS wanted CROSS JOIN {_JOINED} AND samples.number = CAST(wanted.key AS BIGINT)
 """

@@ -183,6 +183,10 @@ class Store:
             raise NotFound("There is no sample with this number.")
         return sample_of(*rows[0])
 
+    def after_number(self, tenant: str, after: int, limit: int) -> Sequence[Sample]:
+        """At most ``limit`` of the tenant's samples of all people, by ascending numbers above ``after``."""
+        return [sample_of(*row) for row in self._rows(sql.AFTER_NUMBER, tenant=tenant, after=after, limit=limit)]
+
     def by_keys(self, tenant: str, keys: Iterable[int]) -> dict[int, Sample]:
         """The tenant's samples with these keys; those that do not exist (any more) are left out."""
         wanted = {"tenant": tenant, "keys": json.dumps(list(keys))}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from face_detection.gallery.people import Person, Sample
-from face_detection.recognition.conflicts import FAR, Conflict, conflicts
+from face_detection.recognition.conflicts import FAR, Contradicted, conflicts
 from shared.models import Metric
 
 THRESHOLD = 9.0
@@ -21,9 +21,21 @@ def sample(number: int, id: str, *degrees: float) -> Sample:
     return Sample(number, number, number, number, "facenet/1/test", person, vector.ravel() * 3)
 
 
-def found(*samples: Sample) -> list[tuple[int, int, bool]]:
-    all_of_them = conflicts(samples, Metric.TENFOLD_UNIT_EUCLIDEAN, THRESHOLD)
-    return [(one.sample.number, one.other.number, one.mistaken) for one in all_of_them]
+def found(*samples: Sample) -> list[tuple[int, int | None, bool]]:
+    return [
+        (one.sample.number, photo_of(one), one.conflict.kind == "nearer_to_other")
+        for one in conflicts(samples, Metric.TENFOLD_UNIT_EUCLIDEAN, THRESHOLD)
+    ]
+
+
+def photo_of(one: Contradicted) -> int | None:
+    assert one.conflict.near is not None
+    return one.conflict.near.photo
+
+
+def distance_of(one: Contradicted) -> float:
+    assert one.conflict.near is not None
+    return one.conflict.near.distance
 
 
 def test_people_who_are_apart_are_in_order() -> None:
@@ -36,9 +48,8 @@ def test_a_photo_of_somebody_else_is_found() -> None:
     ann = [sample(1, "ann", 0), sample(2, "ann", 10), sample(3, "ann", 150)]
     joe = [sample(4, "joe", 140), sample(5, "joe", 144)]
     (one,) = conflicts([*ann, *joe], Metric.TENFOLD_UNIT_EUCLIDEAN, THRESHOLD)
-    assert isinstance(one, Conflict) and one.mistaken
-    assert (one.sample.number, one.other.number) == (3, 5)
-    assert one.distance == pytest.approx(20 * math.sin(math.radians(3)), rel=1e-4)
+    assert (one.sample.number, photo_of(one), one.conflict.kind) == (3, 5, "nearer_to_other")
+    assert distance_of(one) == pytest.approx(20 * math.sin(math.radians(3)), rel=1e-4)
 
 
 def test_somebody_who_is_enrolled_twice_is_found_with_both_ids() -> None:
@@ -75,4 +86,4 @@ def test_every_metric_is_measured(metric: Metric) -> None:
     (one, _) = conflicts([ann, joe], metric, 100.0)
     chord = 2 * math.sin(math.radians(5))
     expected = {Metric.TENFOLD_UNIT_EUCLIDEAN: 10 * chord, Metric.COSINE: chord**2 / 2, Metric.EUCLIDEAN: 3 * chord}
-    assert one.distance == pytest.approx(expected[metric], rel=1e-3)
+    assert distance_of(one) == pytest.approx(expected[metric], rel=1e-3)
