@@ -278,19 +278,19 @@ class PhotoConflict(Conflict):
 
     Args:
         text: see ``ServiceError``.
-        conflict: what it contradicts, as members of JSON.
+        conflict: what it contradicts, as members of JSON; None where it is not told.
     """
 
     code = "photo_conflict"
 
-    def __init__(self, text: str, conflict: Mapping[str, Any]) -> None:
+    def __init__(self, text: str, conflict: Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
         self.conflict = conflict
 
     @property
     @override
     def details(self) -> dict[str, Any]:
-        return super().details | {"conflict": dict(self.conflict)}
+        return super().details | ({"conflict": dict(self.conflict)} if self.conflict else {})
 
 
 class KeyReused(Conflict):

@@ -27,6 +27,9 @@ from shared.geometry import Point
 Effort = Literal["fast", "thorough"]
 """How hard faces are looked for, see ``docs/performance.md``."""
 
+OnConflict = Literal["report", "refuse"]
+"""What becomes of a photo that contradicts others: it is stored and that is told, or it is not stored."""
+
 Template = tuple[Point, Point, Point, Point, Point]
 
 # Five points of a 112 x 112 crop in the order of geometry.Landmarks. Source: the InsightFace project

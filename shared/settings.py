@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shared.calibration import Limit, limit_of
 from shared.errors import SettingsError
-from shared.models import CATALOGUE, Effort, Metric, find_card, weights_folder
+from shared.models import CATALOGUE, Effort, Metric, OnConflict, find_card, weights_folder
 
 MEBIBYTE = 1 << 20
 
@@ -25,9 +25,6 @@ Precision = Literal["fp32", "int8"]
 
 Strictness = Literal["none", "auto", "strict"]
 """Of what a face must have to become a sample."""
-
-OnConflict = Literal["report", "refuse"]
-"""What becomes of a photo that contradicts others: it is stored and that is told, or it is not stored."""
 
 _NAME = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 _HOST = re.compile(rf"{_NAME}(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
@@ -403,7 +400,7 @@ class FrontSettings(Settings):
         default="report",
         description="What becomes of a photo that is nearer to somebody else than to its own person, or unlike its "
         "person's others, where a request does not say: `report` stores it and says so, `refuse` does not store it, "
-        "see `docs/models.md`.",
+        "see `docs/api/README.md`.",
     )
     max_faces: int = Field(default=256, gt=0, description="Most faces taken from one picture, best scores first.")
     cpu_threads: int = Field(default=0, ge=0, description="Threads that decode and detect; 0 takes every core.")

@@ -16,9 +16,11 @@ from face_detection.gallery.directory import Right
 from face_detection.gallery.events import Occasion
 from face_detection.gallery.sql.directory import Directory
 from face_detection.people import People
+from face_detection.recognition.enrolment import OfConflicts
 from face_detection.recognition.service import Recognition
 from shared import exact_json
 from shared.errors import ServiceError
+from shared.models import OnConflict
 
 RECOGNITION: web.AppKey[Recognition] = web.AppKey("recognition", Recognition)
 PEOPLE: web.AppKey[People] = web.AppKey("people", People)
@@ -111,6 +113,14 @@ def lenient(operations: Iterable[Operation]) -> tuple[Operation, ...]:
 def occasion_of(request: web.Request) -> Occasion:
     """For the event log: with which API key a request came."""
     return Occasion(api_key=request[CALLER].key)
+
+
+def of_conflicts(request: web.Request, action: OnConflict | None = None) -> OfConflicts:
+    """What becomes of photos that contradict others, as the request says.
+
+    Who somebody else is may be told only to whoever may find that out by recognising.
+    """
+    return OfConflicts(action, Right.RECOGNISE in request[CALLER].rights)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

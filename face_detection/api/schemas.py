@@ -21,6 +21,7 @@ from face_detection.api.http.bodies import validate
 from face_detection.api.validation import FieldText, Flag, ForeignRequest, Id, OwnRequest, Real, StoredId, Text, Whole
 from face_detection.live.session import LiveFace
 from face_detection.recognition.choice import Choose, parse_choice
+from face_detection.recognition.conflicts import Conflict, Kind
 from face_detection.recognition.decision import Reason
 from face_detection.recognition.identification import Recognised
 from face_detection.recognition.quality import Quality
@@ -29,7 +30,7 @@ from shared.calibration import Limit, limit_of, short_rate
 from shared.errors import InvalidRequest, ServiceError
 from shared.formats import ACCEPTED
 from shared.geometry import Angle, Box
-from shared.models import MINIFASNET, Effort
+from shared.models import MINIFASNET, Effort, OnConflict
 
 _MAX_METADATA = 1 << 16
 
@@ -82,6 +83,14 @@ Detection = Annotated[
     Field(
         description="How hard faces are looked for: `fast`, or `thorough` for those of less than twice `MIN_FACE` in "
         "large pictures, and for turned heads beside upright ones. Default: as the service is set (`DETECTION`)."
+    ),
+]
+ConflictAction = Annotated[
+    OnConflict | None,
+    Field(
+        description="What becomes of a photo that is nearer to somebody else than to its own person, or unlike its "
+        "person's others: `report` stores it and says so, `refuse` does not store it (`photo_conflict`). Default: as "
+        "the service is set (`ON_CONFLICT`)."
     ),
 ]
 HeadAngle = Annotated[
@@ -295,6 +304,30 @@ class Measured(BaseModel):
         return self.model_copy(update={"quality": round(quality.value, 4), "quality_parts": QualityParts(**figures)})
 
 
+class ConflictWarning(BaseModel):
+    """Why a photo is hardly of its person.
+
+    ``id``, ``name``, ``photo`` and ``distance`` are left out where somebody else is nearer and the API key may not
+    recognise, and ``photo`` where it is of the same request.
+    """
+
+    code: Kind = Field(
+        description="`nearer_to_other`: somebody else's photo is a match, and none of its own person is as near; "
+        "`unlike_own`: far from all other photos of its person."
+    )
+    message: str
+    id: str | None = Field(default=None, description="Of whoever is nearest: somebody else, or the person.")
+    name: str | None = None
+    photo: int | None = Field(default=None, description="Number of the nearest photo of theirs.")
+    distance: float | None = Field(default=None, description="To that.")
+    threshold: float = Field(description="Below which a distance is a match.")
+
+    @classmethod
+    def all_of(cls, conflict: Conflict | None) -> list[Self] | None:
+        """The warnings that a photo comes to, None where there is no conflict."""
+        return [cls(**conflict.members)] if conflict else None
+
+
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
@@ -312,6 +345,7 @@ class PictureErrorDetail(ErrorDetail):
     boxes: list[str] | None = Field(
         default=None, description="Of the faces that may be meant, each `x, y, width, height`; for `ambiguous_face`."
     )
+    conflict: ConflictWarning | None = Field(default=None, description="What it contradicts; for `photo_conflict`.")
 
     @classmethod
     def of(cls, error: ServiceError) -> PictureErrorDetail:

@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from face_detection.cli.console import followed, remark
-from face_detection.cli.parameters import detection_option, face_option, json_option
+from face_detection.cli.parameters import conflict_option, detection_option, face_option, json_option
 from face_detection.cli.pictures import Kind, found_in, people_of, read_picture
 from face_detection.cli.service import connected
 from face_detection.cli.service.protocol import Look, Outcome, Photo, Service, check_id, check_name, is_known
 from shared.errors import ServiceError
-from shared.models import Effort
+from shared.models import Effort, OnConflict
 
 _MOST_PHOTOS = 32
 _MOST_BYTES = 64 << 20
@@ -43,15 +43,25 @@ Examples:
 @click.option("--add", is_flag=True, help="Add photos to what people have instead of replacing it.")
 @face_option("--face", "each photo")
 @detection_option
+@conflict_option
 @json_option("Print what became of each file as a JSON array.")
 @connected()
-def enrol(service: Service, folder: Path, add: bool, face: str | None, detection: Effort | None, as_json: bool) -> None:
+def enrol(
+    service: Service,
+    folder: Path,
+    add: bool,
+    face: str | None,
+    detection: Effort | None,
+    on_conflict: OnConflict | None,
+    as_json: bool,
+) -> None:
     """Enrol people from a FOLDER of photos.
 
     A sub-folder is a person with all photos in it, at any depth; a file directly in the folder is a person too. The
     name of the sub-folder, or of the file without its suffix, becomes the id, and with spaces for underscores the name.
     Of several faces in a photo the one is taken that is large and near to the middle; where two are equally good the
-    photo is refused, unless --face names the largest, or a point (in pixels) in the one that is meant. Photos that
+    photo is refused, unless --face names the largest, or a point (in pixels) in the one that is meant. Photos that are
+    nearer to somebody else than to their own person, or unlike their person's others, are listed. Photos that
     cannot be used, and whatever is no picture by its content, are listed on standard error, and the exit code is 1.
     """
     found = found_in(folder, Kind.PICTURE)
@@ -61,7 +71,7 @@ def enrol(service: Service, folder: Path, add: bool, face: str | None, detection
         raise click.ClickException(f"There are no pictures in {folder}.")
     service.prepare()
     total = sum(map(len, people.values()))
-    look = Look(face, detection)
+    look = Look(face, detection, on_conflict)
     work = _added(service, people, look) if add else _replaced(service, people, look)
     results: list[_Result] = []
     ended: ServiceError | None = None

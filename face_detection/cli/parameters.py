@@ -17,7 +17,7 @@ from face_detection.gallery.metadata import Condition
 from face_detection.recognition.choice import parse_choice
 from shared.calibration import limit_of
 from shared.errors import InvalidRequest
-from shared.models import Effort
+from shared.models import Effort, OnConflict
 from shared.times import moment_of
 
 CODE = click.IntRange(0, MAX_INTEGER)
@@ -154,6 +154,14 @@ detection_option = click.option(
     type=click.Choice(get_args(Effort)),
     help="How hard faces are looked for: thorough finds smaller ones in large pictures, and takes longer.  [default: "
     "as the service is set]",
+)
+
+
+conflict_option = click.option(
+    "--on-conflict",
+    type=click.Choice(get_args(OnConflict)),
+    help="What becomes of a photo that is nearer to somebody else than to its own person, or unlike its person's "
+    "others: it is stored and listed, or refused.  [default: as the service is set]",
 )
 
 

@@ -81,9 +81,10 @@ def verify(
             "threshold": found.threshold,
             "false_match_rate": found.false_match_rate,
         }
+        qualities = dict(zip(("quality1", "quality2"), found.qualities, strict=True))
         reasons = {"reason": found.reason} if found.reason else {}
         scores = {} if found.liveness is None else dict(zip(("liveness1", "liveness2"), found.liveness, strict=True))
-        click.echo(json.dumps(known | boxes | reasons | scores, indent=2))
+        click.echo(json.dumps(known | boxes | qualities | reasons | scores, indent=2))
     else:
         rate = "" if found.false_match_rate is None else f", false match rate {found.false_match_rate:g}"
         scored = "" if found.liveness is None else ", liveness {:g} and {:g}".format(*found.liveness)

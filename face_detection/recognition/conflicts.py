@@ -58,6 +58,11 @@ class Conflict:
     threshold: float
 
     @property
+    def is_with_stored(self) -> bool:
+        """Whether the nearest photo is stored, rather than new like this one."""
+        return self.near is not None and self.near.photo is not None
+
+    @property
     def members(self) -> dict[str, Any]:
         """For programs: members of JSON, without those that are not to be told or do not apply."""
         told = asdict(self.near) | {"distance": round(self.near.distance, 4)} if self.near else {}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from face_detection.gallery.people import Sample
 from face_detection.gallery.search.distances import distances, prepare
+from face_detection.recognition.quality import Quality
 from face_detection.recognition.thresholds import Scale
 from shared.calibration import Curve, Limit
 from shared.geometry import Face
@@ -91,8 +92,9 @@ class Verification:
     """Whether two pictures show the same person: ``distance`` < ``threshold``, unless a ``reason`` forbids to say so.
 
     ``trust`` is 0 to 100, and 0 with a reason. ``false_match_rate`` and ``threshold_rate`` say how often strangers come
-    nearer than ``distance`` and ``threshold``; None where the model has no curve. ``liveness`` are the scores of the
-    pictures' faces, if they were checked, see ``liveness.is_live``.
+    nearer than ``distance`` and ``threshold``; None where the model has no curve. ``faces`` are those of the
+    pictures, ``qualities`` how well each can be recognised, and ``liveness`` their scores, if they were checked, see
+    ``liveness.is_live``.
     """
 
     same: bool
@@ -102,6 +104,7 @@ class Verification:
     false_match_rate: float | None
     threshold_rate: float | None
     faces: Sequence[Face]
+    qualities: Sequence[Quality]
     reason: Reason | None = None
     liveness: Sequence[float] | None = None
 
@@ -112,6 +115,7 @@ def compare(
     limit: Limit,
     curve: Curve | None,
     faces: Sequence[Face],
+    qualities: Sequence[Quality],
     reason: Reason | None = None,
     liveness: Sequence[float] | None = None,
     tolerance: float = 1.0,
@@ -124,6 +128,7 @@ def compare(
         limit: below which a distance counts as the same person.
         curve: what distances mean; None where that was not measured.
         faces: where the faces are.
+        qualities: how well each can be recognised.
         reason: why they must not be called the same person's, if there is one.
         liveness: scores of the liveness check, if there was one.
         tolerance: the least of the faces', see ``Quality.tolerance``.
@@ -139,4 +144,4 @@ def compare(
     reason = reason or spoilt(distance, threshold, usual)
     same, sure = (distance < threshold, trust(distance, threshold)) if reason is None else (False, 0.0)
     rates = scale.rate(distance), scale.rate(threshold)
-    return Verification(same, distance, threshold, sure, *rates, faces, reason, liveness)
+    return Verification(same, distance, threshold, sure, *rates, faces, qualities, reason, liveness)

@@ -18,8 +18,8 @@ from face_detection.recognition.crops import Encoded, Preparation, Prepared, jpe
 from face_detection.recognition.quality import Quality, check
 from shared.errors import DeadlinePassed, ExtractionError, InvalidRequest, Overloaded, PhotoConflict, ServiceError
 from shared.geometry import Face
-from shared.models import Effort
-from shared.settings import OnConflict, Strictness
+from shared.models import Effort, OnConflict
+from shared.settings import Strictness
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Embedded:
     crop: bytes | None = None
     conflict: Conflict | None = None
 
-    def judged(self, conflict: Conflict | None, wanted: OfConflicts, action: OnConflict) -> Outcome:
-        """What becomes of it, with a conflict: as is ``wanted``, else by ``action``."""
+    def judged(self, conflict: Conflict | None, names: bool, refuses: bool) -> Outcome:
+        """What becomes of it with a conflict; ``names`` says whether it may be told who somebody else is."""
         if conflict is None:
             return self
-        if conflict.kind == "nearer_to_other" and not wanted.names:
+        if conflict.kind == "nearer_to_other" and not names:
             conflict = replace(conflict, near=None)
-        if (wanted.action or action) == "refuse":
+        if refuses:
             return PhotoConflict(conflict.text, conflict.members)
         return replace(self, conflict=conflict)
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -480,25 +481,24 @@ class Recognition:
 
         An index elsewhere may be away for long, and people can be enrolled all the same.
         """
-        photos = [one.sample for one in outcomes if isinstance(one, Embedded)]
-        if not photos:
-            return list(outcomes)
-        action = self._settings.on_conflict
-        try:
-            with self._metrics.stage("search"):
-                found = await self._pool.run(lambda: self._examiner.of_new(tenant, model, photos, replaced))
-        except SearchUnavailable as error:
-            log.warning("new photos were not compared with others: %s", error.message)
-            refusing = [(item.conflicts.action or action) == "refuse" for item in enrolments]
-            return [
-                error if refuses and isinstance(one, Embedded) else one
-                for refuses, one in zip(refusing, outcomes, strict=True)
-            ]
-        conflicts = iter(found)
-        return [
-            one.judged(next(conflicts), item.conflicts, action) if isinstance(one, Embedded) else one
-            for item, one in zip(enrolments, outcomes, strict=True)
-        ]
+        refusing = [(item.conflicts.action or self._settings.on_conflict) == "refuse" for item in enrolments]
+        compared = list(outcomes)
+        while photos := {at: one for at, one in enumerate(compared) if isinstance(one, Embedded)}:
+            new = [one.sample for one in photos.values()]
+            try:
+                with self._metrics.stage("search"):
+                    found = await self._pool.run(partial(self._examiner.of_new, tenant, model, new, replaced))
+            except SearchUnavailable as error:
+                log.warning("new photos were not compared with others: %s", error.message)
+                return [error if at in photos and refusing[at] else one for at, one in enumerate(compared)]
+            conflicts = dict(zip(photos, found, strict=True))
+            # First those that contradict what is stored: without them others of the request may be well.
+            certain = [at for at, one in conflicts.items() if refusing[at] and one and one.is_with_stored]
+            for at in certain or photos:
+                compared[at] = photos[at].judged(conflicts[at], enrolments[at].conflicts.names, refusing[at])
+            if not certain:
+                break
+        return compared
 
     async def _search(
         self,
@@ -596,7 +596,9 @@ class Recognition:
         faces = [face for picture in pictures for face in picture.chosen]
         qualities = [quality for picture in pictures for quality in picture.qualities]
         reason, tolerance = reason_of(qualities, liveness), min(quality.tolerance for quality in qualities)
-        return compare(embeddings, identifier.metric(model), wanted, curve, faces, reason, liveness, tolerance)
+        return compare(
+            embeddings, identifier.metric(model), wanted, curve, faces, qualities, reason, liveness, tolerance
+        )
 
     @asynccontextmanager
     async def _deadline(self, seconds: float) -> AsyncIterator[None]:

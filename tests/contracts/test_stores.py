@@ -544,6 +544,15 @@ def test_pages_of_samples(store: Store) -> None:
     assert list(store.samples("t", "a", 5)) == []
 
 
+def test_samples_of_all_people_come_by_number(store: Store) -> None:
+    store.add("t", [sample("b", vector) for vector in vectors(3)] + samples("a"))
+    store.add("other", samples("x"))
+    assert store.delete_sample("t", 2)
+    assert [(one.number, one.person.id) for one in store.after_number("t", -1, 2)] == [(1, "b"), (3, "b")]
+    assert [(one.number, one.person.id) for one in store.after_number("t", 3, 9)] == [(4, "a")]
+    assert list(store.after_number("t", 4, 9)) == []
+
+
 METADATA: dict[str, object] = {
     "ann": {"department": "Sales", "floor": 3, "tags": ["vip", "staff"], "boss": None, "on": True},
     "bea": {"department": "Sales", "floor": 3.0, "address": {"city": "Zürich", "zip": "8001"}},

@@ -48,6 +48,7 @@ DESIGNED = {
     "SpaceMismatch": 409,
     "NoPhotoOfModel": 409,
     "NotCalibrated": 409,
+    "PhotoConflict": 409,
     "UnsupportedRate": 400,
     "TooFewPhotos": 400,
     "KeyReused": 409,

@@ -24,6 +24,7 @@ from face_detection.api.operation import (
     json_response,
     large_json_response,
     occasion_of,
+    of_conflicts,
 )
 from face_detection.extraction.client import ServedModel
 from face_detection.fetching import PictureFetcher
@@ -58,7 +59,8 @@ async def create(request: web.Request) -> web.Response:
     picture = await _picture(request, wanted)
     name = schemas.name_in(wanted.unique_args) or id
     face, effort = wanted.face or clear_face, wanted.detection
-    enrolment = Enrolment(id, name, picture, wanted.unique_args, face=face, effort=effort)
+    conflicts = of_conflicts(request, wanted.on_conflict)
+    enrolment = Enrolment(id, name, picture, wanted.unique_args, face=face, effort=effort, conflicts=conflicts)
     return attempt.response(
         await request.app[RECOGNITION].add(
             caller.tenant, [enrolment], occasion_of(request), caller.max_samples, once=attempt.once
@@ -99,6 +101,7 @@ async def update(request: web.Request) -> web.Response:
                 attempt.once,
                 wanted.face or clear_face,
                 wanted.detection,
+                of_conflicts(request, wanted.on_conflict),
             )
         )
     if description is not None:
@@ -194,7 +197,7 @@ def _face_response(sample: Sample) -> web.Response:
 
 def _taken_response(added: Added) -> web.Response:
     sample = added.sample
-    return _respond(schemas.FaceAnswer.of(sample, added.face), {SPACE_HEADER: sample.space})
+    return _respond(schemas.FaceAnswer.of(sample, added), {SPACE_HEADER: sample.space})
 
 
 def _respond(answer: BaseModel, headers: dict[str, str] | None = None) -> web.Response:
@@ -217,7 +220,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.FaceAnswer),
         body=_CREATE,
         once=True,
-        errors=(*_PICTURE_ERRORS, 404),
+        errors=(*_PICTURE_ERRORS, 404, 409),
     ),
     _operation(
         "GET",
@@ -277,7 +280,7 @@ OPERATIONS = (
         answer=TypeAdapter(schemas.FaceAnswer),
         body=_UPDATE,
         once=True,
-        errors=(*_PICTURE_ERRORS, 404),
+        errors=(*_PICTURE_ERRORS, 404, 409),
     ),
     _operation(
         "POST",

@@ -16,6 +16,7 @@ from face_detection.fetching import MAX_URL
 from face_detection.gallery.people import Cursor, Person, Sample, Tombstone, Vector, check_description
 from face_detection.naming import normal_name
 from face_detection.recognition.identification import Recognised
+from face_detection.recognition.service import Added
 from shared import errors, exact_json
 from shared.errors import InvalidRequest
 from shared.geometry import Box, Face
@@ -96,6 +97,7 @@ class CreateRequest(PictureRequest):
 
     unique_args: UniqueArgs = Field(default_factory=dict)
     face: schemas.FaceChoice = None
+    on_conflict: schemas.ConflictAction = None
 
 
 class MatchRequest(PictureRequest, schemas.ThresholdOptions):
@@ -120,6 +122,7 @@ class UpdateRequest(FaceRequest):
     unique_args: UniqueArgs | None = None
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    on_conflict: schemas.ConflictAction = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -164,16 +167,22 @@ class FaceAnswer(BaseModel):
     face_encoding: Encoding
     unique_args: dict[str, Any]
     position: Position | None = Field(default=None, description="Of the face that was taken of the picture just sent.")
+    warnings: list[schemas.ConflictWarning] | None = Field(
+        default=None,
+        description="Why the picture just sent is hardly of this person. Left out where there is no reason.",
+    )
 
     @classmethod
-    def of(cls, sample: Sample, taken: Face | None = None) -> FaceAnswer:
-        """The answer for a sample, and for the face that it has just been made of."""
-        position = {"position": Position.of(taken.box)} if taken else {}
+    def of(cls, sample: Sample, made_of: Added | None = None) -> FaceAnswer:
+        """The answer for a sample, and for what it has just been made of."""
+        known: dict[str, Any] = {"position": Position.of(made_of.face.box)} if made_of else {}
+        if made_of and (warnings := schemas.ConflictWarning.all_of(made_of.conflict)):
+            known["warnings"] = warnings
         return cls(
             face_id=sample.number,
             face_encoding=encoding_of(sample.vector),
             unique_args=args_of(sample.person),
-            **position,
+            **known,
         )
 
 
@@ -303,6 +312,7 @@ ERROR_TYPES: Mapping[type[errors.ServiceError], int] = {
     errors.AnswerDeleted: 223,
     errors.NoPhotoOfModel: 224,
     errors.NotCalibrated: 225,
+    errors.PhotoConflict: 226,
     errors.Unauthorized: 230,
     errors.Forbidden: 231,
     errors.QuotaExceeded: 232,

@@ -27,8 +27,17 @@ from face_detection.api.http.bodies import (
 )
 from face_detection.api.http.idempotency import first_attempt
 from face_detection.api.http.load import LOAD, PLACE
-from face_detection.api.operation import ACCESS, CALLER, RECOGNITION, Operation, dump, json_response, occasion_of
-from face_detection.api.schemas import FaceBox
+from face_detection.api.operation import (
+    ACCESS,
+    CALLER,
+    RECOGNITION,
+    Operation,
+    dump,
+    json_response,
+    occasion_of,
+    of_conflicts,
+)
+from face_detection.api.schemas import ConflictWarning, FaceBox
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import clear_face, main_face
 from face_detection.recognition.enrolment import Enrolment
@@ -44,7 +53,10 @@ async def train(request: web.Request) -> web.Response:
     wanted = validate(schemas.TRAINING, members)
     caller = request[CALLER]
     user, face, effort = wanted.user_name, wanted.face or clear_face, wanted.detection
-    enrolments = [Enrolment(user, user, photo, face=face, effort=effort) for photo in wanted.stream]
+    conflicts = of_conflicts(request, wanted.on_conflict)
+    enrolments = [
+        Enrolment(user, user, photo, face=face, effort=effort, conflicts=conflicts) for photo in wanted.stream
+    ]
     started = time.perf_counter()
 
     def respond(outcomes: Sequence[Added | ServiceError]) -> web.Response:
@@ -65,7 +77,12 @@ def _answer_training(outcomes: Sequence[Added | ServiceError], seconds: float) -
         if isinstance(outcome, ServiceError)
     ]
     taken = [
-        schemas.TakenFace(index=index, box=FaceBox.of(outcome.face.box), faces=outcome.faces)
+        schemas.TakenFace(
+            index=index,
+            box=FaceBox.of(outcome.face.box),
+            faces=outcome.faces,
+            warnings=ConflictWarning.all_of(outcome.conflict),
+        )
         for index, outcome in enumerate(outcomes)
         if isinstance(outcome, Added)
     ]
@@ -89,7 +106,7 @@ def _answer_training(outcomes: Sequence[Added | ServiceError], seconds: float) -
         taken=taken,
         photos=problems,
     )
-    return json_response(dump(answer))
+    return json_response(answer.model_dump(mode="json", exclude_none=True))
 
 
 async def recognise(request: web.Request) -> web.Response:

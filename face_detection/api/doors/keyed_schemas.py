@@ -48,6 +48,7 @@ class KeyedTrainingRequest(_Keyed):
     )
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    on_conflict: schemas.ConflictAction = None
 
 
 class KeyedRecognitionRequest(_Keyed, schemas.ThresholdOptions):
@@ -66,6 +67,7 @@ class StreamQuery(_CamelRequest):
     user_name: Id | None = Field(default=None, description="Id of the user, unless the stream begins with it.")
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    on_conflict: schemas.ConflictAction = None
 
 
 class StreamMessage(_CamelRequest):
@@ -126,6 +128,9 @@ class TakenFace(_Camel):
     index: int = Field(description="Of the photo in the request; the first is 0.")
     box: schemas.FaceBox
     faces: int = Field(description="How many faces the photo shows.")
+    warnings: list[schemas.ConflictWarning] | None = Field(
+        default=None, description="Why it is hardly of this user. Left out where there is no reason."
+    )
 
 
 class KeyedTraining(KeyedSuccess):
@@ -154,6 +159,7 @@ class StreamedPhoto(_Camel):
     error_code: str | None = None
     box: schemas.FaceBox | None = Field(default=None, description="Of the face that was learned.")
     faces: int | None = Field(default=None, description="How many faces the photo shows.")
+    warnings: list[schemas.ConflictWarning] | None = Field(default=None, description="Why it is hardly of this user.")
     detection_time: float
     replayed: bool | None = Field(
         default=None, description="Whether it was learned from an earlier stream with the same Idempotency-Key."

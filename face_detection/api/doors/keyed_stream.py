@@ -18,8 +18,8 @@ from face_detection.api.http.idempotency import first_attempt_at_part
 from face_detection.api.http.load import PLACE
 from face_detection.api.http.multipart import read_parts
 from face_detection.api.http.slow_clients import leaving
-from face_detection.api.operation import CALLER, RECOGNITION, dump, json_response, occasion_of
-from face_detection.api.schemas import FaceBox
+from face_detection.api.operation import CALLER, RECOGNITION, dump, json_response, occasion_of, of_conflicts
+from face_detection.api.schemas import ConflictWarning, FaceBox
 from face_detection.gallery.sql.answers import Answered
 from face_detection.recognition.choice import Choose, clear_face
 from face_detection.recognition.crops import Encoded
@@ -27,7 +27,7 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.service import Added
 from shared import logs, wire
 from shared.errors import DeadlinePassed, ImageTooLarge, InvalidRequest, ServiceError
-from shared.models import Effort
+from shared.models import Effort, OnConflict
 
 MOST_PHOTOS = 1000
 """In one stream."""
@@ -48,7 +48,7 @@ Messages = AsyncGenerator[schemas.StreamMessage | ServiceError]
 async def train_stream(request: web.Request) -> web.StreamResponse:
     """Learn photos as they come. What was learned stays, however the stream ends."""
     query = validate(schemas.STREAM_QUERY, read_query(request))
-    training = _Training(request, query.user_name, query.face or clear_face, query.detection)
+    training = _Training(request, query.user_name, query.face or clear_face, query.detection, query.on_conflict)
     try:
         await training.run()
     except ServiceError as error:
@@ -77,9 +77,12 @@ class _Training:
         user: whose photos; None when the stream begins with the name.
         face: which face of each photo.
         effort: how hard to look for it; as the setting says when None.
+        action: what becomes of one that contradicts others; as the setting says when None.
     """
 
-    def __init__(self, request: web.Request, user: str | None, face: Choose, effort: Effort | None) -> None:
+    def __init__(
+        self, request: web.Request, user: str | None, face: Choose, effort: Effort | None, action: OnConflict | None
+    ) -> None:
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": _NDJSON,
@@ -93,6 +96,7 @@ class _Training:
         self._user = user
         self._face = face
         self._effort = effort
+        self._conflicts = of_conflicts(request, action)
         self._learned = self._failed = 0
         self._ends = asyncio.get_running_loop().time() + self._settings.batch_timeout
 
@@ -149,6 +153,7 @@ class _Training:
                 error_code=error.code if error else None,
                 box=FaceBox.of(added.face.box) if added else None,
                 faces=added.faces if added else None,
+                warnings=ConflictWarning.all_of(added.conflict) if added else None,
                 detection_time=round(time.perf_counter() - started, 4),
             )
 
@@ -180,7 +185,7 @@ class _Training:
             attempt = await first_attempt_at_part(self._request, caller.tenant, respond, number, (user, picture))
             outcomes = await self._request.app[RECOGNITION].add(
                 caller.tenant,
-                [Enrolment(user, user, picture, face=self._face, effort=self._effort)],
+                [Enrolment(user, user, picture, face=self._face, effort=self._effort, conflicts=self._conflicts)],
                 occasion_of(self._request),
                 caller.max_samples,
                 seconds=self._seconds_left(),

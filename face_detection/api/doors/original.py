@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -28,12 +29,13 @@ from face_detection.api.operation import (
     json_response,
     large_json_response,
     occasion_of,
+    of_conflicts,
 )
 from face_detection.api.validation import Flag, ForeignRequest, Id, Name, Whole
 from face_detection.gallery.directory import Right
 from face_detection.recognition.choice import clear_face, remark
 from face_detection.recognition.decision import Reason
-from face_detection.recognition.enrolment import Enrolment, Outcome
+from face_detection.recognition.enrolment import Enrolment, OfConflicts, Outcome
 from face_detection.recognition.identification import Recognised
 from shared.errors import InvalidRequest, ServiceError
 
@@ -57,11 +59,12 @@ class SampleRequest(_OriginalRequest):
     )
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    on_conflict: schemas.ConflictAction = None
 
-    def enrolment(self) -> Enrolment:
+    def enrolment(self, conflicts: OfConflicts) -> Enrolment:
         """The request in the core's terms."""
         face = self.face or clear_face
-        return Enrolment(self.id, self.name, self.image, self.metadata, self.action, face, self.detection)
+        return Enrolment(self.id, self.name, self.image, self.metadata, self.action, face, self.detection, conflicts)
 
 
 class RecognitionOptions(schemas.ThresholdOptions, _OriginalRequest):
@@ -95,7 +98,7 @@ class PlainErrorAnswer(BaseModel):
 
 
 class UpdateAnswer(BaseModel):
-    """What became of a batch. ``errors`` and ``warnings`` are left out when empty."""
+    """What became of a batch. ``errors``, ``warnings`` and ``conflicts`` are left out when empty."""
 
     success: list[str] = Field(description="Ids that were stored.")
     fail: list[str] = Field(description="Ids that were not.")
@@ -103,6 +106,9 @@ class UpdateAnswer(BaseModel):
         default=None, description="Why, for every id in `fail`."
     )
     warnings: dict[str, list[str]] | None = Field(default=None, description="Remarks on stored samples.")
+    conflicts: dict[str, schemas.ConflictWarning] | None = Field(
+        default=None, description="Of stored samples that are hardly of their person: why."
+    )
 
 
 class CandidateAnswer(BaseModel):
@@ -206,7 +212,7 @@ async def update_samples(request: web.Request) -> web.Response:
         if sample.id in seen:
             raise InvalidRequest(f"The id {sample.id} appears twice.")
         seen.add(sample.id)
-    enrolments = [sample.enrolment() for sample in samples]
+    enrolments = [sample.enrolment(of_conflicts(request, sample.on_conflict)) for sample in samples]
     samples.clear()  # pictures are large: let each go as soon as it is done with
     caller = request[CALLER]
 
@@ -222,19 +228,23 @@ async def update_samples(request: web.Request) -> web.Response:
 
 
 def dump_outcomes(enrolments: Sequence[Enrolment], outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """What became of a batch as the body of the answer; ``errors`` and ``warnings`` are left out when empty."""
+    """What became of a batch as the body of the answer, see ``UpdateAnswer``."""
     success: list[str] = []
     failures: dict[str, object] = {}
-    warnings: dict[str, list[str]] = {}
+    warnings: defaultdict[str, list[str]] = defaultdict(list)
+    conflicts: dict[str, object] = {}
     for item, outcome in zip(enrolments, outcomes, strict=True):
         if isinstance(outcome, ServiceError):
             failures[item.id] = {"code": outcome.code, "message": outcome.message, **outcome.details}
             continue
         success.append(item.id)
         if outcome.faces > 1:
-            warnings[item.id] = [remark(outcome.faces, str(outcome.face.box))]
-    body: dict[str, object] = {"success": success, "fail": list(failures)}
-    return body | ({"errors": failures} if failures else {}) | ({"warnings": warnings} if warnings else {})
+            warnings[item.id].append(remark(outcome.faces, str(outcome.face.box)))
+        if outcome.conflict:
+            warnings[item.id].append(outcome.conflict.text)
+            conflicts[item.id] = outcome.conflict.members
+    further = {"errors": failures, "warnings": warnings, "conflicts": conflicts}
+    return {"success": success, "fail": list(failures)} | {name: told for name, told in further.items() if told}
 
 
 async def recognise(request: web.Request) -> web.Response:

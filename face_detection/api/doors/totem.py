@@ -39,7 +39,7 @@ from face_detection.api.validation import ForeignRequest, Numbered, Real, Whole,
 from face_detection.gallery.directory import MAX_INTEGER, Right
 from face_detection.gallery.events import Occasion
 from face_detection.recognition.choice import main_face
-from face_detection.recognition.enrolment import Enrolment
+from face_detection.recognition.enrolment import Enrolment, OfConflicts
 from face_detection.recognition.identification import Recognised
 from face_detection.recognition.service import Added
 from shared import wire
@@ -50,6 +50,7 @@ from shared.errors import (
     InvalidRequest,
     LowQuality,
     NotFound,
+    PhotoConflict,
     ServiceError,
 )
 from shared.models import Metric
@@ -222,7 +223,8 @@ async def _work(
         return json_response(_answer(Status.REGISTERED, _key(id)))
 
     attempt = await first_attempt(request, caller.tenant, respond)
-    photo = Enrolment(id, id, wanted.image_validate)
+    names = Right.RECOGNISE in caller.rights
+    photo = Enrolment(id, id, wanted.image_validate, conflicts=OfConflicts(names=names))
     if wanted.app_code is AppCode.REGISTER:
         added = await recognition.add(caller.tenant, [photo], occasion, caller.max_samples, once=attempt.once)
         return attempt.response(added)
@@ -310,7 +312,7 @@ def _answer(status: Status, person: int | str = NOBODY) -> dict[str, Any]:
 def _word(error: ServiceError, status: int, request_id: str) -> tuple[int, dict[str, Any]]:
     if isinstance(error, _Refused):
         return 200, _answer(error.status)
-    if isinstance(error, ImageError | FaceNotFound | AmbiguousFace | LowQuality):
+    if isinstance(error, ImageError | FaceNotFound | AmbiguousFace | LowQuality | PhotoConflict):
         return 200, _answer(Status.INCOMPATIBLE_IMAGE)
     number = _request_number.get()
     known = {} if number is None else {"requestNumber": number}

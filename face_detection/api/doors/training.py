@@ -33,6 +33,7 @@ from face_detection.api.operation import (
     json_response,
     large_json_response,
     occasion_of,
+    of_conflicts,
 )
 from face_detection.api.validation import Flag, ForeignRequest, Id, Name, OwnRequest, StoredId
 from face_detection.gallery.directory import Right
@@ -58,6 +59,7 @@ class TrainRequest(ForeignRequest):
     name: Name
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    on_conflict: schemas.ConflictAction = None
 
 
 class TrainOptions(ForeignRequest):
@@ -67,6 +69,7 @@ class TrainOptions(ForeignRequest):
     name: Name | None = None
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    on_conflict: schemas.ConflictAction = None
 
 
 class TrainJsonRequest(TrainOptions):
@@ -89,6 +92,9 @@ class TakenFace(BaseModel):
     photo: int = Field(description="The photo's place in the request, from 1.")
     box: schemas.FaceBox
     faces: int = Field(description="How many faces the photo shows.")
+    warnings: list[schemas.ConflictWarning] | None = Field(
+        default=None, description="Why it is hardly of this person. Left out where there is no reason."
+    )
 
 
 class TrainAnswer(BaseModel):
@@ -230,7 +236,11 @@ async def train(request: web.Request) -> web.Response:
     """Add photos to a person, who is created if nobody has the id."""
     caller, wanted = request[CALLER], await _read_photos(request)
     face, effort = wanted.face or clear_face, wanted.detection
-    enrolments = [Enrolment(wanted.id, wanted.name, image, face=face, effort=effort) for image in wanted.images]
+    conflicts = of_conflicts(request, wanted.on_conflict)
+    enrolments = [
+        Enrolment(wanted.id, wanted.name, image, face=face, effort=effort, conflicts=conflicts)
+        for image in wanted.images
+    ]
     attempt = await first_attempt(request, caller.tenant, _respond_trained)
     return attempt.response(
         await request.app[RECOGNITION].add(
@@ -253,10 +263,18 @@ def _respond_trained(outcomes: Sequence[Added | ServiceError]) -> web.Response:
         name=person.name,
         trained=len(added),
         photos=person.samples,
-        taken=[TakenFace(photo=photo, box=schemas.FaceBox.of(one.face.box), faces=one.faces) for photo, one in added],
+        taken=[
+            TakenFace(
+                photo=photo,
+                box=schemas.FaceBox.of(one.face.box),
+                faces=one.faces,
+                warnings=schemas.ConflictWarning.all_of(one.conflict),
+            )
+            for photo, one in added
+        ],
         failed=[FailedPhoto(photo=photo, error=error.message, code=error.code) for photo, error in failed],
     )
-    return json_response(dump(answer))
+    return json_response(answer.model_dump(mode="json", exclude_none=True))
 
 
 async def recognize(request: web.Request) -> web.Response:
@@ -336,7 +354,7 @@ OPERATIONS: tuple[Operation, ...] = (
         train,
         right=Right.ENROL,
         answer=TypeAdapter(TrainAnswer),
-        errors=(400, 404, 413, 415, 422, 502, 503, 504),
+        errors=(400, 404, 409, 413, 415, 422, 502, 503, 504),
         body=_TRAIN_JSON,
         query=TrainOptions,
         once=True,

@@ -24,6 +24,7 @@ class PairOptions(schemas.VerificationOptions):
     face1: schemas.FaceChoice = None
     face2: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    quality: schemas.WithQuality = False
 
 
 class VerificationRequest(PairOptions):
@@ -59,11 +60,16 @@ class VerificationAnswer(BaseModel):
     reason: schemas.NamedReason = None
     liveness1: schemas.Liveness = None
     liveness2: schemas.Liveness = None
+    quality1: schemas.Measured | None = Field(
+        default=None, description="How well the first face can be recognised, if that was asked for."
+    )
+    quality2: schemas.Measured | None = None
 
     @classmethod
-    def of(cls, one: Verification) -> VerificationAnswer:
+    def of(cls, one: Verification, with_quality: bool) -> VerificationAnswer:
         """The answer for a comparison."""
         first, second = one.faces
+        measured = [schemas.Measured().measured(quality) if with_quality else None for quality in one.qualities]
         scores = [None, None] if one.liveness is None else [round(score, 4) for score in one.liveness]
         return cls(
             same=one.same,
@@ -76,6 +82,8 @@ class VerificationAnswer(BaseModel):
             reason=one.reason,
             liveness1=scores[0],
             liveness2=scores[1],
+            quality1=measured[0],
+            quality2=measured[1],
         )
 
 
@@ -133,7 +141,8 @@ async def verify(request: web.Request) -> web.Response:
     result = await request.app[RECOGNITION].verify(
         request[CALLER].tenant, wanted.image1, wanted.image2, wanted.limit, faces, wanted.liveness, wanted.detection
     )
-    return json_response(schemas.dump_checked(VerificationAnswer.of(result)))
+    without = set() if wanted.quality else {"quality1", "quality2"}
+    return json_response(schemas.dump_checked(VerificationAnswer.of(result, wanted.quality), without))
 
 
 _operation = partial(Operation, tag="Faces")

@@ -31,6 +31,7 @@ from face_detection.api.operation import (
     json_response,
     large_json_response,
     occasion_of,
+    of_conflicts,
 )
 from face_detection.api.validation import Name, OwnRequest, StoredId, Text, Whole
 from face_detection.gallery.directory import Right
@@ -129,14 +130,27 @@ class PhotosAnswer(BaseModel):
     next: int | None = Field(description="`after` of the next page; null on the last.")
 
 
-class AddedPhoto(BaseModel):
+class AddedPhoto(schemas.Measured):
     """What became of one photo: ``number`` and ``bbox``, or ``error``."""
 
     number: int | None = None
     bbox: str | None = Field(default=None, description="The face that was taken: `x, y, width, height`.")
     angle: schemas.HeadAngle | None = None
     faces: int | None = Field(default=None, description="Faces in the picture.")
+    warnings: list[schemas.ConflictWarning] | None = Field(
+        default=None, description="Why it is hardly of this person. Left out where there is no reason."
+    )
     error: schemas.PictureErrorDetail | None = None
+
+    @classmethod
+    def of(cls, one: Added | ServiceError, with_quality: bool) -> Self:
+        """The answer for a photo."""
+        if isinstance(one, ServiceError):
+            return cls(error=schemas.PictureErrorDetail.of(one))
+        warnings = schemas.ConflictWarning.all_of(one.conflict)
+        number, face = one.sample.number, one.face
+        answer = cls(number=number, bbox=str(face.box), angle=face.angle, faces=one.faces, warnings=warnings)
+        return answer.measured(one.quality) if with_quality else answer
 
 
 class AddedPhotos(BaseModel):
@@ -167,6 +181,8 @@ class PhotosOptions(OwnRequest):
     name: Name | None = Field(default=None, description="For somebody new; the id when left out.")
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    on_conflict: schemas.ConflictAction = None
+    quality: schemas.WithQuality = False
 
 
 class PhotosRequest(PhotosOptions):
@@ -180,6 +196,7 @@ class PersonVerificationOptions(schemas.VerificationOptions):
 
     face: schemas.FaceChoice = None
     detection: schemas.Detection = None
+    quality: schemas.WithQuality = False
 
 
 class PersonVerificationRequest(PersonVerificationOptions):
@@ -188,7 +205,7 @@ class PersonVerificationRequest(PersonVerificationOptions):
     image: schemas.Picture
 
 
-class PersonVerificationAnswer(BaseModel):
+class PersonVerificationAnswer(schemas.Measured):
     """Whether the picture shows the person."""
 
     same: bool = Field(description="`distance` < `threshold`, and there is no `reason`.")
@@ -287,23 +304,19 @@ async def add_photos(request: web.Request) -> web.Response:
     caller, id = request[CALLER], schemas.check_id(request.match_info["id"])
     wanted = await _read_photos(request)
     face, effort = wanted.face or clear_face, wanted.detection
-    enrolments = [Enrolment(id, wanted.name or id, image, face=face, effort=effort) for image in wanted.images]
-    attempt = await first_attempt(request, caller.tenant, _respond_added)
+    name, conflicts = wanted.name or id, of_conflicts(request, wanted.on_conflict)
+    enrolments = [Enrolment(id, name, image, face=face, effort=effort, conflicts=conflicts) for image in wanted.images]
+
+    def respond(outcomes: Sequence[Added | ServiceError]) -> web.Response:
+        photos = [AddedPhoto.of(one, wanted.quality) for one in outcomes]
+        return json_response(AddedPhotos(photos=photos).model_dump(mode="json", exclude_none=True))
+
+    attempt = await first_attempt(request, caller.tenant, respond)
     return attempt.response(
         await request.app[RECOGNITION].add(
             caller.tenant, enrolments, occasion_of(request), caller.max_samples, once=attempt.once
         )
     )
-
-
-def _respond_added(outcomes: Sequence[Added | ServiceError]) -> web.Response:
-    photos = [
-        AddedPhoto(error=schemas.PictureErrorDetail.of(one))
-        if isinstance(one, ServiceError)
-        else AddedPhoto(number=one.sample.number, bbox=str(one.face.box), angle=one.face.angle, faces=one.faces)
-        for one in outcomes
-    ]
-    return json_response(AddedPhotos(photos=photos).model_dump(mode="json", exclude_none=True))
 
 
 async def delete_photo(request: web.Request) -> web.Response:
@@ -341,7 +354,9 @@ async def verify_person(request: web.Request) -> web.Response:
         reason=result.reason,
         liveness=None if result.liveness is None else round(result.liveness[0], 4),
     )
-    return json_response(schemas.dump_checked(answer))
+    if wanted.quality:
+        return json_response(schemas.dump_checked(answer.measured(result.qualities[0])))
+    return json_response(schemas.dump_checked(answer, set(schemas.Measured.model_fields)))
 
 
 async def _read_photos(request: web.Request) -> PhotosRequest:

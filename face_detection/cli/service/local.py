@@ -37,8 +37,9 @@ from face_detection.gallery.metadata import Condition
 from face_detection.gallery.people import Description, NewSample, Person
 from face_detection.naming import composed
 from face_detection.recognition.choice import Choose, clear_face, main_face, parse_choice
-from face_detection.recognition.enrolment import Enrolment
+from face_detection.recognition.enrolment import Embedded, Enrolment, OfConflicts
 from face_detection.recognition.identification import Recognised
+from face_detection.recognition.service import Added
 from shared.calibration import Curve, short_rate
 from shared.errors import FaceNotFound, NotFound, ServiceError, SettingsError, StartupError
 from shared.geometry import largest
@@ -103,13 +104,13 @@ class LocalService(Service):
     def enrol(self, photos: Sequence[Photo]) -> Sequence[Outcome]:
         enrolments = [_enrolment(photo) for photo in photos]
         outcomes = self._run(self._core.recognition.enrol(self._tenant, enrolments))
-        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
+        return [_stored(one) for one in outcomes]
 
     @override
     def add(self, id: str, name: str, pictures: Sequence[bytes], look: Look = Look()) -> Sequence[Outcome]:
         enrolments = [_enrolment(Photo(id, name, picture, look)) for picture in pictures]
         outcomes = self._run(self._core.recognition.add(self._tenant, enrolments))
-        return [one if isinstance(one, ServiceError) else Enrolled.of(one.faces, str(one.face.box)) for one in outcomes]
+        return [_stored(one) for one in outcomes]
 
     @override
     def recognise(self, picture: bytes, how: How = How()) -> Sequence[Seen]:
@@ -131,7 +132,8 @@ class LocalService(Service):
         boxes = found.faces[0].box, found.faces[1].box
         scores = None if found.liveness is None else (round(found.liveness[0], 4), round(found.liveness[1], 4))
         distance, rate = round(found.distance, DISTANCE_DIGITS), short_rate(found.false_match_rate)
-        return Comparison(found.same, distance, found.threshold, rate, boxes, found.reason, scores)
+        qualities = round(found.qualities[0].value, 4), round(found.qualities[1].value, 4)
+        return Comparison(found.same, distance, found.threshold, rate, boxes, qualities, found.reason, scores)
 
     @override
     def encode(self, picture: bytes, detection: Effort | None = None) -> Encoding:
@@ -260,7 +262,15 @@ class LocalService(Service):
 
 def _enrolment(photo: Photo) -> Enrolment:
     look = photo.look
-    return Enrolment(photo.id, photo.name, photo.picture, face=_choice(look.face), effort=look.detection)
+    conflicts = OfConflicts(look.on_conflict)
+    face, effort = _choice(look.face), look.detection
+    return Enrolment(photo.id, photo.name, photo.picture, face=face, effort=effort, conflicts=conflicts)
+
+
+def _stored(one: Embedded | Added | ServiceError) -> Outcome:
+    if isinstance(one, ServiceError):
+        return one
+    return Enrolled.of(one.faces, str(one.face.box), [one.conflict.text] if one.conflict else ())
 
 
 def _choice(face: str | None, default: Choose = clear_face) -> Choose:

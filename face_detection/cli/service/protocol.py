@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -15,7 +15,7 @@ from face_detection.recognition.choice import remark
 from shared.calibration import Curve, Limit
 from shared.errors import InvalidRequest, NotFound, ServiceError
 from shared.geometry import Box
-from shared.models import Effort, Metric
+from shared.models import Effort, Metric, OnConflict
 
 FAULTS_OF_PICTURES = frozenset(
     {
@@ -53,15 +53,17 @@ class How:
 
 @dataclass(frozen=True)
 class Look:
-    """How the face of a photo to enrol is found.
+    """How the face of a photo to enrol is found, and judged.
 
     Attributes:
         face: which one is meant, see ``choice.parse_choice``; None for the one that is clearly meant.
         detection: as for ``How``.
+        on_conflict: what becomes of one that contradicts others; as the installation is set when None.
     """
 
     face: str | None = None
     detection: Effort | None = None
+    on_conflict: OnConflict | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ class Enrolled:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, faces: int, box: str) -> Self:
-        """A photo with so many faces was stored, of which that in the box was taken."""
-        return cls((remark(faces, box),) if faces > 1 else ())
+    def of(cls, faces: int, box: str, conflicts: Iterable[str]) -> Self:
+        """A photo with so many faces was stored, of which that in the box was taken, though others contradict it."""
+        return cls((*([remark(faces, box)] if faces > 1 else ()), *conflicts))
 
 
 Faces = tuple[str | None, str | None]
@@ -124,7 +126,8 @@ class Comparison:
     """Whether the faces of two pictures are of one person: ``distance`` < ``threshold``, unless there is a ``reason``.
 
     ``false_match_rate`` says how often strangers come nearer than ``distance``; None where that is not known.
-    ``liveness`` are the scores of both in the liveness check, None where it was not asked.
+    ``liveness`` are the scores of both in the liveness check, None where it was not asked, and ``qualities`` how well
+    each can be recognised, 0 to 1.
     """
 
     same: bool
@@ -132,6 +135,7 @@ class Comparison:
     threshold: float
     false_match_rate: float | None
     boxes: tuple[Box, Box]
+    qualities: tuple[float, float]
     reason: str | None = None
     liveness: tuple[float, float] | None = None
 

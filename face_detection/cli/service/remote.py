@@ -145,7 +145,7 @@ class RemoteService(Service):
             return [
                 Refused(one["error"]["code"], one["error"]["message"])
                 if "error" in one
-                else Enrolled.of(one["faces"], one["bbox"])
+                else Enrolled.of(one["faces"], one["bbox"], [told["message"] for told in one.get("warnings", ())])
                 for one in answer["photos"]
             ]
 
@@ -161,14 +161,15 @@ class RemoteService(Service):
     def verify(self, first: bytes, second: bytes, how: How = How(), faces: Faces = (None, None)) -> Comparison:
         form: _Files = [("image1", ("first", first)), ("image2", ("second", second))]
         form += [(name, (None, value)) for name, value in _fields(how).items()]
-        form += [*_field("face1", faces[0]), *_field("face2", faces[1])]
+        form += [*_field("quality", "true"), *_field("face1", faces[0]), *_field("face2", faces[1])]
         answer = self._json("POST", "/face-verification", files=form)
         with self._understood():
             boxes = _box(answer["bbox1"]), _box(answer["bbox2"])
             known = answer["same"], answer["distance"], answer["threshold"], answer["false_match_rate"]
             first_score, second_score = answer.get("liveness1"), answer.get("liveness2")
             scores = None if first_score is None else (first_score, second_score)
-            return Comparison(*known, boxes, answer["reason"], scores)
+            qualities = answer["quality1"]["quality"], answer["quality2"]["quality"]
+            return Comparison(*known, boxes, qualities, answer["reason"], scores)
 
     @override
     def encode(self, picture: bytes, detection: Effort | None = None) -> Encoding:
@@ -381,7 +382,11 @@ def _person(id: str) -> str:
 
 
 def _looking(look: Look) -> _Files:
-    return [*_field("face", look.face), *_field("detection", look.detection)]
+    return [
+        *_field("face", look.face),
+        *_field("detection", look.detection),
+        *_field("on_conflict", look.on_conflict),
+    ]
 
 
 def _fields(how: How) -> dict[str, str]:

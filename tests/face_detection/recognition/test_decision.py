@@ -84,33 +84,33 @@ def test_the_nearest_of_the_others_counts() -> None:
     embeddings = np.array([[3, 4], [-3, -4], [4, 3], [6, 8.5]], np.float32)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     nearest = 10 * np.linalg.norm(unit[1:] - unit[0], axis=1).min()
-    found = compare(embeddings, Metric.TENFOLD_UNIT_EUCLIDEAN, 9.0, None, [])
+    found = compare(embeddings, Metric.TENFOLD_UNIT_EUCLIDEAN, 9.0, None, [], [])
     assert found.same and found.distance == pytest.approx(nearest, rel=1e-5) and found.threshold == 9.0
     assert found.trust == trust(found.distance, 9.0)
 
 
 def test_a_distance_that_is_the_threshold_is_too_far() -> None:
     embeddings = np.array([[0, 0], [0, 2]], np.float32)
-    assert not compare(embeddings, Metric.EUCLIDEAN, 2.0, None, []).same
-    assert compare(embeddings, Metric.EUCLIDEAN, 2.0000001, None, []).same
+    assert not compare(embeddings, Metric.EUCLIDEAN, 2.0, None, [], []).same
+    assert compare(embeddings, Metric.EUCLIDEAN, 2.0000001, None, [], []).same
 
 
 def test_a_comparison_says_how_often_strangers_come_so_near() -> None:
     embeddings = np.array([[0, 0], [0, 2], [0, 3]], np.float32)
-    found = compare(embeddings, Metric.EUCLIDEAN, FalseMatchRate(0.19), CURVE, [])
+    found = compare(embeddings, Metric.EUCLIDEAN, FalseMatchRate(0.19), CURVE, [], [])
     assert found.threshold == pytest.approx(3.0) and found.threshold_rate == pytest.approx(0.19)  # two of 0.1 each
     assert found.same and found.false_match_rate == pytest.approx(1 - 0.99**2)
-    plain = compare(embeddings, Metric.EUCLIDEAN, 2.5, None, [])
+    plain = compare(embeddings, Metric.EUCLIDEAN, 2.5, None, [], [])
     assert (plain.threshold, plain.threshold_rate, plain.false_match_rate) == (2.5, None, None)
 
 
 def test_spoilt_faces_must_be_nearer_and_the_answer_says_why() -> None:
     embeddings = np.array([[0, 0], [0, 2]], np.float32)
-    near = compare(embeddings, Metric.EUCLIDEAN, 2.5, None, [], tolerance=0.9)
+    near = compare(embeddings, Metric.EUCLIDEAN, 2.5, None, [], [], tolerance=0.9)
     assert near.same and near.reason is None and near.threshold == 2.25
-    spoilt = compare(embeddings, Metric.EUCLIDEAN, 2.2, None, [], tolerance=0.9)
+    spoilt = compare(embeddings, Metric.EUCLIDEAN, 2.2, None, [], [], tolerance=0.9)
     assert (spoilt.same, spoilt.reason, spoilt.trust) == (False, "low_quality", 0)
-    far = compare(embeddings, Metric.EUCLIDEAN, 2.0, None, [], tolerance=0.9)
+    far = compare(embeddings, Metric.EUCLIDEAN, 2.0, None, [], [], tolerance=0.9)
     assert (far.same, far.reason) == (False, None)
 
 

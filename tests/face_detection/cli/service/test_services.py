@@ -168,6 +168,17 @@ def test_spoilt_faces_are_neither_enrolled_nor_named(service: Service, photo: Ca
     assert service.verify(photo("obama2"), photo("obama")).reason is None
 
 
+def test_photos_that_contradict_others(service: Service, photo: Callable[[str], bytes]) -> None:
+    service.enrol([Photo("44", "Barack", photo("obama"))])
+    refusing = Look(on_conflict="refuse")
+    assert codes(service.add("45", "Joe", [photo("obama2")], refusing)) == ["photo_conflict"]
+    assert codes(service.enrol([Photo("45", "Joe", photo("obama2"), refusing)])) == ["photo_conflict"]
+    (stored,) = service.add("45", "Joe", [photo("obama2")])
+    (again,) = service.enrol([Photo("45", "Joe", photo("obama2"))])
+    assert stored == again and isinstance(stored, Enrolled)
+    assert [said.startswith("The face is nearer to photo 1 of Barack (44) than") for said in stored.warnings] == [True]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pictures_that_are_too_large_fail_alone(
     kind: str, front_settings: FrontSettings, photo: Callable[[str], bytes]
@@ -185,7 +196,9 @@ def test_pictures_that_are_too_large_fail_alone(
 
 def test_verify(service: Service, photo: Callable[[str], bytes]) -> None:
     found = service.verify(photo("obama"), photo("obama2"))
-    assert found.same and found.threshold == 9 and 0 < found.distance < 9
+    assert (
+        found.same and found.threshold == 9 and 0 < found.distance < 9 and all(0 < one <= 1 for one in found.qualities)
+    )
     assert not service.verify(photo("obama"), photo("biden")).same
     assert not service.verify(photo("obama"), photo("obama2"), How(found.distance / 2)).same
     with pytest.raises(ServiceError, match="not a JPEG"):
