@@ -39,7 +39,7 @@ from face_detection.api.validation import ForeignRequest, Numbered, Real, Whole,
 from face_detection.gallery.directory import MAX_INTEGER, Right
 from face_detection.gallery.events import Occasion
 from face_detection.recognition.choice import main_face
-from face_detection.recognition.enrolment import Enrolment, OfConflicts
+from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
 from face_detection.recognition.service import Added
 from shared import wire
@@ -223,8 +223,7 @@ async def _work(
         return json_response(_answer(Status.REGISTERED, _key(id)))
 
     attempt = await first_attempt(request, caller.tenant, respond)
-    names = Right.RECOGNISE in caller.rights
-    photo = Enrolment(id, id, wanted.image_validate, conflicts=OfConflicts(names=names))
+    photo = Enrolment(id, id, wanted.image_validate)
     if wanted.app_code is AppCode.REGISTER:
         added = await recognition.add(caller.tenant, [photo], occasion, caller.max_samples, once=attempt.once)
         return attempt.response(added)

@@ -106,6 +106,9 @@ async def test_every_way_to_send_a_picture(front: TestClient, obama: bytes, data
         assert response.status == 200, await response.text()
         answers.append(await response.json())
     assert [answer.pop("face_id") for answer in answers] == [1, 2, 3, 4, 5, 6]
+    # The same face under another id.
+    first, *others = [answer.pop("warnings", []) for answer in answers]
+    assert first == [] and [one["code"] for (one,) in others] == ["nearer_to_other"] * 5
     assert all(answer == answers[0] for answer in answers)
 
 
