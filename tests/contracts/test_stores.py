@@ -546,7 +546,7 @@ def test_pages_of_samples(store: Store) -> None:
 
 def test_samples_of_all_people_come_by_number(store: Store) -> None:
     store.add("t", [sample("b", vector) for vector in vectors(3)] + samples("a"))
-    store.add("other", samples("x"))
+    store.add("u", samples("x"))
     assert store.delete_sample("t", 2)
     assert [(one.number, one.person.id) for one in store.after_number("t", -1, 2)] == [(1, "b"), (3, "b")]
     assert [(one.number, one.person.id) for one in store.after_number("t", 3, 9)] == [(4, "a")]
