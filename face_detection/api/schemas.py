@@ -290,6 +290,7 @@ class QualityParts(BaseModel):
     roll: float = Field(description="Degrees by which it is tilted, clockwise.")
     inside: float = Field(description="Share of the face that the picture shows, 0 to 1.")
     score: float = Field(description="The detector's confidence, 0 to 1.")
+    tolerance: float = Field(description="Share of the threshold that counts for this face, 0.85 to 1 for a clear one.")
 
 
 class Measured(BaseModel):

@@ -3,7 +3,7 @@ import { ApiError, json } from "./api.js";
 import { called, copy, element, plural, short } from "./dom.js";
 import { currentKey } from "./key.js";
 import { boxOf, drawFace, open, undisplayable } from "./pictures.js";
-import { decide } from "./threshold.js";
+import { decide, limitOf } from "./threshold.js";
 import { addressOf } from "../addresses.js";
 
 const CANDIDATES = 3;
@@ -158,13 +158,13 @@ export class Shot {
     const about = who.known && who.metadata !== null && who.metadata !== "" ? ` · ${JSON.stringify(who.metadata).slice(0, MOST_METADATA)}` : "";
     const near = who.distance === null ? "nobody is enrolled" : `${who.known ? `id ${who.id} · ` : ""}distance ${short(who.distance)}${about}`;
     detail.textContent = [...(face.reason === "not_live" ? [] : [near]), ...(who.ambiguous ? ["somebody else is nearly as near"] : []), ...seen(face)].join(" · ");
-    closest.replaceChildren(...(face.candidates ?? []).map((one) => this.#candidate(one)));
+    closest.replaceChildren(...(face.candidates ?? []).map((one) => this.#candidate(one, limitOf(face, this.#threshold))));
   }
 
-  #candidate(one) {
-    const near = one.distance < this.#threshold.value;
+  #candidate(one, limit) {
+    const near = one.distance < limit;
     const fill = element("i");
-    fill.style.width = `${Math.min(100, (100 * one.distance) / (2 * this.#threshold.value))}%`;
+    fill.style.width = `${Math.min(100, (100 * one.distance) / (2 * limit))}%`;
     return element("li", { className: near ? "near" : "" }, element("span", { className: "who", textContent: called(one), title: `id ${one.id}` }),
       element("span", { className: "meter", ariaHidden: "true" }, fill), element("span", { className: "mono", textContent: short(one.distance) }));
   }

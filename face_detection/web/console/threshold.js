@@ -89,17 +89,21 @@ export class ThresholdSlider extends EventTarget {
   }
 }
 
+/** The distance that counts for a face at a threshold: less than it for one that is not clear. */
+export const limitOf = (face, threshold) => threshold.value * (face.quality_parts?.tolerance ?? 1);
+
 /**
  * The id, name, metadata and distance of a face, and whether another person is nearly as near.
  *
  * At the default threshold that is the service's own decision, which may be a vote of several samples. At another one it
- * is the nearest candidate, if its distance is less. Whom the service names for no distance is nobody at any.
+ * is the nearest candidate, if its distance is less than the share of it that counts for a face so clear. Whom the service
+ * names for no distance is nobody at any.
  */
 export function decide(face, threshold) {
   if (face.reason) return { id: "", name: "", metadata: "", distance: face.distance, known: false };
   if (!threshold.moved) return { id: face.id, name: face.name, metadata: face.metadata, distance: face.distance, known: face.id !== "", ambiguous: face.ambiguous ?? false };
   const nearest = face.candidates?.[0];
-  if (!nearest || nearest.distance >= threshold.value) return { id: "", name: "", metadata: "", distance: face.distance, known: false };
+  if (!nearest || nearest.distance >= limitOf(face, threshold)) return { id: "", name: "", metadata: "", distance: face.distance, known: false };
   const answered = nearest.id === face.id; // otherwise the service has left these out
   return { id: nearest.id, name: nearest.name, metadata: answered ? face.metadata : null, distance: nearest.distance, known: true, ambiguous: answered && face.ambiguous };
 }
