@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -30,6 +32,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.mjpeg"
         sway_photos([photos / "obama.jpg", photos / "biden.jpg"], film)
+        (Path(folder) / "staff" / "Joe").mkdir(parents=True)
+        shutil.copy(photos / "obama2.jpg", Path(folder) / "staff" / "Joe")
         with Services.on_free_ports(environment, Path(folder)) as services:
             _enrol(services.front.url, photos)
             _take_for_readme(services.front.url, photos, film)
@@ -100,6 +104,7 @@ def _take_all(url: str, photos: Path, film: Path, name: str, dark: bool, size: t
     browser.click("#enter-key")
     take("key", whole=False)
     browser.click("#key-dialog [data-close]")
+    _take_contradictions(browser, take, photos, film.parent / "staff")
     requests.delete(f"{url}/people/46", timeout=10).raise_for_status()
     browser.open(f"{url}/#live")
     browser.settle()
@@ -125,6 +130,28 @@ def _take_all(url: str, photos: Path, film: Path, name: str, dark: bool, size: t
     take("docs", whole=False)
     browser.driver.quit()
     _enrol(url, photos)
+
+
+def _take_contradictions(browser: Browser, take: Callable[..., None], photos: Path, staff: Path) -> None:
+    browser.click("#import")
+    browser.choose("#import-files", staff)
+    browser.click("#import-start")
+    browser.one("#import-failures tbody tr", "Take it back")
+    take("imported", whole=False)
+    browser.click("#import-cancel")
+    browser.click("#check")
+    browser.one("#conflicts-state", "contradictions")
+    take("conflicts")
+    browser.click("#conflicts-close")
+    browser.click("#add-person")
+    browser.fill("#person-name", "Jim")
+    browser.choose("#person-files", photos / "obama.jpg")
+    browser.click("#person-add")
+    browser.one("#confirm-title", "Keep obama.jpg?")
+    take("doubt", whole=False)
+    browser.click("#confirm-yes")
+    browser.one("#person-note", "0 of 1 photo taken.")
+    browser.click("#person-dialog [data-close]")
 
 
 if __name__ == "__main__":

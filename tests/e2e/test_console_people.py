@@ -60,11 +60,12 @@ def test_adding_somebody_with_several_photos(people: Browser, url: str, photos: 
     assert person(url, "barbel-umlaut") is None
     people.fill("#person-metadata", '{"floor": 2, "card": 89014103211118510721}')
     people.click("#person-add")
+    people.click("#confirm-no", "Keep it")
     people.one("#person-note", "has been added with 2 photos")
     first, second, third = [re.sub(r"photo \d+", "photo N", item.text) for item in people.all("#person-results li")]
     assert first == "obama.jpg\nTaken as photo N."
     assert second.startswith("wall.png\n") and "face" in second
-    assert third == "t1.jpg\nTaken as photo N; this one of 6 faces was taken."
+    assert third.startswith("t1.jpg\nTaken as photo N; this one of 6 faces was taken. The face is far from all other")
     # The picture beside the photo is the face that was used, cut out of the visitor's own file.
     assert people.pixels("#person-results .face").std() > 30
     found = person(url, "barbel-umlaut")
@@ -324,3 +325,63 @@ def test_export(people: Browser, url: str, photos: Path, tmp_path: Path) -> None
     whole = exported(people, tmp_path)
     assert whole["space"].startswith("facenet/")
     assert [[len(one["embedding"]) for one in found["embeddings"]] for found in whole["people"]] == [[128, 128], [128]]
+
+
+def test_photos_that_contradict_each_other_are_listed(people: Browser, url: str, photos: Path) -> None:
+    enrol(url, "44", "Barack", photos / "obama.jpg")
+    enrol(url, "46", "Joe", photos / "biden.jpg", photos / "obama2.jpg")
+    wrong = numbers(url, "46")[1]
+    people.click("#check")
+    people.one("#conflicts-state", "3 photos examined, 3 contradictions.")
+    (row,) = [row for row in people.all("#conflicts-list li") if row.text.startswith(f"Photo {wrong} of")]
+    assert "looks more like" in row.text and "Barack" in row.text
+    people.click("#conflicts-list button[title='id 46']")
+    people.one("#person-title", "Joe")
+    people.click("#person-dialog [data-close]")
+    people.click(f"button[aria-label='Delete photo {wrong} of Joe']")
+    people.click("#confirm-yes")
+    people.until(lambda: not people.all("#conflicts-list li"))
+    assert numbers(url, "46") == [wrong - 1]
+    people.click("#check")
+    people.one("#conflicts-state", "2 photos examined, no contradictions.")
+    people.click("#conflicts-close")
+    people.until(lambda: not people.all("#conflicts")[0].is_displayed())
+
+
+def test_a_photo_that_looks_like_somebody_else_can_be_taken_back(people: Browser, url: str, photos: Path) -> None:
+    enrol(url, "44", "Barack", photos / "obama.jpg")
+    people.click("#add-person")
+    people.fill("#person-name", "Joe")
+    people.choose("#person-files", photos / "obama2.jpg")
+    people.click("#person-add")
+    people.one("#confirm-title", "Keep obama2.jpg?")
+    assert "Barack (44)" in people.text("#confirm-text")
+    people.click("#confirm-yes", "Take it back")
+    people.one("#person-note", "0 of 1 photo taken.")
+    people.one("#person-results li", "Taken back.")
+    assert person(url, "joe") is None
+    people.choose("#person-files", photos / "obama2.jpg")
+    people.click("#person-add")
+    people.click("#confirm-no", "Keep it")
+    people.one("#person-note", "Joe has been added with 1 photo.")
+    assert person(url, "joe")["photos"] == 1
+
+
+def test_what_an_import_contradicts_can_be_taken_back(people: Browser, url: str, photos: Path, tmp_path: Path) -> None:
+    enrol(url, "44", "Barack", photos / "obama.jpg")
+    (tmp_path / "staff" / "Joe").mkdir(parents=True)
+    shutil.copy(photos / "obama2.jpg", tmp_path / "staff" / "Joe")
+    blurred = cv2.GaussianBlur(cv2.imread(str(photos / "obama.jpg")), (0, 0), 6)
+    cv2.imwrite(str(tmp_path / "staff" / "Joe" / "z.png"), blurred)
+    people.click("#import")
+    people.choose("#import-files", tmp_path / "staff")
+    people.one("#import-summary", "1 person with 2 photos.")
+    people.click("#import-start")
+    people.one("#import-summary", "Done: 1 photo taken, 1 refused.")
+    warned, refused = sorted(people.all("#import-failures tbody tr"), key=lambda row: row.text)
+    assert "Joe/obama2.jpg" in warned.text and "Barack (44)" in warned.text
+    assert "Joe/z.png" in refused.text and "too blurred" in refused.text
+    people.until(lambda: all(people.pixels(f"tr:nth-child({n}) .face").std() > 20 for n in (1, 2)))
+    people.click("button[aria-label='Take obama2.jpg back']")
+    people.until(lambda: "Taken back." in people.text("#import-failures"))
+    assert person(url, "Joe") is None

@@ -1,6 +1,6 @@
 // Photos of one person, sent one by one, with what became of each.
 import { ApiError, request } from "./api.js";
-import { element, plural } from "./dom.js";
+import { confirmed, element, plural } from "./dom.js";
 import { boxOf, drawFace, open, undisplayable } from "./pictures.js";
 import { formatOf } from "../formats.js";
 
@@ -20,8 +20,22 @@ export async function exists(id, signal) {
   }
 }
 
+/** Delete one photo of a person, and with the last one the person. */
+export const deletePhoto = (id, number) => request(`${personPath(id)}/photos/${number}`, { method: "DELETE" });
+
+/** What a photo that was taken contradicts, in words; empty where there is nothing. */
+export const doubts = (photo) => (photo.warnings ?? []).map(({ message }) => message).join(" ");
+
+/** Whether a photo stays: one that contradicts others can be taken back. */
+export async function kept(id, name, photo) {
+  if (!doubts(photo)) return true;
+  const back = await confirmed(`Keep ${name}?`, doubts(photo), "Take it back", "Keep it");
+  if (back) await deletePhoto(id, photo.number);
+  return !back;
+}
+
 /**
- * Add one photo to a person, who is created if nobody has the id: {number, bbox, faces}.
+ * Add one photo to a person, who is created if nobody has the id: {number, bbox, faces, warnings}.
  * `face` is "x,y" of a point in the face that is meant, where there may be several.
  * Throws ApiError, and PhotoError when the service refuses just this photo.
  */
@@ -62,8 +76,11 @@ export async function addPhotos(id, name, files, { list, progress }) {
         taken += 1;
         text.className = "small";
         const others = photo.faces > 1 ? `; this one of ${plural(photo.faces, "face")} was taken` : "";
-        text.textContent = `Taken as photo ${photo.number}${others}.`;
+        text.textContent = `Taken as photo ${photo.number}${others}. ${doubts(photo)}`.trim();
         if (!(await showFace(crop, file, photo.bbox))) text.append(` ${await undisplayable(file)}`);
+        if (await kept(id, file.name, photo)) return;
+        taken -= 1;
+        text.textContent = `Taken back. ${doubts(photo)}`;
       } catch (error) {
         const point = error.boxes?.length ? await picked(text, choice, file, error.boxes) : null;
         if (point) return send(point);
@@ -105,8 +122,8 @@ async function picked(text, row, file, boxes) {
   return point;
 }
 
-/** Whether the face could be shown. */
-async function showFace(canvas, file, bbox) {
+/** Draw the face in a box of a file; whether it could be shown. */
+export async function showFace(canvas, file, bbox) {
   const picture = await open(file).catch(() => null);
   if (picture) drawFace(canvas, picture, boxOf(bbox));
   picture?.close();

@@ -76,9 +76,10 @@ export function answered(dialog) {
 }
 
 /** Ask before something that cannot be undone. */
-export async function confirmed(title, text, verb) {
+export async function confirmed(title, text, verb, otherwise = "Cancel") {
   byId("confirm-title").textContent = title;
   byId("confirm-text").textContent = text;
   byId("confirm-yes").textContent = verb;
+  byId("confirm-no").textContent = otherwise;
   return (await answered(byId("confirm-dialog"))) === "yes";
 }

@@ -1,5 +1,5 @@
 // Import of a folder: one sub-folder for each person.
-import { addPhoto, exists } from "./adding.js";
+import { addPhoto, deletePhoto, doubts, exists, showFace } from "./adding.js";
 import { each } from "./api.js";
 import { answered, byId, element, plural } from "./dom.js";
 import { formatOf } from "../formats.js";
@@ -55,10 +55,30 @@ function listStrays() {
   for (const stray of strays) refuse(...stray);
 }
 
-function refuse(what, why) {
+/** Say what is wrong with a file, with the face that it is about, if it is about one; and what can be done. */
+function refuse(what, why, { file, bbox, action } = {}) {
   const rows = byId("import-failures").querySelector("tbody");
-  if (rows.childElementCount < SHOWN) rows.append(element("tr", {}, element("td", { textContent: what }), element("td", { textContent: why })));
   byId("import-failures").hidden = false;
+  if (rows.childElementCount >= SHOWN) return;
+  const crop = bbox ? element("canvas", { className: "face", width: 96, height: 96, ariaHidden: "true" }) : "";
+  if (bbox) showFace(crop, file, bbox);
+  rows.append(element("tr", {}, element("td", {}, crop, what), element("td", {}, why, ...(action ? [" ", action] : []))));
+}
+
+/** A button that takes a photo back. */
+function takeBack(id, name, number) {
+  const button = element("button", { className: "tight", type: "button", textContent: "Take it back", ariaLabel: `Take ${name} back` });
+  button.onclick = async () => {
+    button.disabled = true;
+    try {
+      await deletePhoto(id, number);
+      button.replaceWith("Taken back.");
+    } catch (error) {
+      button.disabled = false;
+      byId("import-summary").textContent = error.message;
+    }
+  };
+  return button;
 }
 
 async function start() {
@@ -87,13 +107,14 @@ async function start() {
     for (const file of files) {
       if (signal.aborted) return;
       try {
-        await addPhoto(id, id.replaceAll("_", " "), file, { signal });
+        const photo = await addPhoto(id, id.replaceAll("_", " "), file, { signal });
         counts.taken += 1;
         changed = true;
+        if (doubts(photo)) refuse(`${id}/${file.name}`, doubts(photo), { file, bbox: photo.bbox, action: takeBack(id, file.name, photo.number) });
       } catch (error) {
         if (signal.aborted) return;
         counts.refused += 1;
-        refuse(`${id}/${file.name}`, error.message);
+        refuse(`${id}/${file.name}`, error.message, { file, bbox: error.bbox });
         // Nothing else will do better: no right, no room, no service.
         if ([401, 403].includes(error.status) || error.gone) running.abort();
       }

@@ -1,5 +1,6 @@
 // The page People: search, page through, and what leads to the dialogs.
 import { json } from "./api.js";
+import { findConflicts } from "./conflicts.js";
 import { onBack } from "./connection.js";
 import { announce, byId, called, element, note, plural } from "./dom.js";
 import { openExport } from "./exporting.js";
@@ -93,6 +94,7 @@ byId("people-back").onclick = () => { before.pop(); load(true); };
 byId("add-person").onclick = async () => { if (await addSomebody()) load(); };
 byId("import").onclick = async () => { if (await openImport()) load(); };
 byId("export").onclick = openExport;
+byId("check").onclick = () => findConflicts(load);
 onBack(() => { if (active) load(); });
 onKeyChange(() => { if (active) restart(); });
 

@@ -1,5 +1,5 @@
 // The dialog of one person: somebody new, or somebody to rename, describe, give photos or delete.
-import { addPhotos, exists, idFor, personPath } from "./adding.js";
+import { addPhotos, deletePhoto as removePhoto, exists, idFor, personPath } from "./adding.js";
 import { json, parse, request, sendJson } from "./api.js";
 import { announce, answered, byId, called, confirmed, element, note, plural } from "./dom.js";
 
@@ -113,7 +113,7 @@ function chip(photo, all) {
 async function deletePhoto(number) {
   if (!(await confirmed("Delete this photo?", `Photo ${number} of ${called(person)} will no longer be compared with.`, "Delete"))) return;
   await attempt(async () => {
-    await request(`${personPath(person.id)}/photos/${number}`, { method: "DELETE" });
+    await removePhoto(person.id, number);
     changed = true;
     await loadPhotos();
   });

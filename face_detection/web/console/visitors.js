@@ -1,6 +1,6 @@
 // Who is before the camera: a table of those who are known, and the unknown faces in view, with a dialog that gives one
 // a name.
-import { addPhoto, exists, idFor } from "./adding.js";
+import { addPhoto, exists, idFor, kept } from "./adding.js";
 import { announce, answered, byId, called, clock, element, note } from "./dom.js";
 import { drawFace, faceJpeg, open } from "./pictures.js";
 
@@ -111,9 +111,10 @@ async function enrol(picture, box) {
     try {
       if (!id) throw new Error("Give an id: none can be made from this name.");
       if (!byId("name-id").value.trim() && (await exists(id))) throw new Error(`There is somebody with the id ${id}. Give that id to add this photo to them, or another one.`);
-      await addPhoto(id, name, photo, { face: middle });
+      const added = await addPhoto(id, name, photo, { face: middle });
+      const stays = await kept(id, "this photo", added);
       byId("name-dialog").close();
-      announce(`${name} has been enrolled.`);
+      announce(stays ? `${name} has been enrolled.` : "The photo has been taken back.");
     } catch (error) {
       note(byId("name-note"), error.message, "bad");
     }
