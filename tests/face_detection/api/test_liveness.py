@@ -7,16 +7,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
 
-from benchmarks.liveness import Studio
 from face_detection.api.operation import DIRECTORY, RECOGNITION
 from face_detection.recognition.enrolment import Enrolment
 from tests.conftest import Front
+from tests.displays import on_display
 from tests.enrolling_doors import COMPANY, DEVICE, place_device
 from tests.face_detection.api.own.test_events import events
 
@@ -34,15 +32,7 @@ def man(photos: Path) -> bytes:
 @pytest.fixture(scope="session")
 def screen(photos: Path) -> bytes:
     """Another photo of him on a display, seen by a camera."""
-    return shown(photos / "obama2.jpg")
-
-
-def shown(photo: Path) -> bytes:
-    """A photo on a display, seen by a camera."""
-    pixels = np.asarray(cv2.imread(str(photo)), np.uint8)
-    factor = 350 / max(pixels.shape)
-    small = np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
-    return cv2.imencode(".png", Studio(np.random.default_rng(3), []).screen(small, 1.7))[1].tobytes()
+    return on_display(photos / "obama2.jpg")
 
 
 async def enrolled(front: TestClient, photos: Path) -> TestClient:
@@ -186,7 +176,7 @@ async def test_of_two_pictures_both_must_be_real(front: TestClient, man: bytes, 
 
 async def test_a_picture_is_not_registered_as_somebody_new(front: TestClient, photos: Path) -> None:
     require(front)
-    stranger = shown(photos / "biden.jpg")
+    stranger = on_display(photos / "biden.jpg")
     members = {"appCode": 2, "companyCode": COMPANY, "captureDeviceCode": DEVICE, "typeImage": 2, "keyPerson": 7}
     answer = await post(front, "/companies/recognition", False, imageValidate=text(stranger), **members)
     assert answer["status"] == 3

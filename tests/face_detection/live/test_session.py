@@ -19,8 +19,8 @@ from face_detection.recognition.enrolment import Enrolment
 from face_detection.recognition.identification import Recognised
 from shared.errors import ExtractionUnavailable, UndecodableImage
 from tests.conftest import Front
+from tests.displays import on_display
 from tests.face_detection.api.own.test_events import events
-from tests.face_detection.api.test_liveness import shown as shown_on_screen
 from tests.video_frames import HEIGHT, WIDTH, Actor, encoded, frame_at
 
 OCCASION = Occasion(device=31, latitude=1.5, longitude=2.5)
@@ -302,7 +302,7 @@ async def test_a_picture_that_takes_a_persons_place_loses_the_name(
     await front.app[RECOGNITION].enrol("default", [Enrolment("barack", "Barack", photo)])
     video = Video(front)
     real = (photos / "obama3.jpg").read_bytes()
-    shown = shown_on_screen(photos / "obama2.jpg")
+    shown = on_display(photos / "obama2.jpg")
 
     async def show(frame: bytes, frames: int) -> list[LiveResult]:
         results = []

@@ -34,7 +34,7 @@ from face_detection.gallery.directory import Right, TenantSettings
 from face_detection.gallery.people import Description, NewSample
 from shared.errors import InvalidRequest, NotFound, ServiceError, SettingsError, SpaceMismatch
 from shared.settings import FrontSettings
-from tests.face_detection.api.test_liveness import shown
+from tests.displays import on_display
 from tests.pictures import far_away
 from tests.running_front import running_front
 
@@ -474,7 +474,7 @@ def test_both_check_liveness(
     front_settings: FrontSettings, liveness_url: str, photos: Path, photo: Callable[[str], bytes]
 ) -> None:
     settings = front_settings.model_copy(update={"extraction_url": liveness_url})
-    screen, answers = shown(photos / "obama2.jpg"), []
+    screen, answers = on_display(photos / "obama2.jpg"), []
     with remote(settings) as over_http, local(settings) as here:
         over_http.enrol([Photo("44", "Barack", photo("obama"))])
         for service in (over_http, here):
