@@ -85,6 +85,7 @@ DEPENDENCIES = {
         "recognition.conflicts",
         "recognition.crops",
         "recognition.decision",
+        "recognition.detection",
         "recognition.drawing",
         "recognition.enrolment",
         "recognition.examination",

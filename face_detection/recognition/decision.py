@@ -67,8 +67,12 @@ def decide(candidates: Sequence[Candidate], threshold: float, rule: Rule) -> Can
 
 def alike(distance: float, rival: float, metric: Metric) -> bool:
     """Whether somebody else is as near as the distances can tell, or nearer: no more than ``LIKE`` further away."""
-    share = (1 + LIKE) ** (2 if metric is Metric.COSINE else 1)  # a cosine distance goes with the square of the length
-    return rival <= distance * share
+    return rival <= distance * likeness(metric)
+
+
+def likeness(metric: Metric) -> float:
+    """How many times as far somebody else may be away who is as near as the distances can tell, see ``LIKE``."""
+    return (1 + LIKE) ** (2 if metric is Metric.COSINE else 1)  # a cosine distance goes with the square of the length
 
 
 def spoilt(distance: float | None, threshold: float, usual: float) -> Reason | None:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -26,6 +27,7 @@ from typing_extensions import override
 
 from face_detection.recognition.views import (
     ANGLE,
+    INSIDE,
     NO_ROWS,
     SCORE,
     Part,
@@ -80,6 +82,33 @@ _GAIN = 1.25
 
 _LOOK, _LOOKS, _CLOSE, _CONTEXT = 64, 8, 192, 1.6
 _OFF_CENTRE = 0.2
+
+
+LOOKS: Mapping[str, float] = MappingProxyType(
+    {
+        "candidate": _CANDIDATE,
+        "sure": _SURE,
+        "rescued": _RESCUED,
+        "turned": _TURNED,
+        "unseen": _UNSEEN,
+        "rescues": _RESCUES,
+        "largest": _LARGEST,
+        "overview": _OVERVIEW,
+        "turned_side": _TURNED_SIDE,
+        "tile": _TILE,
+        "overlap": _OVERLAP,
+        "seen": _SEEN,
+        "coarser": _COARSER,
+        "gain": _GAIN,
+        "look": _LOOK,
+        "looks": _LOOKS,
+        "close": _CLOSE,
+        "context": _CONTEXT,
+        "off_centre": _OFF_CENTRE,
+        "inside": INSIDE,
+    }
+)
+"""All of these, for programs elsewhere that look as this one does."""
 
 
 class Detector(ABC):

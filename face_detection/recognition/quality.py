@@ -29,6 +29,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -318,3 +319,35 @@ def _inside(landmarks: Landmarks, width: int, height: int) -> float:
 
 def _scaled(value: float, worthless: float, best: float) -> float:
     return min(1.0, max(0.0, (value - worthless) / (best - worthless)))
+
+
+def terms() -> dict[str, Any]:
+    """All that a program elsewhere needs to measure as ``measure`` does, and what it must not name; as JSON has it.
+
+    ``face`` has for each of ``rows`` the first column of the face and the one after its last, ``[0, 0]`` for none.
+    ``pose`` is what landmarks less their mean are multiplied with for the axes of a face whose eyes are ``eyes_apart``
+    pixels apart.
+    """
+    lines = [(np.flatnonzero(row) + _COLUMNS.start).tolist() for row in _FACE]
+    spans = [[line[0], line[-1] + 1] if line else [0, 0] for line in lines]
+    limits = [(*fault, getattr(NAMING, fault[0])) for fault in _FAULTS]
+    members = ("measure", "fault", "figure", "digits", "bound", "limit")
+    return {
+        "width": REFERENCE.width,
+        "height": REFERENCE.height,
+        "template": list(REFERENCE.template),
+        "rows": (_ROWS.start, _ROWS.stop),
+        "columns": (_COLUMNS.start, _COLUMNS.stop),
+        "face": spans,
+        "fine": _FINE,
+        "coarse": _COARSE,
+        "plain": _PLAIN,
+        "least_deviation": _LEAST_DEVIATION,
+        "least_noise": _LEAST_NOISE,
+        "pose": _FIT,
+        "eyes_apart": math.dist(*_POINTS[:2]),
+        "reach": _REACH,
+        "least_tolerance": LEAST_TOLERANCE,
+        "doubts": dict(_DOUBTS),
+        "limits": [dict(zip(members, limit, strict=True)) for limit in limits],
+    }

@@ -24,7 +24,7 @@ NO_ROWS: Rows = np.zeros((0, 16))
 ANGLES = (0, 90, 180, 270)
 _UPRIGHT = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
-_INSIDE = 0.7
+INSIDE = 0.7
 """Of two faces that were found at different scales, the one that lies in the other by more than this is a part of it,
 or it is the other that is none."""
 
@@ -169,7 +169,7 @@ def merged(levels: Sequence[Rows], sure: float, nms: float) -> Rows:
     whole_ones: list[int] = []
     for index in kept:
         others = [other for other in whole_ones if level[other] != level[index]]
-        if not others or _shared(rows[index], rows[others])[1].max() <= _INSIDE:
+        if not others or _shared(rows[index], rows[others])[1].max() <= INSIDE:
             whole_ones.append(index)
     return rows[whole_ones]
 

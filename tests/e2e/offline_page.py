@@ -30,7 +30,7 @@ if (!window.background) {
   window.background = new Background((status) => status.ready && ready());
   await isReady;
 }
-const { faces } = await window.background.call("recognise", blobOf(photo));
+const { faces } = await window.background.call("recognise", { source: blobOf(photo) });
 return faces.map((face) => ({ ...face, embedding: [...face.embedding] }));
 """
 

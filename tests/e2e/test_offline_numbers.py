@@ -23,11 +23,14 @@ from face_detection.gallery.people import Person, Sample
 from face_detection.gallery.search.distances import distances, prepare
 from face_detection.recognition.crops import cut_out, shrinks, similarity
 from face_detection.recognition.decision import Candidate, decide
-from face_detection.recognition.detection import YuNet
+from face_detection.recognition.detection import LOOKS, YuNet
+from face_detection.recognition.quality import NAMING, REFERENCE, measure
+from face_detection.recognition.thresholds import Scale
 from feature_extraction.embedder import Embedder, network_input
+from shared.calibration import FalseMatchRate
 from shared.geometry import Face, in_reading_order
 from shared.images import ImageDecoder, Preview
-from shared.models import CATALOGUE, YUNET, Combination, Metric, Normalisation
+from shared.models import CATALOGUE, YUNET, Combination, Effort, Metric, Normalisation
 from shared.settings import FrontSettings
 from tests.e2e.browser import Browser
 from tests.e2e.offline_page import OfflinePage, cosine, png, text_of
@@ -84,8 +87,9 @@ const picture = full(await decode(blobOf(given[0]), { bytes: 1e8, pixels: 1e8 })
 """
 
 
-@pytest.mark.parametrize("name", ["obama.jpg", "obama2.jpg", "biden.jpg", "t1.jpg"])
-@pytest.mark.parametrize("side", [640, 500, 333])
+@pytest.mark.parametrize(
+    ("name", "side"), [("obama.jpg", 640), ("obama2.jpg", 500), ("biden.jpg", 333), ("t1.jpg", 640)]
+)
 def test_rows_are_those_of_opencvs_detector(
     page: OfflinePage, settings: FrontSettings, photos: Path, name: str, side: int
 ) -> None:
@@ -94,10 +98,10 @@ def test_rows_are_those_of_opencvs_detector(
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     size = (small.shape[1], small.shape[0])
     file = str(settings.weights / YUNET.file)
-    detector = cv2.FaceDetectorYN.create(file, "", size, settings.detection_score, settings.detection_nms)
+    detector = cv2.FaceDetectorYN.create(file, "", size, LOOKS["candidate"], settings.detection_nms)
     expected = detector.detect(small)[1]
     assert expected is not None
-    found = page.call(DETECT + "return window.detector.rows(picture);", png(small))
+    found = page.call(DETECT + "return window.detector.network.rows(picture);", png(small))
     columns = ("x", "y", "width", "height")
     rows = np.array([[*(row[c] for c in columns), *np.ravel(row["points"]), row["score"]] for row in found])
     assert rows.shape == expected.shape
@@ -124,17 +128,128 @@ def test_where_an_edge_cuts_a_face_the_box_ends(page: OfflinePage, settings: Fro
     assert (face.box.x, face.box.y) == (0, 0)
 
 
-def same_faces(page: OfflinePage, settings: FrontSettings, picture: NDArray[np.uint8]) -> list[Face]:
+@pytest.mark.parametrize("effort", ["fast", "thorough"])
+def test_faces_of_every_size_and_whichever_way_heads_are_turned(
+    page: OfflinePage, settings: FrontSettings, photos: Path, effort: Effort
+) -> None:
+    portrait, group = read(photos / "obama.jpg"), read(photos / "t1.jpg")
+    box = YuNet(settings).detect(Preview.full(portrait))[0].box
+    head = portrait[box.y : box.y + box.height, box.x : box.x + box.width]
+    far = np.full((1200, 3000, 3), 127, np.uint8)
+    far[900:1100, 2500:2660] = cv2.resize(portrait, (160, 200), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(group, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    pictures = [
+        cv2.resize(head, (900, 1100), interpolation=cv2.INTER_CUBIC),
+        far,
+        *(cv2.rotate(small, turn) for turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180)),
+    ]
+    for picture in pictures:
+        assert same_faces(page, settings, np.asarray(picture, np.uint8), effort)
+
+
+def same_faces(
+    page: OfflinePage, settings: FrontSettings, picture: NDArray[np.uint8], effort: Effort = "fast"
+) -> list[Face]:
     """The faces of a picture, once the page has found the same."""
-    expected = YuNet(settings).detect(Preview.full(picture))
-    found = page.call(DETECT + "return window.detector.detect(picture);", png(picture))
+    expected = YuNet(settings).detect(Preview.full(picture), effort)
+    body = """
+    const { angleOf } = await at("geometry");
+    const found = await window.detector.detect(picture, given[1]);
+    return found.map((face) => ({ ...face, angle: angleOf(face.points) }));
+    """
+    found = page.call(DETECT + body, png(picture), effort)
     for one, face in zip(found, expected, strict=True):
         box = [one["box"][side] for side in ("x", "y", "width", "height")]
         # Where the picture was scaled down, a step of the detector is as many pixels.
         assert np.abs(np.subtract(box, [face.box.x, face.box.y, face.box.width, face.box.height])).max() <= 2
         assert np.abs(np.subtract(one["points"], face.landmarks.points)).max() < 1
         assert one["score"] == pytest.approx(face.score, abs=0.01)
+        assert one["angle"] == face.angle
     return expected
+
+
+MEASURE = """
+const [photo, points, score] = given;
+const { decode, full } = await at("pixels"), { cutOut } = await at("alignment");
+const { measure, objections, toleranceOf } = await at("quality");
+window.terms ??= (await (await fetch("/offline/models")).json()).quality;
+const picture = full(await decode(blobOf(photo), { bytes: 1e8, pixels: 1e8 }));
+const quality = measure({ points, score }, cutOut(picture, points, window.terms, true), picture, window.terms);
+return { quality, objections: objections(quality, window.terms), tolerance: toleranceOf(quality, window.terms) };
+"""
+
+TOLERANCES = {
+    "eyes": 1e-6, "inside": 1e-6, "yaw": 1e-6, "pitch": 1e-6, "roll": 1e-6,
+    "brightness": 0.5, "contrast": 0.5, "noise": 0.2, "sharpness": 0.02, "detail": 0.02,
+}  # fmt: skip
+"""OpenCV cuts crops out at 1/32 of a pixel, so gray levels differ by one or two; figures are to two decimals."""
+
+
+def test_faces_are_measured_as_the_service_does(page: OfflinePage, settings: FrontSettings, photos: Path) -> None:
+    picture = cv2.resize(read(photos / "obama.jpg"), None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    grain = np.random.default_rng(6).normal(0, 40, picture.shape)
+    spoilt = {
+        "": picture,
+        "blurred": cv2.GaussianBlur(picture, (0, 0), 9),
+        "contrast": picture // 40 + 100,
+        "noisy": np.clip(picture + grain, 0, 255),
+        "plain": picture // 64 * 64,
+        "turned": cv2.rotate(picture, cv2.ROTATE_180),
+    }
+    (face,) = YuNet(settings).detect(Preview.full(np.asarray(picture, np.uint8)))
+    height, width = picture.shape[:2]
+    refused = set()
+    for fault, pixels in spoilt.items():
+        pixels = np.ascontiguousarray(pixels, np.uint8)
+        (crop,) = cut_out(Preview.full(pixels), [face], REFERENCE, cv2.BORDER_REPLICATE)
+        expected = measure(face, crop, width, height)
+        found = page.call(MEASURE, png(pixels), face.landmarks.points, face.score)
+        for name, tolerance in TOLERANCES.items():
+            assert found["quality"][name] == pytest.approx(getattr(expected, name), abs=tolerance), (fault, name)
+        assert found["tolerance"] == pytest.approx(expected.tolerance, abs=0.01)
+        faults = [
+            [text.split(":")[0] for text in texts] for texts in (found["objections"], NAMING.objections(expected))
+        ]
+        assert faults[0] == faults[1]
+        refused |= {fault for _ in faults[0][:1]}
+    assert "" not in refused and {"blurred", "contrast"} <= refused
+
+
+@pytest.mark.parametrize("samples", [0, 1, 5000])
+def test_rates_and_distances(page: OfflinePage, samples: int) -> None:
+    curve = CATALOGUE["facenet"].curve(Metric.TENFOLD_UNIT_EUCLIDEAN)
+    scale = Scale(curve, samples)
+    assert curve is not None
+    rates, distances = [1e-5, 1e-4, 1e-2, 0.5], [0, 4.5, 9, 12, 30]
+    body = """
+    const [curve, samples, rates, distances] = given, { thresholdOf, rateOf } = await at("thresholds");
+    return [
+      rates.map((rate) => thresholdOf({ false_match_rate: rate, curve }, samples)),
+      distances.map((distance) => rateOf({ curve }, samples, distance)),
+    ];
+    """
+    points = [(point.distance, point.false_match_rate) for point in curve.points]
+    found = page.call(body, points, samples, rates, distances)
+    assert found[0] == pytest.approx([scale.distance(FalseMatchRate(rate)) for rate in rates])
+    assert found[1] == pytest.approx([scale.rate(distance) for distance in distances])
+
+
+def test_margins_and_who_cannot_be_told_apart(page: OfflinePage) -> None:
+    body = """
+    const { Gallery } = await at("gallery"), gallery = new Gallery("euclidean");
+    const put = (id, personId, x) => ({ id, personId, name: personId, encoding: [x, 0] });
+    gallery.apply([put(1, "a", 1), put(2, "a", 1.01), put(3, "b", 1.05), put(4, "c", 8)]);
+    const rule = { rule: "nearest", neighbours: 5, likeness: 1.1 };
+    const decision = { ...rule, threshold: 3, false_match_rate: null, curve: null };
+    const probe = (x, nameless, tolerance) => gallery.identify(Float32Array.of(x, 0), decision, nameless, tolerance);
+    return [probe(0, false, 1), probe(7, false, 1), probe(0, true, 1), probe(5.5, false, 0.8), probe(5.5, false, 1)];
+    """
+    near, alone, nameless, spoilt, clear = page.call(body)
+    assert (near["personId"], near["ambiguous"]) == ("a", True) and near["margin"] == pytest.approx(0.05)
+    assert (alone["personId"], alone["ambiguous"]) == ("c", False) and alone["margin"] == pytest.approx(4.95)
+    assert (nameless["personId"], nameless["distance"], nameless["reason"]) == (None, 1, "low_quality")
+    assert (spoilt["personId"], spoilt["reason"], spoilt["threshold"]) == (None, "low_quality", pytest.approx(2.4))
+    assert (clear["personId"], clear["reason"]) == ("c", None)
 
 
 def detected(settings: FrontSettings, picture: NDArray[np.uint8]) -> list[Face]:
@@ -335,9 +450,10 @@ def test_embeddings_of_real_photos(page: OfflinePage, faces: Path, facenet: Embe
     photos = sorted([*(faces / "stills").iterdir(), *(faces / "exif").glob("*.jpg")])
     worst = 1.0
     for photo in photos:
-        preview = decoder.preview(photo.read_bytes(), settings.detection_max_side)
-        there = in_reading_order(YuNet(settings).detect(preview))
-        if preview.reduced and not shrinks(preview, there, FACENET):
+        detector = YuNet(settings)
+        preview = decoder.preview(photo.read_bytes(), detector.least_side, detector.least_scale())
+        there = in_reading_order(detector.detect(preview))
+        if preview.reduced and not all(shrinks(preview, there, one) for one in (FACENET, REFERENCE)):
             preview = Preview.full(decoder.decode(photo.read_bytes()))
         here = page.faces(photo)
         assert len(here) == len(there)

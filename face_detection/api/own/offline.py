@@ -20,8 +20,12 @@ from face_detection.api.operation import CALLER, DIRECTORY, RECOGNITION, Operati
 from face_detection.api.own.status import WEB
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery.directory import Right
+from face_detection.recognition import quality
+from face_detection.recognition.decision import likeness
+from face_detection.recognition.detection import LOOKS
+from shared.calibration import FalseMatchRate
 from shared.errors import Forbidden, NotFound, ServiceError
-from shared.models import YUNET, Combination, Metric, NetworkCard, Normalisation
+from shared.models import YUNET, Combination, Effort, Metric, NetworkCard, Normalisation
 
 EXTRACTION: web.AppKey[ExtractionClient] = web.AppKey("extraction", ExtractionClient)
 
@@ -69,6 +73,46 @@ class Detector(BaseModel):
     nms: float = Field(description="Overlap (IoU) above which two detections count as one face.")
     min_face: int = Field(description="Shorter side of the smallest face, in pixels of the picture.")
     max_faces: int = Field(description="Most faces of one picture, best scores first.")
+    effort: Effort = Field(description="How hard faces are looked for unless a request says so.")
+    angles: list[int] = Field(description="Degrees by which heads may be turned that are looked for.")
+    looks: dict[str, float] = Field(description="The constants of face_detection/recognition/detection.py.")
+
+
+class QualityLimit(BaseModel):
+    """The least of a measure, or the most, with which a face may be named."""
+
+    measure: str
+    fault: str = Field(description="What the face is otherwise.")
+    figure: str = Field(description="What the measure is called.")
+    digits: int = Field(description="Decimals that it is told with, rounded away from the limit.")
+    bound: Literal["at least", "at most"]
+    limit: float
+
+
+class QualityTerms(BaseModel):
+    """How faces are measured, see face_detection/recognition/quality.py, and which must not be named."""
+
+    width: int = Field(description="Of the crop that is measured, in pixels; beyond a picture its edge repeats.")
+    height: int
+    template: list[tuple[float, float]] = Field(description="As that of a recognition model.")
+    rows: tuple[int, int] = Field(description="Of the part of the crop that is looked at: the first, and the end.")
+    columns: tuple[int, int]
+    face: list[tuple[int, int]] = Field(description="Of each row the columns of the face: the first, and the end.")
+    fine: float = Field(description="Standard deviations of the two Gaussians of sharpness, in pixels.")
+    coarse: float
+    plain: float = Field(description="Gradient below which a pixel is plain, in standard deviations of gray levels.")
+    least_deviation: float = Field(description="Gray levels that count at least as that deviation, and as noise.")
+    least_noise: float
+    pose: list[tuple[float, float, float, float, float]] = Field(
+        description="What landmarks less their mean are multiplied with for the axes of the face."
+    )
+    eyes_apart: float = Field(description="Pixels between the eyes of such a face.")
+    reach: float = Field(description="Half the side of the square that a face fills, in distances from eyes to mouth.")
+    least_tolerance: float = Field(description="Share of the threshold that is left to the worst faces.")
+    doubts: dict[str, tuple[float, float]] = Field(
+        description="Of measures the values that are worth 0 and 1; the product says how much of the rest is left."
+    )
+    limits: list[QualityLimit]
 
 
 class RecognitionModel(BaseModel):
@@ -111,6 +155,13 @@ class Decision(BaseModel):
     threshold: float = Field(description="A face matches when its distance is strictly less.")
     rule: Literal["nearest", "vote"]
     neighbours: int = Field(description="How many samples vote.")
+    false_match_rate: float | None = Field(
+        description="At which strangers are named, where the threshold was asked for so: it falls as the gallery grows."
+    )
+    curve: list[tuple[float, float]] | None = Field(
+        description="Distances, and the share of strangers that are nearer; null where the model has no curve."
+    )
+    likeness: float = Field(description="A match is ambiguous when somebody else is at most so many times as far away.")
 
 
 class Limits(BaseModel):
@@ -125,6 +176,7 @@ class OfflineModels(BaseModel):
 
     space: str = Field(description="The embedding space; a gallery of another one is worthless.")
     detector: Detector
+    quality: QualityTerms
     recognition: RecognitionModel | CombinedModel
     decision: Decision
     limits: Limits
@@ -171,6 +223,7 @@ async def models(request: web.Request) -> web.Response:
     recognition = await _described(model, extraction)
     detector_size = await asyncio.to_thread(lambda: (settings.weights / YUNET.file).stat().st_size)
     tenant = (await asyncio.to_thread(request.app[DIRECTORY].tenant, request[CALLER].tenant)).settings
+    metric, limit, curve = identifier.metric(model), identifier.limit(model, tenant), identifier.curve(model, tenant)
     answer = OfflineModels(
         space=model.space,
         detector=Detector(
@@ -180,13 +233,20 @@ async def models(request: web.Request) -> web.Response:
             nms=settings.detection_nms,
             min_face=settings.min_face,
             max_faces=settings.max_faces,
+            effort=settings.detection,
+            angles=list(settings.detection_turns),
+            looks=dict(LOOKS),
         ),
+        quality=QualityTerms(**quality.terms()),
         recognition=recognition,
         decision=Decision(
-            metric=identifier.metric(model),
+            metric=metric,
             threshold=await asyncio.to_thread(identifier.threshold_of, request[CALLER].tenant, model),
             rule=tenant.rule,
             neighbours=tenant.neighbours,
+            false_match_rate=limit.rate if isinstance(limit, FalseMatchRate) else None,
+            curve=None if curve is None else [(point.distance, point.false_match_rate) for point in curve.points],
+            likeness=likeness(metric),
         ),
         limits=Limits(bytes=settings.max_image_bytes, pixels=settings.max_image_pixels),
     )

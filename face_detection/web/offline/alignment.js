@@ -29,18 +29,20 @@ export const shrinks = (picture, faces, { template }) =>
   faces.every(({ points }) => magnification(similarity(points, template)) <= picture.width / picture.fullWidth);
 
 /**
- * One aligned crop; what lies beyond the picture is black.
+ * One aligned crop; what lies beyond the picture is black, or repeats its edge.
  * @param {{data, width, height, fullWidth, fullHeight}} picture RGBA, perhaps reduced.
  * @param {number[][]} points the five landmarks, in pixels of the picture at full scale.
  * @param {{width, height, template}} alignment of the model.
+ * @param {boolean} repeat the edge.
  * @returns {Uint8ClampedArray} height x width x 3, RGB.
  */
-export const cutOut = (picture, points, alignment) => {
+export const cutOut = (picture, points, alignment, repeat = false) => {
   const toFull = scaling(picture.fullWidth / picture.width, picture.fullHeight / picture.height);
   const transform = after(similarity(points, alignment.template), toFull);
   // Bilinear sampling skips pixels when it shrinks by more than two: average them first.
   const shrink = Math.floor(1 / Math.max(magnification(transform), 1e-6));
-  return shrink < 2 ? warp(picture, transform, alignment) : warp(...shrunken(picture, transform, alignment, shrink), alignment);
+  const [source, matrix] = shrink < 2 ? [picture, transform] : shrunken(picture, transform, alignment, shrink);
+  return warp(source, matrix, alignment, repeat);
 };
 
 const magnification = ([xx, , , yx]) => Math.hypot(xx, yx);
@@ -79,12 +81,13 @@ const shrunken = (picture, transform, { width, height }, shrink) => {
   return [resize(picture, columns, rows, part), after(transform, toPicture)];
 };
 
-const warp = ({ data, width, height }, transform, crop) => {
+const warp = ({ data, width, height }, transform, crop, repeat) => {
   const [xx, xy, x0, yx, yy, y0] = inverse(transform);
   const target = new Uint8ClampedArray(crop.width * crop.height * 3);
   for (let v = 0, to = 0; v < crop.height; v++) {
     for (let u = 0; u < crop.width; u++, to += 3) {
-      const px = xx * u + xy * v + x0, py = yx * u + yy * v + y0;
+      let px = xx * u + xy * v + x0, py = yx * u + yy * v + y0;
+      if (repeat) [px, py] = [clip(px, 0, width - 1), clip(py, 0, height - 1)];
       const x = Math.floor(px), y = Math.floor(py), fx = px - x, fy = py - y;
       if (x < -1 || y < -1 || x >= width || y >= height) continue;
       const leftIn = x >= 0, rightIn = x + 1 < width, upperIn = y >= 0, lowerIn = y + 1 < height;

@@ -1,103 +1,150 @@
-// YuNet, before and after the network as OpenCV's FaceDetectorYN (modules/objdetect/src/face_detect.cpp), within the
-// service's own limits (face_detection/recognition/detection.py).
-import { forAnySize } from "./detector-graph.js";
-import { overlap, roundHalfEven, within } from "./geometry.js";
-import { resize } from "./resize.js";
-
-const STRIDES = [8, 16, 32];
-const LEAST_SIDE = 64;
-const MOST_CANDIDATES = 5000;
-
-const clamp01 = (value) => Math.min(Math.max(value, 0), 1);
+// Faces of every size, whichever way the heads are turned (face_detection/recognition/detection.py, which says why).
+// All numbers come from the service: `looks` are its constants under the same names.
+import { plausible, roundHalfEven, within } from "./geometry.js";
+import { around, cut, merged, mosaic, place, scaled, tiles, turned, whole, wholeFaces } from "./views.js";
+import { YuNet } from "./yunet.js";
 
 export class Detector {
   /**
    * @param ort onnxruntime-web.
    * @param {Uint8Array} file YuNet's.
-   * @param {{max_side, score, nms, min_face, max_faces}} settings of the service.
+   * @param {{max_side, score, nms, min_face, max_faces, effort, angles, looks}} settings of the service.
    */
   static async open(ort, file, settings) {
-    return new Detector(ort, await ort.InferenceSession.create(forAnySize(file)), settings);
+    const score = Math.min(settings.looks.candidate, settings.score);
+    return new Detector(await YuNet.open(ort, file, { score, nms: settings.nms }), settings);
   }
 
-  constructor(ort, session, settings) {
-    this.ort = ort;
-    this.session = session;
+  constructor(network, settings) {
+    this.network = network;
     this.settings = settings;
+    this.looks = settings.looks;
+    this.sure = Math.max(settings.looks.sure, settings.score);
+  }
+
+  /** Longer side of a picture that is enough, in pixels, where `leastScale` is, too. */
+  get leastSide() {
+    return this.settings.max_side;
+  }
+
+  /** Scale at which a large picture is looked at: more of its pixels are not needed, up to 1. */
+  leastScale(effort = this.settings.effort) {
+    return Math.min(1, this.looks.seen / (this.settings.min_face * (effort === "thorough" ? 1 : 2)));
   }
 
   /**
-   * @param {{data, width, height, fullWidth, fullHeight}} picture RGBA, perhaps reduced.
+   * @param {{data, width, height, fullWidth, fullHeight}} picture RGBA, reduced to no less than leastSide and leastScale.
+   * @param {"fast" | "thorough"} effort how hard to look; as the service does if left out.
    * @returns faces {box, points, score} in pixels of the picture at full scale, best score first. Boxes lie within the picture.
    */
-  async detect(picture) {
-    const { max_side: maxSide, min_face: minFace, max_faces: maxFaces } = this.settings;
-    const scale = Math.min(1, maxSide / Math.max(picture.width, picture.height));
-    const width = Math.max(1, roundHalfEven(picture.width * scale)), height = Math.max(1, roundHalfEven(picture.height * scale));
-    const small = scale === 1 ? picture : resize(picture, width, height);
-    const rows = await this.rows(small);
-    // Each axis has its own factor: the sides were rounded to whole pixels.
-    const fx = picture.fullWidth / width, fy = picture.fullHeight / height;
-    return rows
-      .map(({ x, y, width: w, height: h, points, score }) => {
-        const left = roundHalfEven(x * fx), top = roundHalfEven(y * fy);
-        const box = { x: left, y: top, width: roundHalfEven((x + w) * fx) - left, height: roundHalfEven((y + h) * fy) - top };
-        return { box: within(box, picture.fullWidth, picture.fullHeight), points: points.map(([px, py]) => [px * fx, py * fy]), score: Math.min(1, score) };
-      })
-      .filter(({ box }) => Math.min(box.width, box.height) >= minFace)
-      .sort((a, b) => b.score - a.score)
-      .slice(0, maxFaces);
+  async detect(picture, effort = this.settings.effort) {
+    const { max_side: maxSide, score: least, max_faces: maxFaces, angles } = this.settings;
+    const working = scaled(picture, maxSide), thorough = effort === "thorough";
+    const levels = [...(await this.tiled(picture, effort)), await this.find(whole(working))];
+    if (Math.max(working.width, working.height) > this.looks.largest) {
+      levels.push(await this.find(whole(scaled(working, this.looks.overview))));
+    }
+    let rows = this.merged(levels);
+    if (thorough || !rows.some(({ score }) => score >= least)) {
+      const view = whole(thorough ? working : scaled(working, this.looks.turned_side));
+      const more = [rows];
+      for (const angle of angles) if (angle) more.push(await this.find(turned(view, angle)));
+      rows = this.merged(more);
+    }
+    rows = this.merged([await this.lookedAt(rows, picture, working)]);
+    return rows.map((row) => this.face(row, picture)).filter(Boolean).slice(0, maxFaces);
   }
 
-  /** What FaceDetectorYN.detect gives: one row {x, y, width, height, points, score} for each face. */
-  async rows(picture) {
-    const padded = (side) => Math.ceil(Math.max(side, LEAST_SIDE) / 32) * 32;
-    const width = padded(picture.width), height = padded(picture.height);
-    const tensor = new this.ort.Tensor("float32", blob(picture, width, height), [1, 3, height, width]);
-    const outputs = await this.session.run({ [this.session.inputNames[0]]: tensor });
-    const candidates = STRIDES.flatMap((stride) => decode(outputs, stride, width / stride, this.settings.score));
-    tensor.dispose();
-    Object.values(outputs).forEach((output) => output.dispose());
-    return suppress(candidates, this.settings);
+  async find(view) {
+    return place(view, await this.network.rows(view.picture));
+  }
+
+  merged(levels) {
+    return merged(levels, { sure: this.sure, nms: this.settings.nms, inside: this.looks.inside });
+  }
+
+  /** What is seen at each finer scale than the working one, the finest first. */
+  async tiled(picture, effort) {
+    const { gain, tile, overlap, coarser } = this.looks, levels = [];
+    const least = gain * this.settings.max_side / Math.max(picture.fullWidth, picture.fullHeight);
+    for (let scale = this.leastScale(effort); scale > least; scale /= coarser) {
+      const found = [];
+      for (const view of tiles(picture, scale, tile, overlap)) {
+        found.push(wholeFaces(view, await this.find(view), picture, scale, overlap));
+      }
+      levels.push(this.merged(found));
+    }
+    return levels;
+  }
+
+  /** The rows that are faces, each of them the right way round. */
+  async lookedAt(rows, picture, working) {
+    const { rescues, looks } = this.looks, least = this.settings.score;
+    const sureFrom = this.settings.angles.length === 1 ? least : this.sure;
+    const kept = rows.filter(({ score }) => score >= sureFrom);
+    const doubtful = [
+      ...rows.filter(({ score }) => score < sureFrom && score >= least),
+      ...rows.filter(({ score }) => score < least).slice(0, rescues),
+    ];
+    for (let start = 0; start < doubtful.length; start += looks) {
+      const some = doubtful.slice(start, start + looks), scores = await this.scores(some, picture, working);
+      for (const [i, row] of some.entries()) {
+        const face = await this.decided(row, scores[i], picture, working);
+        if (face) kept.push(face);
+      }
+    }
+    return kept;
+  }
+
+  /** A doubtful row as it is, as a closer look finds it, or null, by its score at each angle. */
+  async decided(row, scores, picture, working) {
+    const { unseen, turned: turnedScore, rescued, close, context } = this.looks, { angles, score: least } = this.settings;
+    const most = Math.max(...scores), best = angles[scores.indexOf(most)];
+    const upright = row.score >= least && row.angle === 0;
+    if (upright && row.score < unseen && most === 0) return null;
+    if (upright && (best === 0 || most < turnedScore)) return row;
+    if (!upright && most < rescued) return null;
+    const view = cut(this.source(row, picture, working), around(row, context), close, close);
+    const [nearest] = this.central(await this.find(turned(view, best)), view.part);
+    if (nearest?.score >= least) return nearest;
+    return upright ? row : null;
+  }
+
+  /** Score of each row at each angle, at a small size, all in one picture: a line of views for each row. */
+  async scores(rows, picture, working) {
+    const { look, context } = this.looks, { angles } = this.settings;
+    const lines = rows.map((row) => {
+      const view = cut(this.source(row, picture, working), around(row, context), look, look);
+      return angles.map((angle) => turned(view, angle).picture);
+    });
+    const seen = await this.network.rows(mosaic(lines, look));
+    return rows.map((_, y) =>
+      angles.map((_, x) => this.central(seen, { left: x * look, top: y * look, width: look, height: look })[0]?.score ?? 0),
+    );
+  }
+
+  /** The picture from which a face is cut that is to be looked at again: the smaller one, unless it would grow. */
+  source({ width, height }, picture, working) {
+    const scale = working.width / working.fullWidth;
+    return Math.max(width, height) * scale >= this.looks.close / this.looks.context ? working : picture;
+  }
+
+  /** The rows near to the middle of a part, best score first. */
+  central(rows, { left, top, width, height }) {
+    const near = (start, length, from, whole) => Math.abs((start + length / 2 - from) / whole - 0.5) <= this.looks.off_centre;
+    return rows.filter((row) => near(row.x, row.width, left, width) && near(row.y, row.height, top, height)).sort((a, b) => b.score - a.score);
+  }
+
+  /** The face, if it is one: large enough within the picture, and with landmarks that can be aligned. */
+  face({ x, y, width, height, points, score }, picture) {
+    const left = roundHalfEven(x), top = roundHalfEven(y);
+    const found = { x: left, y: top, width: roundHalfEven(x + width) - left, height: roundHalfEven(y + height) - top };
+    const box = within(found, picture.fullWidth, picture.fullHeight);
+    if (Math.min(box.width, box.height) < Math.max(1, this.settings.min_face) || !plausible(points)) return null;
+    return { box, points, score: Math.min(1, score) };
+  }
+
+  async close() {
+    await this.network.session.release();
   }
 }
-
-/** Planes of blue, green and red; what lies beyond the picture is black. */
-const blob = ({ data, width, height }, paddedWidth, paddedHeight) => {
-  const plane = paddedWidth * paddedHeight, values = new Float32Array(3 * plane);
-  for (let y = 0, from = 0; y < height; y++) {
-    for (let x = 0, to = y * paddedWidth; x < width; x++, from += 4, to++) {
-      values[to] = data[from + 2];
-      values[to + plane] = data[from + 1];
-      values[to + 2 * plane] = data[from];
-    }
-  }
-  return values;
-};
-
-const decode = (outputs, stride, columns, least) => {
-  const [cls, obj, bbox, kps] = ["cls", "obj", "bbox", "kps"].map((name) => outputs[`${name}_${stride}`].data);
-  const found = [];
-  for (let i = 0; i < cls.length; i++) {
-    const score = Math.sqrt(clamp01(cls[i]) * clamp01(obj[i]));
-    if (score < least) continue;
-    const column = i % columns, row = Math.floor(i / columns);
-    const width = Math.exp(bbox[4 * i + 2]) * stride, height = Math.exp(bbox[4 * i + 3]) * stride;
-    const x = (column + bbox[4 * i]) * stride - width / 2, y = (row + bbox[4 * i + 1]) * stride - height / 2;
-    const points = [0, 1, 2, 3, 4].map((n) => [(kps[10 * i + 2 * n] + column) * stride, (kps[10 * i + 2 * n + 1] + row) * stride]);
-    found.push({ x, y, width, height, points, score });
-  }
-  return found;
-};
-
-/** Of candidates that overlap the best; compared in whole pixels, as OpenCV does. */
-const suppress = (candidates, { score, nms }) => {
-  if (candidates.length < 2) return candidates;
-  const kept = [];
-  const best = candidates.filter((one) => one.score > score).sort((a, b) => b.score - a.score).slice(0, MOST_CANDIDATES);
-  for (const one of best) {
-    const whole = { x: Math.trunc(one.x), y: Math.trunc(one.y), width: Math.trunc(one.width), height: Math.trunc(one.height) };
-    if (kept.every((other) => overlap(whole, other.whole) <= nms)) kept.push({ ...one, whole });
-  }
-  return kept;
-};

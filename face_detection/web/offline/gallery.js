@@ -1,5 +1,6 @@
 // The copy of the gallery in memory, the faces of it nearest to a face, and which of them it is.
 import { metricOf } from "./distances.js";
+import { rateOf, thresholdOf } from "./thresholds.js";
 
 export class Gallery {
   /** @param {string} metric how embeddings are compared. */
@@ -21,11 +22,41 @@ export class Gallery {
     return new Set(Array.from(this.faces.values(), (face) => face.personId)).size;
   }
 
-  /** The `count` nearest faces {id, personId, name, distance}, nearest first; among equals the older one. */
-  nearest(embedding, count) {
+  /**
+   * Who a face is, by the company's decision; see face_detection/recognition/identification.py.
+   * @param {Float32Array} embedding
+   * @param decision the service's, in the entry of that name of /offline/models.
+   * @param {boolean} nameless the face cannot carry a name.
+   * @param {number} tolerance share of the threshold that holds for the face.
+   * @returns {{personId, name, distance, threshold, falseMatchRate, margin, ambiguous, reason}} personId null for nobody;
+   *   reason "low_quality" where a clear face might have a name.
+   */
+  identify(embedding, decision, nameless, tolerance) {
+    const { rule, neighbours, likeness } = decision, samples = this.faces.size;
+    const usual = thresholdOf(decision, samples), threshold = usual * tolerance;
+    const near = this.nearest(embedding, rule === "vote" ? neighbours : 1);
+    const winner = nameless ? null : decide(near, { threshold, rule });
+    const distance = (winner ?? near[0])?.distance ?? null;
+    if (!winner) {
+      const spoilt = nameless || (distance !== null && distance >= threshold && distance < usual);
+      const nobody = { personId: null, name: null, falseMatchRate: null, margin: null, ambiguous: false };
+      return { ...nobody, distance, threshold, reason: spoilt ? "low_quality" : null };
+    }
+    const [rival] = this.nearest(embedding, 1, winner.personId);
+    return {
+      personId: winner.personId, name: winner.name, distance, threshold, reason: null,
+      falseMatchRate: rateOf(decision, samples, distance),
+      margin: rival ? rival.distance - distance : null,
+      ambiguous: Boolean(rival && rival.distance <= distance * likeness),
+    };
+  }
+
+  /** The `count` nearest faces {id, personId, name, distance} but one person's; nearest first, among equals the older one. */
+  nearest(embedding, count, except = null) {
     const probe = this.metric.prepare(embedding);
     const near = [];
     for (const { id, personId, name, vector } of this.faces.values()) {
+      if (personId === except) continue;
       const distance = this.metric.distance(vector, probe);
       if (near.length === count && !(distance < near.at(-1).distance)) continue;
       const place = near.findIndex((other) => distance < other.distance);

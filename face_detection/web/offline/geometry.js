@@ -14,12 +14,46 @@ export const within = (box, pictureWidth, pictureHeight) => {
   return { x, y, width, height };
 };
 
-/** Intersection over union of two boxes {x, y, width, height}, in [0, 1]. */
-export const overlap = (a, b) => {
+const common = (a, b) => {
   const width = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
   const height = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y);
-  if (width <= 0 || height <= 0) return 0;
-  return (width * height) / (a.width * a.height + b.width * b.height - width * height);
+  return Math.max(0, width) * Math.max(0, height);
+};
+
+const area = ({ width, height }) => width * height;
+
+const LEAST_AREA = 1e-9;
+
+/** Intersection over union of two boxes {x, y, width, height}, in [0, 1]. */
+export const overlap = (a, b) => common(a, b) / Math.max(area(a) + area(b) - common(a, b), LEAST_AREA);
+
+/** What two boxes have in common, as a share of the smaller one. */
+export const shared = (a, b) => common(a, b) / Math.max(Math.min(area(a), area(b)), LEAST_AREA);
+
+const between = ([ax, ay], [bx, by]) => [(ax + bx) / 2, (ay + by) / 2];
+
+/** From the middle of the eyes to that of the mouth. */
+const downOf = ([rightEye, leftEye, , rightMouth, leftMouth]) => {
+  const [ex, ey] = between(rightEye, leftEye), [mx, my] = between(rightMouth, leftMouth);
+  return [mx - ex, my - ey];
+};
+
+/** Degrees clockwise by which a head is turned, to the next quarter. */
+export const angleOf = (points) => {
+  const [x, y] = downOf(points), roll = (Math.atan2(-x, y) * 180) / Math.PI;
+  return 90 * (roundHalfEven((roll + 360) % 360 / 90) % 4);
+};
+
+/** Whether a face can look like this; shared/geometry.py has where the limits come from. */
+export const plausible = (points) => {
+  const [rightEye, leftEye, nose, rightMouth, leftMouth] = points;
+  const [dx, dy] = downOf(points), square = dx * dx + dy * dy;
+  if (!square) return false;
+  const seen = ([ax, ay], [bx, by]) => [((bx - ax) * dy - (by - ay) * dx) / square, ((bx - ax) * dx + (by - ay) * dy) / square];
+  const pairs = [seen(rightEye, leftEye), seen(rightMouth, leftMouth)];
+  const [aside, height] = seen(between(rightEye, leftEye), nose);
+  return pairs.every(([across, along]) => across >= -0.1 && across <= 1.6 && Math.abs(along) <= 0.6)
+    && Math.abs(aside) <= 0.8 && height >= 0.2 && height <= 0.9;
 };
 
 /** Faces line by line from the top, each line from the left; a line is as high as the upper half of its first face. */

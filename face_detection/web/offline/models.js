@@ -33,7 +33,7 @@ export const networksOf = ({ recognition }) => recognition.parts ?? [recognition
 const filesOf = (models) => [models.detector, ...networksOf(models)].map(({ file }) => file);
 
 /** What tells two sets of models apart. */
-export const identityOf = (models) => JSON.stringify([models.space, models.detector, models.recognition]);
+export const identityOf = (models) => JSON.stringify([models.space, models.detector, models.recognition, models.quality]);
 
 /** The files that are kept, the detector's and those of the networks in their order; null when one is missing. */
 export const keptFiles = async (models) => {

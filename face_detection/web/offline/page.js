@@ -17,10 +17,15 @@ const problem = (text) => {
   show(byId("problem"), Boolean(text));
 };
 
-const labelOf = ({ personId, name, distance }) => {
+const labelOf = ({ personId, name, distance, reason, ambiguous }) => {
   const how = distance === null ? "" : ` (${distance.toFixed(2)})`;
-  return personId === null ? `unknown${how}` : `${name || personId}${how}`;
+  if (personId !== null) return `${name || personId}${how}${ambiguous ? ", ambiguous" : ""}`;
+  return reason === "low_quality" ? "unknown: low quality" : `unknown${how}`;
 };
+
+/** Why faces cannot carry a name, and which heads are turned. */
+const remarksOf = (faces) =>
+  faces.flatMap(({ objections, angle }) => [...objections, ...(angle ? [`turned by ${angle}°`] : [])]).join("; ");
 
 const timesOf = (milliseconds) =>
   Object.entries(milliseconds).map(([stage, time]) => `${stage} ${time.toFixed(time < 10 ? 1 : 0)} ms`).join(", ");
@@ -99,6 +104,7 @@ const summaryText = ({ connected, ready, faces, people, model, checkedAt, thread
 };
 
 const showStatus = (status) => {
+  if (status.effort !== latest?.effort) byId("thorough").checked = status.effort === "thorough";
   latest = status;
   const connection = byId("connection");
   connection.textContent = connectionText(status);
@@ -128,14 +134,14 @@ const keepOffline = async () => {
 
 const recognisePhoto = async (file) => {
   const canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
-  const figure = document.createElement("figure"), times = document.createElement("span");
+  const figure = document.createElement("figure"), times = document.createElement("span"), remarks = document.createElement("span");
   caption.textContent = `${file.name}: …`;
-  times.className = "muted small";
-  figure.append(canvas, caption, times);
+  times.className = remarks.className = "muted small";
+  figure.append(canvas, caption, times, remarks);
   byId("results").prepend(figure);
   [...byId("results").children].slice(SHOWN_PHOTOS).forEach((former) => former.remove());
   try {
-    const { faces, milliseconds, width, height } = await background.call("recognise", file);
+    const { faces, milliseconds, width, height } = await background.call("recognise", { source: file, effort: byId("thorough").checked ? "thorough" : "fast" });
     const bitmap = await createImageBitmap(file);
     const scale = Math.min(1, SHOWN_SIDE / Math.max(width, height));
     Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
@@ -146,6 +152,7 @@ const recognisePhoto = async (file) => {
     bitmap.close();
     drawFaces(canvas, faces, scale);
     caption.textContent = `${file.name}: ${namesOf(faces)}`;
+    remarks.textContent = remarksOf(faces);
     times.textContent = timesOf(milliseconds);
   } catch (error) {
     const format = await formatOf(file);
@@ -163,7 +170,7 @@ const showFormats = async () => {
 
 const recogniseFrame = async (frame) => {
   try {
-    const { faces, milliseconds, width, height } = await background.call("recognise", frame, [frame]);
+    const { faces, milliseconds, width, height } = await background.call("recognise", { source: frame }, [frame]);
     if (!camera.running) return;
     Object.assign(byId("overlay"), { width, height });
     drawFaces(byId("overlay"), faces);

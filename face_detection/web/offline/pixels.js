@@ -45,9 +45,11 @@ export const full = (picture) => ({ ...picture, fullWidth: picture.width, fullHe
  * libjpeg's reduced transforms give the averages of neighbouring pixels, so the same is had here by averaging.
  * @param {{data, width, height, jpeg}} picture
  * @param {number} leastSide the longer side is not reduced below this, in pixels.
+ * @param {number} leastScale nor below this share of it.
  */
-export const preview = (picture, leastSide) => {
+export const preview = (picture, leastSide, leastScale = 0) => {
   const { width, height, jpeg } = picture;
-  const scale = jpeg ? SCALES.find((one) => Math.floor(Math.max(width, height) / one) >= leastSide) : undefined;
+  const longer = Math.max(width, height), least = Math.max(leastSide, leastScale * longer);
+  const scale = jpeg ? SCALES.find((one) => Math.floor(longer / one) >= least) : undefined;
   return scale ? { ...reduce(picture, scale), fullWidth: width, fullHeight: height } : full(picture);
 };

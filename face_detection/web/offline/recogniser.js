@@ -3,9 +3,10 @@ import { addressOf } from "../../static/addresses.js";
 import { cutOut, shrinks } from "./alignment.js";
 import { Detector } from "./detector.js";
 import { Embedder, join, mirrored } from "./embedder.js";
-import { inReadingOrder } from "./geometry.js";
+import { angleOf, inReadingOrder } from "./geometry.js";
 import { networksOf } from "./models.js";
 import { full, preview } from "./pixels.js";
+import { measure } from "./quality.js";
 
 const RUNTIME = addressOf("/offline/runtime/");
 const MOST_THREADS = 4;
@@ -39,24 +40,32 @@ export class Recogniser {
   static async open(ort, models, [file, ...files]) {
     const detector = await Detector.open(ort, file, models.detector), embedders = [];
     for (const [i, network] of networksOf(models).entries()) embedders.push(await Embedder.open(ort, files[i], network));
-    return new Recogniser(detector, embedders, models.recognition);
+    return new Recogniser(detector, embedders, models);
   }
 
-  constructor(detector, embedders, model) {
+  constructor(detector, embedders, { recognition, quality }) {
     this.detector = detector;
     this.embedders = embedders;
-    this.model = model;
+    this.model = recognition;
+    this.terms = quality;
   }
 
-  /** Faces {box, points, score, embedding} in reading order, and the milliseconds of each stage. */
-  async embed(picture) {
+  /**
+   * Faces {box, angle, points, score, quality, embedding} in reading order, and the milliseconds of each stage.
+   * @param {{data, width, height, jpeg}} picture
+   * @param {"fast" | "thorough"} effort of the detector; as the service's if left out.
+   */
+  async embed(picture, effort) {
     const start = performance.now();
-    const small = preview(picture, this.detector.settings.max_side), alignments = this.embedders.map(({ model }) => model);
-    const faces = inReadingOrder(await this.detector.detect(small));
+    const small = preview(picture, this.detector.leastSide, this.detector.leastScale(effort));
+    const alignments = this.embedders.map(({ model }) => model);
+    const faces = inReadingOrder(await this.detector.detect(small, effort));
     const detected = performance.now();
-    const source = alignments.every((alignment) => shrinks(small, faces, alignment)) ? small : full(picture);
+    const source = [...alignments, this.terms].every((alignment) => shrinks(small, faces, alignment)) ? small : full(picture);
     const crops = alignments.map((alignment) => faces.map((face) => cutOut(source, face.points, alignment)));
     const aligned = performance.now();
+    const qualities = faces.map((face) => measure(face, cutOut(source, face.points, this.terms, true), source, this.terms));
+    const measured = performance.now();
     const outputs = [];
     for (const [i, embedder] of this.embedders.entries()) {
       const sides = [await embedder.embed(crops[i])];
@@ -64,12 +73,15 @@ export class Recogniser {
       outputs.push(sides);
     }
     const embeddings = faces.map((_, face) => join(this.model, outputs.map((sides) => sides.map((rows) => rows[face]))));
-    const milliseconds = { detect: detected - start, align: aligned - detected, embed: performance.now() - aligned };
-    return { faces: faces.map((face, i) => ({ ...face, embedding: embeddings[i] })), milliseconds };
+    const milliseconds = {
+      detect: detected - start, align: aligned - detected, measure: measured - aligned, embed: performance.now() - measured,
+    };
+    const told = (face, i) => ({ ...face, angle: angleOf(face.points), quality: qualities[i], embedding: embeddings[i] });
+    return { faces: faces.map(told), milliseconds };
   }
 
   async close() {
-    await this.detector.session.release();
+    await this.detector.close();
     for (const embedder of this.embedders) await embedder.session.release();
   }
 }

@@ -1,4 +1,4 @@
-// Reducing a picture by averaging areas, as OpenCV's INTER_AREA does.
+// Reducing a picture by averaging areas, and enlarging it, as OpenCV's INTER_AREA and INTER_LINEAR do.
 
 /** For each of `to` target pixels, `scale` source pixels wide: the first that it covers, and the weight of each. */
 const spans = (from, to, scale = from / to) =>
@@ -25,6 +25,17 @@ export const reduce = (picture, scale) => {
   const width = Math.ceil(picture.width / scale), height = Math.ceil(picture.height / scale);
   return average(picture, 0, 0, spans(picture.width, width, scale), spans(picture.height, height, scale));
 };
+
+/** For each of `to` target pixels that lie closer than the source's: the one before it, and weights of that and the next. */
+const neighbours = (from, to) =>
+  Array.from({ length: to }, (_, index) => {
+    const centre = Math.min(Math.max(((index + 0.5) * from) / to - 0.5, 0), from - 1), first = Math.min(Math.floor(centre), Math.max(0, from - 2));
+    return { first, weights: from > 1 ? Float64Array.of(1 - (centre - first), centre - first) : Float64Array.of(1) };
+  });
+
+/** A part of a picture, enlarged to width x height pixels. */
+export const enlarge = (picture, width, height, { left, top, width: columns, height: rows }) =>
+  average(picture, left, top, neighbours(columns, width), neighbours(rows, height));
 
 const average = (picture, left, top, across, down) => {
   const width = across.length, height = down.length;

@@ -1,7 +1,8 @@
 // The copy of the gallery and the models: when it is fetched, followed, used and thrown away.
 import { addressOf, ownName } from "../../static/addresses.js";
-import { decide, Gallery } from "./gallery.js";
+import { Gallery } from "./gallery.js";
 import { files, forgetFiles, identityOf, keptFiles, MODELS } from "./models.js";
+import { objections, toleranceOf } from "./quality.js";
 import { loadRuntime, Recogniser } from "./recogniser.js";
 import { askJson, Expired, Refused, Unreachable } from "./service.js";
 import { Store } from "./store.js";
@@ -86,17 +87,19 @@ export class Session {
     });
   }
 
-  /** Faces {box, points, score, embedding, personId, name, distance} with personId null for strangers, and times. */
-  async recognise(picture) {
+  /**
+   * Faces as `Recogniser.embed` and `Gallery.identify` tell of them, and times. Their `objections` say why a face cannot
+   * carry a name, whoever is near.
+   */
+  async recognise(picture, effort) {
     const { recogniser, gallery, state } = this;
     if (!recogniser || !gallery) throw new Error("Nothing can be recognised before gallery and models have been fetched.");
-    const { faces, milliseconds } = await recogniser.embed(picture);
+    const { faces, milliseconds } = await recogniser.embed(picture, effort);
     const start = performance.now();
-    const { rule, neighbours } = state.models.decision;
+    const { decision, quality } = state.models;
     const named = faces.map((face) => {
-      const near = gallery.nearest(face.embedding, rule === "vote" ? neighbours : 1);
-      const winner = decide(near, state.models.decision);
-      return { ...face, personId: winner?.personId ?? null, name: winner?.name ?? null, distance: (winner ?? near[0])?.distance ?? null };
+      const found = objections(face.quality, quality), tolerance = toleranceOf(face.quality, quality);
+      return { ...face, ...gallery.identify(face.embedding, decision, found.length > 0, tolerance), objections: found };
     });
     return { faces: named, milliseconds: { ...milliseconds, compare: performance.now() - start } };
   }
@@ -110,6 +113,7 @@ export class Session {
       people: this.gallery?.people ?? 0,
       model: this.state?.models?.recognition.name ?? null,
       checkedAt: this.state?.checkedAt ?? null,
+      effort: this.state?.models?.detector.effort ?? null,
       limits: this.state?.models?.limits ?? null,
       threads: this.runtime?.env.wasm.numThreads ?? null,
       progress: this.progress,
@@ -146,7 +150,8 @@ export class Session {
     await this.recogniser?.close();
     this.empty();
     this.state = (await this.store.state()) ?? null;
-    if (!this.state?.models) return;
+    // A copy that an older page has made lacks what this one needs; the next time online brings it.
+    if (!this.state?.models?.quality) return;
     this.gallery = new Gallery(this.state.models.decision.metric);
     this.gallery.apply(await this.store.faces());
     const found = await keptFiles(this.state.models);

@@ -8,11 +8,11 @@ const COMMANDS = {
   connect: async (session, key) => session.connect(key),
   catchUp: async (session) => session.catchUp(),
   forget: async (session) => session.forget(),
-  recognise: async (session, source) => {
+  recognise: async (session, { source, effort }) => {
     const start = performance.now();
     const picture = source instanceof Blob ? await decode(source, session.status.limits ?? { bytes: 0, pixels: 0 }) : pixelsOf(source);
     const decoded = performance.now() - start;
-    const { faces, milliseconds } = await session.recognise(picture);
+    const { faces, milliseconds } = await session.recognise(picture, effort);
     return { width: picture.width, height: picture.height, faces, milliseconds: { decode: decoded, ...milliseconds } };
   },
 };

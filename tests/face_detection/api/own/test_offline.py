@@ -22,9 +22,11 @@ from face_detection.api.operation import ACCESS, DIRECTORY
 from face_detection.api.own import offline
 from face_detection.api.own.offline import EXTRACTION, RUNTIME_FILES
 from face_detection.gallery.directory import Right
+from face_detection.recognition.detection import LOOKS
+from face_detection.recognition.quality import NAMING
 from feature_extraction.embedder import Embedder, open_embedder
 from shared.errors import ExtractionUnavailable
-from shared.models import YUNET, find_card
+from shared.models import YUNET, Metric, find_card
 from shared.settings import ExtractionSettings, FrontSettings
 from tests.conftest import Front, ServeExtraction
 
@@ -62,12 +64,22 @@ async def test_what_a_client_must_know(front: TestClient, facenet: Embedder) -> 
         "nms": settings.detection_nms,
         "min_face": settings.min_face,
         "max_faces": settings.max_faces,
+        "effort": "fast",
+        "angles": [0, 90, 180, 270],
+        "looks": dict(LOOKS),
     }
-    assert answer["decision"] == {
+    limits = {limit["measure"]: limit["limit"] for limit in answer["quality"]["limits"]}
+    assert limits == dataclasses.asdict(NAMING)
+    decision, curve = answer["decision"], card.curve(Metric.TENFOLD_UNIT_EUCLIDEAN)
+    assert curve is not None
+    assert decision.pop("curve") == [[point.distance, point.false_match_rate] for point in curve.points]
+    assert decision == {
         "metric": "tenfold-unit-euclidean",
         "threshold": 9,
         "rule": "nearest",
         "neighbours": 5,
+        "false_match_rate": None,
+        "likeness": 1.1,
     }
     assert answer["limits"] == {"bytes": settings.max_image_bytes, "pixels": settings.max_image_pixels}
 
