@@ -184,7 +184,7 @@ async def test_metrics_count_what_happened(
     assert values["front_matches_total",] == 1
     assert values["front_enrolled_total",] == 1
     assert values["front_index_samples",] == 1
-    for stage, count in {"decode": 3, "detect": 2, "align": 2, "embed": 2, "search": 1, "store": 1}.items():
+    for stage, count in {"decode": 3, "detect": 2, "align": 2, "embed": 2, "search": 2, "store": 1}.items():
         assert values["front_stage_seconds_count", ("stage", stage)] == count
 
 
