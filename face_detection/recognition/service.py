@@ -17,7 +17,7 @@ from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import GalleryPool
 from face_detection.gallery.directory import TenantSettings
 from face_detection.gallery.events import EventKind, Occasion
-from face_detection.gallery.people import Description, Sample, Vector
+from face_detection.gallery.people import Description, NewSample, Sample, Vector
 from face_detection.gallery.sql.answers import Once
 from face_detection.gallery.sql.directory import Directory
 from face_detection.gallery.sql.store import Store, known_id
@@ -53,6 +53,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ANONYMOUS = Occasion()
+
+Replaces = Callable[[Sequence[NewSample]], Replaced]
+"""Which stored samples will be gone when new ones are stored."""
 
 COMPARED = ("image1", "image2")
 """What the pictures of a verification are called in errors."""
@@ -152,9 +155,8 @@ class Recognition:
             Answered, KeyReused, AnswerDeleted: see ``once``; nothing was stored.
             ExtractionError, Overloaded, StorageError, QuotaExceeded, DeadlinePassed: nothing was stored.
         """
-        ids = {one.id for one in enrolments}
         async with self._deadline(self._settings.batch_timeout):
-            outcomes = await self._embed_photos(tenant, enrolments, lambda sample: sample.person.id in ids)
+            outcomes = await self._embed_photos(tenant, enrolments, _former_photos)
         embedded = [one for one in outcomes if isinstance(one, Embedded)]
         new = [one.sample for one in embedded]
         kept: Once[Sequence[Sample]] | None = once.after(lambda samples: outcomes) if once else None
@@ -213,7 +215,9 @@ class Recognition:
             self._enroller.check(prepared)
             settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
             outcome = to_sample(enrolment, prepared, model, embeddings[0], settings.keep_crops)
-            outcomes = await self._compare_photos(tenant, model, [enrolment], [outcome])
+            outcomes = await self._compare_photos(
+                tenant, model, [enrolment], [outcome], lambda new: lambda sample: False
+            )
         return await self._add(tenant, outcomes, occasion, quota, once)
 
     async def replace(
@@ -248,7 +252,9 @@ class Recognition:
             sample.person.id, sample.person.name, picture, face=face, effort=effort, conflicts=conflicts
         )
         async with self._deadline(self._settings.request_timeout):
-            (outcome,) = await self._embed_photos(tenant, [enrolment], lambda sample: sample.number == number)
+            (outcome,) = await self._embed_photos(
+                tenant, [enrolment], lambda new: lambda sample: sample.number == number
+            )
         if isinstance(outcome, ServiceError):
             raise outcome
         new, made_of = outcome.sample, outcome
@@ -461,13 +467,13 @@ class Recognition:
         await self._extraction.close()
 
     async def _embed_photos(
-        self, tenant: str, enrolments: Sequence[Enrolment], replaced: Replaced = lambda sample: False
+        self, tenant: str, enrolments: Sequence[Enrolment], replaces: Replaces = lambda new: lambda sample: False
     ) -> list[Outcome]:
-        """What became of each photo; ``replaced`` says which samples go when they are stored."""
+        """What became of each photo; ``replaces`` says which samples go when some are stored."""
         model = await self._extraction.model()
         settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
         outcomes = await self._enroller.embed(enrolments, model, settings.keep_crops)
-        return await self._compare_photos(tenant, model, enrolments, outcomes, replaced)
+        return await self._compare_photos(tenant, model, enrolments, outcomes, replaces)
 
     async def _compare_photos(
         self,
@@ -475,7 +481,7 @@ class Recognition:
         model: ServedModel,
         enrolments: Sequence[Enrolment],
         outcomes: Sequence[Outcome],
-        replaced: Replaced = lambda sample: False,
+        replaces: Replaces,
     ) -> list[Outcome]:
         """The same with what contradicts others; while nothing can be searched, only those fail that would be refused.
 
@@ -487,16 +493,18 @@ class Recognition:
             new = [one.sample for one in photos.values()]
             try:
                 with self._metrics.stage("search"):
-                    found = await self._pool.run(partial(self._examiner.of_new, tenant, model, new, replaced))
+                    found = await self._pool.run(partial(self._examiner.of_new, tenant, model, new, replaces(new)))
             except SearchUnavailable as error:
                 log.warning("new photos were not compared with others: %s", error.message)
                 return [error if at in photos and refusing[at] else one for at, one in enumerate(compared)]
             conflicts = dict(zip(photos, found, strict=True))
-            # First those that contradict what is stored: without them others of the request may be well.
-            certain = [at for at, one in conflicts.items() if refusing[at] and one and one.is_with_stored]
-            for at in certain or photos:
+            refused = [at for at, one in conflicts.items() if refusing[at] and one]
+            # First those that contradict what is stored. What is refused replaces nothing and contradicts nobody, so
+            # the rest is compared again without it.
+            refused = [at for at in refused if (one := conflicts[at]) and one.is_with_stored] or refused
+            for at in refused or photos:
                 compared[at] = photos[at].judged(conflicts[at], enrolments[at].conflicts.names, refusing[at])
-            if not certain:
+            if not refused:
                 break
         return compared
 
@@ -610,6 +618,12 @@ class Recognition:
         except LivenessUnavailable:
             self._extraction.look_again()
             raise
+
+
+def _former_photos(new: Sequence[NewSample]) -> Replaced:
+    """Those of people who get the new one instead of all former ones."""
+    ids = {sample.id for sample in new}
+    return lambda sample: sample.person.id in ids
 
 
 def _result(outcome: T | BaseException) -> T:

@@ -91,6 +91,18 @@ async def test_what_is_replaced_is_no_other_photo(front: TestClient, photos: Pat
     assert "warnings" not in updated
 
 
+async def test_what_is_not_stored_replaces_nothing(front: TestClient, photos: Path) -> None:
+    """Not a picture that fails, nor one that is refused: the photos of their people stay, and count."""
+    await enrol(front, "44", photos / "obama.jpg")
+    await enrol(front, "46", photos / "biden.jpg")
+    stranger = {"id": "max", "name": "Max", "image": picture(photos / "biden.jpg"), "on_conflict": "refuse"}
+    for broken in ("", picture(photos / "obama2.jpg")):
+        batch = [{"id": "46", "name": "46", "image": broken, "on_conflict": "refuse"}, stranger]
+        answer = await (await front.post("/update-samples", json=batch)).json()
+        assert (answer["success"], answer["errors"]["max"]["code"]) == ([], "photo_conflict")
+    assert await front.app[PEOPLE].count("default") == 2
+
+
 async def test_photos_of_one_batch_are_compared(front: TestClient, photos: Path) -> None:
     names = {"a": "obama.jpg", "b": "obama2.jpg", "c": "biden.jpg"}
     batch = [{"id": id, "name": id, "image": picture(photos / name)} for id, name in names.items()]
