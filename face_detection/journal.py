@@ -185,7 +185,8 @@ class Journal:
         return False
 
     def _append(self, batch: Sequence[_Waiting]) -> None:
-        days = {tenant.id: self._kept_days(tenant.settings.event_days) for tenant in self._directory.tenants()}
+        kept = self._directory.settings_of_galleries()
+        days = {gallery: self._kept_days(settings.event_days) for gallery, settings in kept.items()}
         self._events.append([(one.tenant, one.event) for one in batch if days.get(one.tenant)])
 
     def _put_back(self, batch: Iterable[_Waiting]) -> None:
@@ -236,8 +237,8 @@ class Journal:
         try:
             self._answers.purge()
             now = time.time_ns() // 1000
-            for tenant in self._directory.tenants():
-                self._events.purge(tenant.id, now - self._kept_days(tenant.settings.event_days) * _DAY)
+            for gallery, settings in self._directory.settings_of_galleries().items():
+                self._events.purge(gallery, now - self._kept_days(settings.event_days) * _DAY)
         except StorageError as error:
             log.warning("old events are not deleted: %s", error.explained)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # imported when a database is opened: what only asks a servic
     from face_detection.gallery.events import EventLog
     from face_detection.gallery.sql import database
     from face_detection.gallery.sql.answers import Answers
+    from face_detection.gallery.sql.collections import Collections
     from face_detection.gallery.sql.directory import Directory
     from face_detection.gallery.sql.history import Tombstones
     from face_detection.gallery.sql.store import Store
@@ -38,6 +39,7 @@ class Gallery:
 
     store: Store
     directory: Directory
+    collections: Collections
     events: EventLog
     tables: Tables
     locks: Locks
@@ -120,6 +122,7 @@ def _open_postgres(url: str) -> Gallery:
 def _gallery(connections: database.Connections, locks: Locks, rates: RateLimits) -> Gallery:
     from face_detection.gallery.events import EventLog
     from face_detection.gallery.sql.answers import Answers
+    from face_detection.gallery.sql.collections import Collections
     from face_detection.gallery.sql.directory import Directory
     from face_detection.gallery.sql.history import Tombstones
     from face_detection.gallery.sql.store import Store
@@ -128,6 +131,7 @@ def _gallery(connections: database.Connections, locks: Locks, rates: RateLimits)
     return Gallery(
         Store(connections),
         Directory(connections),
+        Collections(connections),
         EventLog(connections),
         Tables(connections),
         locks,

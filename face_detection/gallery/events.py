@@ -1,5 +1,7 @@
 """The log of events: who was enrolled or recognised, when, where, by which key and device."""
 
+# ruff: noqa: S608 -- statements are put together from each other only
+
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
@@ -8,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from face_detection.gallery.sql.database import UNLIMITED, Connections
+from face_detection.gallery.sql.statements import GALLERY_EXISTS
 from shared.errors import NotFound
 
 
@@ -98,12 +101,12 @@ ALL_EVENTS = EventFilter()
 
 
 # PostgreSQL wants to be told the types of parameters that may be null.
-ADD = """
+ADD = f"""
     INSERT INTO events (tenant, number, at, kind, person, distance, api_key, device, latitude, longitude, crop)
     SELECT :tenant, 1 + coalesce((SELECT event FROM last_numbers WHERE tenant = :tenant), 0), :at, :kind,
         (SELECT key FROM people WHERE tenant = :tenant AND id = :person),
         :distance, :api_key, :device, :latitude, :longitude, :crop
-    WHERE EXISTS (SELECT 1 FROM tenants WHERE id = :tenant) AND (
+    WHERE {GALLERY_EXISTS} AND (
         CAST(:person AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM people WHERE tenant = :tenant AND id = :person)
     )
 """

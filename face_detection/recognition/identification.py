@@ -397,7 +397,7 @@ class Identifier:
         Raises:
             StorageError: the database failed.
         """
-        self._note(tenant, found, crops, occasion, self._directory.tenant(tenant).settings.keep_crops)
+        self._note(tenant, found, crops, occasion, self._directory.settings(tenant).keep_crops)
 
     def _note(self, tenant: str, found: Sequence[Recognised], crops: Pixels, occasion: Occasion, keeps: bool) -> None:
         for one, crop in zip(found, crops, strict=True):
@@ -437,7 +437,7 @@ class Identifier:
             NotFound: there is no such tenant.
             StorageError: the database failed.
         """
-        return self._requires_liveness(self._directory.tenant(tenant).settings)
+        return self._requires_liveness(self._directory.settings(tenant))
 
     def refuse_unchecked(self, settings: TenantSettings, liveness: Sequence[float | None] | None) -> None:
         """Return unless a tenant's settings ask for a liveness check that was not done.
@@ -489,7 +489,7 @@ class Identifier:
             NotFound: there is no such tenant.
             NotCalibrated, StorageError: see ``find``.
         """
-        settings = self._directory.tenant(tenant).settings
+        settings = self._directory.settings(tenant)
         if isinstance(self.limit(model, settings), FalseMatchRate):
             self.refresh(model)
         return self.threshold(model, settings, self.size(tenant))

@@ -213,7 +213,7 @@ class Recognition:
                 return found
             clear_face(prepared.faces, prepared)
             self._enroller.check(prepared)
-            settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+            settings = await self._pool.run(lambda: self._directory.settings(tenant))
             outcome = to_sample(enrolment, prepared, model, embeddings[0], settings.keep_crops)
             outcomes = await self._compare_photos(
                 tenant, model, [enrolment], [outcome], lambda new: lambda sample: False
@@ -343,7 +343,7 @@ class Recognition:
             outcomes = await asyncio.gather(*map(prepared, COMPARED, (first, second), faces), return_exceptions=True)
             one, other = map(_result, outcomes)
             embeddings, scores = await self._examine(model, one, other)
-            settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+            settings = await self._pool.run(lambda: self._directory.settings(tenant))
             return self._compare(model, embeddings, settings, limit, scores, one, other)
 
     async def verify_person(
@@ -376,7 +376,7 @@ class Recognition:
             prepared = await self._preparation.prepare(picture, model.card.alignment, face, effort, checks)
             embedding, scores = await self._examine(model, prepared)
             vectors, settings = await self._pool.run(  # as they are by now
-                lambda: (self._vectors(tenant, id, model), self._directory.tenant(tenant).settings)
+                lambda: (self._vectors(tenant, id, model), self._directory.settings(tenant))
             )
             result = self._compare(model, np.concatenate([embedding, vectors]), settings, limit, scores, prepared)
         if result.same:
@@ -471,7 +471,7 @@ class Recognition:
     ) -> list[Outcome]:
         """What became of each photo; ``replaces`` says which samples go when some are stored."""
         model = await self._extraction.model()
-        settings = await self._pool.run(lambda: self._directory.tenant(tenant).settings)
+        settings = await self._pool.run(lambda: self._directory.settings(tenant))
         outcomes = await self._enroller.embed(enrolments, model, settings.keep_crops)
         return await self._compare_photos(tenant, model, enrolments, outcomes, replaces)
 

@@ -168,19 +168,19 @@ def test_what_a_trigger_refuses_is_no_failure_of_the_database(
 def test_an_error_that_passes_loses_nothing(
     gallery: Gallery, journal: Journal, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever it is: here the list of tenants cannot be had for a while."""
+    """Whatever it is: here the settings cannot be had for a while."""
     failing = threading.Event()
     failing.set()
     tried = threading.Semaphore(0)
-    tenants = gallery.directory.tenants
+    settings = gallery.directory.settings_of_galleries
 
     def fail() -> object:
         if failing.is_set():
             tried.release()
             raise RuntimeError("can't start new thread")
-        return tenants()
+        return settings()
 
-    monkeypatch.setattr(gallery.directory, "tenants", fail)
+    monkeypatch.setattr(gallery.directory, "settings_of_galleries", fail)
     journal.start()
     note(journal, 1)
     assert tried.acquire(timeout=30)

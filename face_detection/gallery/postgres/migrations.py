@@ -298,6 +298,21 @@ def mark_changes(connection: Connection[Any]) -> None:
     connection.execute(statement, (new_mark(),))
 
 
+def add_collections(connection: Connection[Any]) -> None:
+    """Further galleries of tenants, see ``collections``."""
+    connection.execute(
+        """
+        CREATE TABLE collections (
+            tenant text COLLATE "C" NOT NULL REFERENCES tenants (id),
+            name text COLLATE "C" NOT NULL,
+            gallery text COLLATE "C" NOT NULL UNIQUE,
+            created_at text COLLATE "C" NOT NULL,
+            PRIMARY KEY (tenant, name)
+        )
+        """
+    )
+
+
 Step = Callable[[Connection[Any]], None]
 
 STEPS: tuple[Step, ...] = (
@@ -313,6 +328,7 @@ STEPS: tuple[Step, ...] = (
     write_alike,
     let_go_of_tombstones,
     mark_changes,
+    add_collections,
 )
 
 _LOCK = 0x66616365

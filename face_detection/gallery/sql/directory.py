@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from face_detection.gallery.collections import tenant_of
 from face_detection.gallery.directory import (
     DEFAULT_TENANT,
     MAX_ENTRIES,
@@ -30,6 +31,7 @@ from face_detection.gallery.directory import (
 from face_detection.gallery.sql import answers
 from face_detection.gallery.sql.database import Connection, Connections
 from face_detection.gallery.sql.history import POSITION, Position
+from face_detection.gallery.sql.statements import OWN_GALLERIES
 from face_detection.naming import normal_name
 from shared.calibration import Curve
 from shared.errors import Conflict, InvalidRequest, NotFound
@@ -41,19 +43,23 @@ SETTINGS_AND_POSITION = f"""
     SELECT settings, coalesce(latest.change, 0), coalesce(latest.mark, 0)
     FROM tenants LEFT JOIN ({POSITION}) AS latest ON true WHERE id = :id
 """
+SETTINGS = """
+    SELECT id, settings FROM tenants
+    UNION ALL SELECT gallery, settings FROM collections JOIN tenants ON tenants.id = collections.tenant
+"""
 ADD_TENANT = """
     INSERT INTO tenants (id, name, settings, created_at) VALUES (:id, :name, :settings, :created_at)
     ON CONFLICT DO NOTHING
 """
 UPDATE_TENANT = "UPDATE tenants SET name = :name, settings = :settings WHERE id = :id"
-HAS_PEOPLE = "SELECT EXISTS (SELECT 1 FROM people WHERE tenant = :tenant)"
+HAS_PEOPLE = f"SELECT EXISTS (SELECT 1 FROM people WHERE tenant IN ({OWN_GALLERIES}))"
 HAS_THE_ONLY_KEYS = """
     SELECT EXISTS (SELECT 1 FROM keys WHERE tenant = :tenant)
         AND NOT EXISTS (SELECT 1 FROM keys WHERE tenant <> :tenant)
 """
+DELETE_GALLERY = (*answers.DELETE_OF_TENANT, "DELETE FROM events WHERE tenant = :tenant")
 DELETE_TENANT = (
-    *answers.DELETE_OF_TENANT,
-    "DELETE FROM events WHERE tenant = :tenant",
+    "DELETE FROM collections WHERE tenant = :tenant",
     "DELETE FROM devices WHERE tenant = :tenant",
     "DELETE FROM sectors WHERE tenant = :tenant",
     "DELETE FROM keys WHERE tenant = :tenant",
@@ -125,14 +131,23 @@ class Directory:
         with self._connections.reading() as connection:
             return _get_tenant(connection, id)
 
-    def settings_and_position(self, id: str) -> tuple[TenantSettings, Position]:
-        """A tenant's settings, and how far the database is (``Store.position``), which every search begins with."""
+    def settings(self, gallery: str) -> TenantSettings:
+        """The settings of whoever has a gallery."""
+        return self.tenant(tenant_of(gallery)).settings
+
+    def settings_and_position(self, gallery: str) -> tuple[TenantSettings, Position]:
+        """A gallery's settings, and how far the database is (``Store.position``), which every search begins with."""
         with self._connections.reading() as connection:
-            rows = connection.execute(SETTINGS_AND_POSITION, {"id": id}).fetchall()
+            rows = connection.execute(SETTINGS_AND_POSITION, {"id": tenant_of(gallery)}).fetchall()
         if not rows:
             raise NotFound(UNKNOWN_TENANT)
         settings, *position = rows[0]
         return _settings(settings), Position(*position)
+
+    def settings_of_galleries(self) -> Mapping[str, TenantSettings]:
+        """The settings that hold for each gallery there is."""
+        with self._connections.reading() as connection:
+            return {gallery: _settings(settings) for gallery, settings in connection.execute(SETTINGS).fetchall()}
 
     def create_tenant(self, id: str, name: str, settings: TenantSettings) -> Tenant:
         """Create a tenant.
@@ -169,7 +184,7 @@ class Directory:
         return new
 
     def delete_tenant(self, id: str) -> None:
-        """Delete a tenant with its keys, sectors, devices and events; nothing is stored for it afterwards.
+        """Delete a tenant with its collections, keys, sectors, devices and events; nothing is stored for it afterwards.
 
         Raises:
             Conflict: it still has people, it has the installation's only keys, or it is the default one.
@@ -178,10 +193,13 @@ class Directory:
             _get_tenant(connection, id)
             if id == DEFAULT_TENANT:
                 raise Conflict("The default company cannot be deleted.")
-            if _number(connection, HAS_PEOPLE, tenant=id):
+            if _number(connection, HAS_PEOPLE, owner=id):
                 raise Conflict("The company still has people; delete them first.")
             if _number(connection, HAS_THE_ONLY_KEYS, tenant=id):
                 raise Conflict("The company has the only API keys; create one of another company first.")
+            for (gallery,) in connection.execute(OWN_GALLERIES, {"owner": id}).fetchall():
+                for statement in DELETE_GALLERY:
+                    connection.execute(statement, {"tenant": gallery})
             for statement in DELETE_TENANT:
                 connection.execute(statement, {"tenant": id})
 

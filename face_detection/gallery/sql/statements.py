@@ -97,16 +97,39 @@ COUNT = "SELECT count(*) FROM samples WHERE tenant = :tenant AND space IS NOT NU
 
 COUNT_SPACE = f"{COUNT} AND space = (SELECT number FROM spaces WHERE name = :space)"
 
+# PostgreSQL finds these in the index of samples, for which it would not take an OR.
+OWN_GALLERIES = """
+    SELECT CAST(:owner AS TEXT) UNION ALL SELECT gallery FROM collections WHERE collections.tenant = :owner
+"""
+
+# The quota of a key is the tenant's, whatever collections the samples are in.
+COUNT_OF_OWNER = f"""
+    SELECT count(*) FROM samples
+    WHERE space = (SELECT number FROM spaces WHERE name = :space) AND space IS NOT NULL
+        AND tenant IN ({OWN_GALLERIES})
+"""
+
+# A tenant's default collection is the gallery of its id, see ``gallery.collections``.
+GALLERY_EXISTS = """
+    (
+        EXISTS (SELECT 1 FROM tenants WHERE id = :tenant)
+        OR EXISTS (SELECT 1 FROM collections WHERE gallery = :tenant)
+    )
+"""
+
+GALLERIES = "(SELECT id FROM tenants UNION ALL SELECT gallery FROM collections)"
+
 # By the other spaces, in whose samples nobody is looked for where all are of one space.
-PEOPLE_WITHOUT = """
-    SELECT tenants.id, count(DISTINCT samples.person) FROM tenants CROSS JOIN spaces CROSS JOIN samples
-    WHERE samples.tenant = tenants.id AND samples.space = spaces.number AND samples.space IS NOT NULL
-        AND spaces.name <> :space AND (CAST(:tenant AS TEXT) IS NULL OR tenants.id = :tenant)
+PEOPLE_WITHOUT = f"""
+    SELECT galleries.id, count(DISTINCT samples.person)
+    FROM {GALLERIES} AS galleries CROSS JOIN spaces CROSS JOIN samples
+    WHERE samples.tenant = galleries.id AND samples.space = spaces.number AND samples.space IS NOT NULL
+        AND spaces.name <> :space AND (CAST(:tenant AS TEXT) IS NULL OR galleries.id = :tenant)
         AND NOT EXISTS (
             SELECT 1 FROM samples AS own
             WHERE own.person = samples.person AND own.space = (SELECT number FROM spaces WHERE name = :space)
         )
-    GROUP BY tenants.id
+    GROUP BY galleries.id
 """
 
 IDENTITY = "SELECT id FROM gallery"
@@ -129,7 +152,7 @@ LAST: Wordings = {
         SELECT ({last_change}),
             (SELECT coalesce(max(number), 0) FROM samples WHERE tenant = :tenant),
             ({LAST_REVISION}),
-            EXISTS (SELECT 1 FROM tenants WHERE id = :tenant)
+            {GALLERY_EXISTS}
     """
     for kind, last_change in LAST_CHANGE.items()
 }

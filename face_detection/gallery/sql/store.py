@@ -28,9 +28,9 @@ from face_detection.gallery.sql.answers import Once
 from face_detection.gallery.sql.database import UNLIMITED, Connections, listed
 from face_detection.gallery.sql.history import Position
 from face_detection.gallery.sql.rows import changes_of, feed_of, page_of, person_of, sample_of
-from face_detection.gallery.sql.writing import Transaction
+from face_detection.gallery.sql.writing import Transaction, check_quota
 from face_detection.naming import composed, folded
-from shared.errors import NotFound, QuotaExceeded
+from shared.errors import NotFound
 
 
 class Store:
@@ -331,8 +331,7 @@ class Store:
             if not transaction.has_tenant:  # it may have been deleted since the request was let in
                 raise NotFound(UNKNOWN_TENANT)
             yield transaction
-            if quota is not None and any(transaction.count(space) > quota for space in {one.space for one in samples}):
-                raise QuotaExceeded(f"The gallery would have more than the {quota} samples that the API key allows.")
+            check_quota(transaction, samples, quota)
 
 
 @dataclass

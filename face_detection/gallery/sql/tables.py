@@ -47,6 +47,7 @@ _EVENTS = (
 
 TABLES = (
     TENANTS,
+    Table("collections", ("tenant", "name", "gallery", "created_at"), key=2),
     SPACES,
     PEOPLE,
     SAMPLES,

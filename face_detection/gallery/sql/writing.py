@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from face_detection.gallery.collections import tenant_of
 from face_detection.gallery.people import Description, NewSample, Sample, Vector
 from face_detection.gallery.sql import answers
 from face_detection.gallery.sql import statements as sql
 from face_detection.gallery.sql.database import Connection, Wordings, listed
 from face_detection.gallery.sql.history import leave_mark
 from face_detection.gallery.sql.rows import blob, description_row, metadata_text, sample_of, search_text
-from shared.errors import NotFound, SpaceMismatch
+from shared.errors import NotFound, QuotaExceeded, SpaceMismatch
 
 
 class Transaction:
@@ -47,8 +48,9 @@ class Transaction:
             leave_mark(self.connection, self.change)
 
     def count(self, space: str) -> int:
-        """How many samples of an embedding space the tenant has by now."""
-        return int(self._rows(sql.COUNT_SPACE, space=space)[0][0])
+        """How many samples of an embedding space the tenant has by now, in all collections together."""
+        rows = self.connection.execute(sql.COUNT_OF_OWNER, {"owner": tenant_of(self._tenant), "space": space})
+        return int(rows.fetchall()[0][0])
 
     def numbered(self, numbers: Sequence[int]) -> list[Sample]:
         """The samples with these numbers, ascending."""
@@ -191,6 +193,12 @@ class Transaction:
         self.change += count
         self._revision += count
         return count
+
+
+def check_quota(transaction: Transaction, added: Sequence[NewSample], quota: int | None) -> None:
+    """Raise QuotaExceeded if the tenant has more samples than ``quota`` in a space of those that were added."""
+    if quota is not None and any(transaction.count(space) > quota for space in {one.space for one in added}):
+        raise QuotaExceeded(f"The gallery would have more than the {quota} samples that the API key allows.")
 
 
 @dataclass

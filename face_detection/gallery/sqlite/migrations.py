@@ -344,6 +344,21 @@ def mark_changes(database: Database) -> None:
     database.execute(statement, (new_mark(),))
 
 
+def add_collections(database: Database) -> None:
+    """Further galleries of tenants, see ``collections``."""
+    database.execute(
+        """
+        CREATE TABLE collections (
+            tenant TEXT NOT NULL REFERENCES tenants (id),
+            name TEXT NOT NULL,
+            gallery TEXT NOT NULL UNIQUE,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (tenant, name)
+        ) STRICT
+        """
+    )
+
+
 STEPS = (
     create_samples,
     add_tenants,
@@ -357,6 +372,7 @@ STEPS = (
     write_alike,
     let_go_of_tombstones,
     mark_changes,
+    add_collections,
 )
 
 

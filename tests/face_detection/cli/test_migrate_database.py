@@ -46,6 +46,7 @@ def fill(gallery: Gallery, people: int = 50) -> None:
         [("default", NewEvent(n, EventKind.RECOGNISED, f"person {n}", n / 3, here, crop)) for n in range(20)]
         + [("1042", NewEvent(2**53 + 1, EventKind.UNKNOWN, None, None, Occasion()))]
     )
+    store.add(gallery.collections.create("1042", "visitors").gallery, samples(["guest"]))
     store.delete("default", "person 3")
     store.delete_sample("default", people + 1)
     store.upsert("default", samples(["person 7", "new"], seed=1))
@@ -58,6 +59,9 @@ def seen(gallery: Gallery) -> list[object]:
     for tenant in directory.tenants():
         told += [
             tenant,
+            *((one, gallery.collections.contents(one)) for one in gallery.collections.page(tenant.id).collections),
+        ]
+        told += [
             directory.sectors(tenant.id),
             directory.devices(tenant.id),
             store.feed(tenant.id, 0, 10_000).entries,
@@ -100,7 +104,7 @@ def other(source: str, request: pytest.FixtureRequest) -> str:
 def test_everything_is_copied_and_life_goes_on(source: str, other: str, filled: Gallery) -> None:
     result = migrate(source, other)
     assert result.exit_code == 0, result.output
-    assert "people              52\n" in result.stdout
+    assert "people              53\n" in result.stdout
     assert result.stdout.endswith("Both databases have the same rows.\n")
     copy = open_gallery(other)
     assert seen(copy) == seen(filled)
