@@ -45,11 +45,12 @@ class Caller:
     """Whom a request is from.
 
     Attributes:
-        tenant: whose gallery it acts on.
+        tenant: who it belongs to: settings, keys and quotas are the tenant's.
         rights: what it may do there; ADMIN comes with the others.
         key: id of its API key, None when it has none.
         max_samples: samples up to which it may fill the gallery; None is unlimited.
         operator: whether it administers the whole installation.
+        gallery: key of the gallery that it acts on: that of the default collection unless the request names another.
     """
 
     tenant: str
@@ -57,6 +58,11 @@ class Caller:
     key: str | None = None
     max_samples: int | None = None
     operator: bool = False
+    gallery: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.gallery:
+            object.__setattr__(self, "gallery", self.tenant)
 
 
 def demand(caller: Caller, right: Right) -> None:
@@ -177,7 +183,7 @@ class Access:
         if not caller.operator:
             raise NotFound(UNKNOWN_TENANT)
         self._directory.tenant(tenant)
-        return replace(caller, tenant=tenant)
+        return replace(caller, tenant=tenant, gallery=tenant)
 
     def _exists(self, tenant: str) -> bool:
         try:

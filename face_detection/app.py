@@ -23,8 +23,19 @@ from face_detection.api.http.load import LOAD, Load
 from face_detection.api.http.middleware import FAILURES, METRICS, MIDDLEWARES
 from face_detection.api.http.origins import CHANGING, let_apps_read
 from face_detection.api.openapi import describe
-from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
-from face_detection.api.own import calibration, companies, conflicts, events, faces, live, offline, people, status
+from face_detection.api.operation import ACCESS, COLLECTIONS, DIRECTORY, PEOPLE, POOL, RECOGNITION, Operation, lenient
+from face_detection.api.own import (
+    calibration,
+    collections,
+    companies,
+    conflicts,
+    events,
+    faces,
+    live,
+    offline,
+    people,
+    status,
+)
 from face_detection.api.own.live_conversation import LIVE
 from face_detection.extraction.client import ExtractionClient
 from face_detection.fetching import PictureFetcher, parse_hosts
@@ -54,6 +65,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *conflicts.OPERATIONS,
     *events.OPERATIONS,
     *companies.OPERATIONS,
+    *collections.OPERATIONS,
     *calibration.OPERATIONS,
     *lenient(totem.OPERATIONS),
     *lenient(training.OPERATIONS),
@@ -170,6 +182,7 @@ def create_app(settings: FrontSettings | None = None) -> web.Application:
     app[status.STRANGERS] = Shared(partial(status.answer_strangers, app))
     app[dataset.FETCHER] = PictureFetcher(parse_hosts(settings.image_url_hosts), settings.max_image_bytes)
     app[ACCESS] = access
+    app[COLLECTIONS] = core.gallery.collections
     app[DIRECTORY] = core.gallery.directory
     app[POOL] = core.pool
     app[ANSWERS] = core.gallery.answers

@@ -14,7 +14,8 @@ from face_detection.api import schemas
 from face_detection.api.http.authentication import KEY_HEADER
 from face_detection.api.http.bodies import IDEMPOTENCY_KEY
 from face_detection.api.http.idempotency import KEY_PATTERN
-from face_detection.api.operation import Operation
+from face_detection.api.operation import COLLECTION, Operation
+from face_detection.gallery.collections import COLLECTION_NAME
 from face_detection.gallery.directory import DEFAULT_TENANT
 
 _REF = "#/components/schemas/{model}"
@@ -29,6 +30,11 @@ _SCHEMES = {
 _IDEMPOTENCY: dict[str, Any] = {
     "description": "Chosen by the client: the same request with the same key is done once, and answered the same.",
     "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+}
+
+_COLLECTION: dict[str, Any] = {
+    "description": "Name of the collection that it is about. Default: the company's default one.",
+    "schema": {"type": "string", "pattern": f"^{COLLECTION_NAME}$"},
 }
 
 
@@ -93,6 +99,8 @@ def _parameters(operation: Operation, components: dict[str, Any]) -> list[dict[s
             parameters.append(
                 {"name": name, "in": "query", "required": name in needed, **described, "schema": _without_null(field)}
             )
+    if operation.in_collection:
+        parameters.append({"name": COLLECTION, "in": "query", "required": False, **_COLLECTION})
     if operation.once:
         parameters.append({"name": IDEMPOTENCY_KEY, "in": "header", "required": False, **_IDEMPOTENCY})
     return parameters

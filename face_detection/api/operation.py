@@ -14,6 +14,7 @@ from face_detection.access import Access, Caller
 from face_detection.gallery import GalleryPool
 from face_detection.gallery.directory import Right
 from face_detection.gallery.events import Occasion
+from face_detection.gallery.sql.collections import Collections
 from face_detection.gallery.sql.directory import Directory
 from face_detection.people import People
 from face_detection.recognition.enrolment import OfConflicts
@@ -28,6 +29,10 @@ PEOPLE: web.AppKey[People] = web.AppKey("people", People)
 ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
 DIRECTORY: web.AppKey[Directory] = web.AppKey("directory", Directory)
 POOL: web.AppKey[GalleryPool] = web.AppKey("pool", GalleryPool)
+COLLECTIONS: web.AppKey[Collections] = web.AppKey("collections", Collections)
+COLLECTION = "collection"
+"""Query parameter of operations in a collection."""
+
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 """Whom the request is from; there in the handlers of operations that ask for a right."""
 
@@ -73,6 +78,7 @@ class Operation:
             is a ``body``, and 409 where it is done ``once``.
         failure: how errors are worded; None for the service's own body.
         changes: whether it changes something although its method is GET.
+        in_collection: whether the query parameter ``collection`` says which of the tenant's collections it acts on.
         strict: whether a query parameter that it does not know is refused; else it is ignored, and logged.
     """
 
@@ -97,6 +103,7 @@ class Operation:
     errors: Sequence[int] = ()
     failure: FailureForm | None = None
     changes: bool = False
+    in_collection: bool = False
     strict: bool = True
 
     @property

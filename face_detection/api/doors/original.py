@@ -219,10 +219,10 @@ async def update_samples(request: web.Request) -> web.Response:
     def respond(outcomes: Sequence[Outcome]) -> web.Response:
         return json_response(dump_outcomes(enrolments, outcomes))
 
-    attempt = await first_attempt(request, caller.tenant, respond)
+    attempt = await first_attempt(request, caller.gallery, respond)
     return attempt.response(
         await request.app[RECOGNITION].enrol(
-            caller.tenant, enrolments, occasion_of(request), caller.max_samples, attempt.once
+            caller.gallery, enrolments, occasion_of(request), caller.max_samples, attempt.once
         )
     )
 
@@ -251,7 +251,7 @@ async def recognise(request: web.Request) -> web.Response:
     """Name the faces of a picture."""
     wanted = validate(_RECOGNITION, await read_picture_request(request))
     found = await request.app[RECOGNITION].identify(
-        request[CALLER].tenant,
+        request[CALLER].gallery,
         wanted.image,
         wanted.limit,
         occasion_of(request),
@@ -270,7 +270,7 @@ async def recognise(request: web.Request) -> web.Response:
 
 async def clear_samples(request: web.Request) -> web.Response:
     """Delete all samples."""
-    await request.app[PEOPLE].clear(request[CALLER].tenant)
+    await request.app[PEOPLE].clear(request[CALLER].gallery)
     return json_response({"success": "Samples have been removed successfully"})
 
 
@@ -313,6 +313,7 @@ OPERATIONS = (
         "/update-samples",
         "Enrol people: one sample for each id",
         update_samples,
+        in_collection=True,
         right=Right.ENROL,
         answer=TypeAdapter(UpdateAnswer),
         body=_SAMPLES,
@@ -326,6 +327,7 @@ OPERATIONS = (
         "/face-recognition",
         "Name the faces of a picture, in reading order",
         recognise,
+        in_collection=True,
         right=Right.RECOGNISE,
         answer=TypeAdapter(list[RecognisedFace]),
         body=_RECOGNITION,
@@ -333,7 +335,7 @@ OPERATIONS = (
         form=True,
         urlencoded=True,
         picture_body=True,
-        errors=(400, 409, 413, 415, 422, 501, 502, 503, 504),
+        errors=(400, 404, 409, 413, 415, 422, 501, 502, 503, 504),
     ),
     *(
         _operation(
@@ -341,9 +343,10 @@ OPERATIONS = (
             "/clear-samples",
             "Delete all samples",
             clear_samples,
+            in_collection=True,
             right=Right.ADMIN,
             answer=TypeAdapter(schemas.SuccessAnswer),
-            errors=(403,),
+            errors=(403, 404),
             changes=method == "GET",
         )
         for method in ("GET", "POST", "DELETE")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
 from face_detection.access import Caller, demand, demand_operator
 from face_detection.api.http.bodies import SETTINGS
-from face_detection.api.operation import ACCESS, CALLER, Handler, Operation
+from face_detection.api.operation import ACCESS, CALLER, COLLECTION, COLLECTIONS, Handler, Operation
 from face_detection.api.validation import log_ignored, names_of, unknown_fault
 from shared.errors import InvalidRequest, StorageUnavailable, Unauthorized
 
@@ -26,6 +27,8 @@ def guarded(operation: Operation) -> Handler:
         Unauthorized, Forbidden, RateLimited, StorageError: see ``Access.authenticate`` and ``demand``.
     """
     right, known = operation.right, names_of(operation.query) if operation.query else frozenset[str]()
+    if operation.in_collection:
+        known |= {COLLECTION}
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if right is not None:
@@ -33,7 +36,7 @@ def guarded(operation: Operation) -> Handler:
             demand(caller, right)
             if operation.operator:
                 demand_operator(caller)
-            request[CALLER] = caller
+            request[CALLER] = await _in_collection(request, caller) if operation.in_collection else caller
         if unknown := [name for name in request.query if name not in known and not _is_path(operation, name)]:
             _take_unknown(operation, unknown, known)
         return await operation.handler(request)
@@ -62,6 +65,22 @@ async def caller_for_company(request: web.Request, company: str) -> Caller:
     """Whom a request is from that names the company, see ``Access.in_company``."""
     caller = request[CALLER] if CALLER in request else await authenticate(request)
     return await _in_time(request, lambda: request.app[ACCESS].in_company(caller, company))
+
+
+async def _in_collection(request: web.Request, caller: Caller) -> Caller:
+    """The same caller for the collection that the address names, if it does.
+
+    Raises:
+        InvalidRequest: it names several.
+        NotFound: the tenant has no such collection.
+    """
+    names = request.query.getall(COLLECTION, [])
+    if len(names) > 1:
+        raise InvalidRequest(f"{COLLECTION} is given twice.")
+    if not names:
+        return caller
+    get = request.app[COLLECTIONS].get
+    return await _in_time(request, lambda: replace(caller, gallery=get(caller.tenant, names[0]).gallery))
 
 
 async def _in_time(request: web.Request, ask: Callable[[], Caller]) -> Caller:

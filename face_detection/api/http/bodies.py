@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import MultiDict
 from pydantic import TypeAdapter, ValidationError
 
 from face_detection.api.http.load import PLACE, RESERVE
 from face_detection.api.http.slow_clients import arriving
+from face_detection.api.operation import COLLECTION
 from face_detection.api.validation import FieldText, faults_of, shown
 from shared import exact_json
 from shared.errors import BodyTooLarge, InvalidRequest
@@ -181,7 +183,7 @@ async def read_picture_request(request: web.Request, pictures: int = 1) -> dict[
     """
     limit = pictures * most_picture_bytes(request) + MAX_OTHER
     body = await read_members(request, limit, IMAGE if pictures == 1 else None)
-    return once_each([*_texts(request.query), *body])
+    return once_each([*_texts(_query(request)), *body])
 
 
 async def read_parameters(request: web.Request) -> dict[str, Any]:
@@ -194,7 +196,7 @@ async def read_parameters(request: web.Request) -> dict[str, Any]:
     body: Members = ()
     if request.can_read_body:
         body = await read_members(request, most_picture_bytes(request) + MAX_OTHER, IMAGE)
-    given = [*_texts(request.match_info), *_texts(request.query), *body]
+    given = [*_texts(request.match_info), *_texts(_query(request)), *body]
     return once_each((name.replace("-", "_"), value) for name, value in given)
 
 
@@ -248,6 +250,11 @@ def once_each(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
+def _query(request: web.Request) -> MultiDict[str]:
+    """The parameters in the address, but for the collection, which was read together with the key."""
+    return MultiDict((name, value) for name, value in request.query.items() if name != COLLECTION)
+
+
 def _texts(parameters: Mapping[str, str]) -> Iterator[tuple[str, FieldText]]:
     return ((name, FieldText(_restored(name, value))) for name, value in parameters.items())
 
@@ -262,7 +269,7 @@ def read_query(request: web.Request, elsewhere: Callable[[str], bool] = lambda n
     Raises:
         InvalidRequest: one is given twice.
     """
-    return once_each((name, FieldText(value)) for name, value in request.query.items() if not elsewhere(name))
+    return once_each((name, FieldText(value)) for name, value in _query(request).items() if not elsewhere(name))
 
 
 def validate(adapter: TypeAdapter[T], value: Any) -> T:

@@ -100,7 +100,7 @@ async def list_events(request: web.Request) -> web.Response:
     """One page of events."""
     wanted = validate(_EVENTS, read_query(request))
     # One more than asked for tells whether there is a next page.
-    found = await request.app[PEOPLE].events(request[CALLER].tenant, wanted.limit + 1, wanted.before, wanted.which())
+    found = await request.app[PEOPLE].events(request[CALLER].gallery, wanted.limit + 1, wanted.before, wanted.which())
     events = list(_fitting(found[: wanted.limit]))
     following = events[-1].number if len(found) > len(events) else None
     return await large_json_response(
@@ -122,11 +122,11 @@ async def get_crop(request: web.Request) -> web.Response:
     """The aligned face that was kept with an event."""
     number = schemas.parse_number(request.match_info["number"])
     return web.Response(
-        body=await request.app[PEOPLE].event_crop(request[CALLER].tenant, number), content_type="image/jpeg"
+        body=await request.app[PEOPLE].event_crop(request[CALLER].gallery, number), content_type="image/jpeg"
     )
 
 
-_operation = partial(Operation, tag="Events")
+_operation = partial(Operation, tag="Events", in_collection=True)
 
 OPERATIONS = (
     _operation(
@@ -137,7 +137,7 @@ OPERATIONS = (
         right=Right.ADMIN,
         answer=TypeAdapter(EventsAnswer),
         query=EventsRequest,
-        errors=(400,),
+        errors=(400, 404),
     ),
     _operation(
         "GET",

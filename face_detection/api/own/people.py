@@ -231,7 +231,7 @@ async def list_people(request: web.Request) -> web.Response:
     """One page of people."""
     conditions = _read_conditions(request)
     wanted = validate(_PAGE, read_query(request, _is_condition))
-    page = await request.app[PEOPLE].page(request[CALLER].tenant, wanted.limit, wanted.after, wanted.text, conditions)
+    page = await request.app[PEOPLE].page(request[CALLER].gallery, wanted.limit, wanted.after, wanted.text, conditions)
     # One by one: each keeps other threads waiting only as long as it takes.
     return await large_json_response(
         lambda: {"people": [dump(PersonAnswer.of(person)) for person in page.people], "next": page.next}
@@ -254,13 +254,13 @@ def _is_condition(name: str) -> bool:
 
 async def get_person(request: web.Request) -> web.Response:
     """One person."""
-    person = await request.app[PEOPLE].get(request[CALLER].tenant, request.match_info["id"])
+    person = await request.app[PEOPLE].get(request[CALLER].gallery, request.match_info["id"])
     return json_response(dump(PersonAnswer.of(person)))
 
 
 async def change_person(request: web.Request) -> web.Response:
     """Give a person another name, metadata or action."""
-    tenant, id, people = request[CALLER].tenant, request.match_info["id"], request.app[PEOPLE]
+    tenant, id, people = request[CALLER].gallery, request.match_info["id"], request.app[PEOPLE]
     wanted = validate(_PERSON, await read_json(request, request.app[SETTINGS].max_image_bytes))
     given = {name: getattr(wanted, name) for name in wanted.model_fields_set}
     person = await people.get(tenant, id)
@@ -274,20 +274,20 @@ async def change_person(request: web.Request) -> web.Response:
 async def delete_unaddressable(request: web.Request) -> web.Response:
     """Delete a person whose id cannot stand in a path."""
     wanted = validate(_WHO, read_query(request))
-    await request.app[PEOPLE].delete(request[CALLER].tenant, wanted.id)
+    await request.app[PEOPLE].delete(request[CALLER].gallery, wanted.id)
     return json_response({"success": "The person has been removed."})
 
 
 async def delete_person(request: web.Request) -> web.Response:
     """Delete a person with all photos and events."""
-    await request.app[PEOPLE].delete(request[CALLER].tenant, request.match_info["id"])
+    await request.app[PEOPLE].delete(request[CALLER].gallery, request.match_info["id"])
     return json_response({"success": "The person has been removed."})
 
 
 async def list_photos(request: web.Request) -> web.Response:
     """The samples of a person."""
     wanted = validate(_PHOTO_PAGE, read_query(request))
-    tenant, id = request[CALLER].tenant, request.match_info["id"]
+    tenant, id = request[CALLER].gallery, request.match_info["id"]
     # One more than asked for tells whether there is a next page.
     samples = await request.app[PEOPLE].samples(tenant, id, wanted.after, wanted.limit + 1)
     if not samples:
@@ -311,17 +311,17 @@ async def add_photos(request: web.Request) -> web.Response:
         photos = [AddedPhoto.of(one, wanted.quality) for one in outcomes]
         return json_response(AddedPhotos(photos=photos).model_dump(mode="json", exclude_none=True))
 
-    attempt = await first_attempt(request, caller.tenant, respond)
+    attempt = await first_attempt(request, caller.gallery, respond)
     return attempt.response(
         await request.app[RECOGNITION].add(
-            caller.tenant, enrolments, occasion_of(request), caller.max_samples, once=attempt.once
+            caller.gallery, enrolments, occasion_of(request), caller.max_samples, once=attempt.once
         )
     )
 
 
 async def delete_photo(request: web.Request) -> web.Response:
     """Delete one photo, and with the last one the person."""
-    tenant, people = request[CALLER].tenant, request.app[PEOPLE]
+    tenant, people = request[CALLER].gallery, request.app[PEOPLE]
     number = schemas.parse_number(request.match_info["number"])
     id = request.match_info["id"]
     if (await people.sample(tenant, number)).person.id not in (id, composed(id)):
@@ -334,7 +334,7 @@ async def verify_person(request: web.Request) -> web.Response:
     """Compare a face of a picture with a person."""
     wanted = validate(_VERIFICATION, await read_picture_request(request))
     result = await request.app[RECOGNITION].verify_person(
-        request[CALLER].tenant,
+        request[CALLER].gallery,
         request.match_info["id"],
         wanted.image,
         wanted.limit,
@@ -366,7 +366,7 @@ async def _read_photos(request: web.Request) -> PhotosRequest:
     return validate(_PHOTOS, once_each(given))
 
 
-_operation = partial(Operation, tag="People")
+_operation = partial(Operation, tag="People", in_collection=True)
 _picture_operation = partial(_operation, form=True, urlencoded=True, picture_body=True)
 
 OPERATIONS = (
@@ -379,7 +379,7 @@ OPERATIONS = (
         answer=TypeAdapter(PeopleAnswer),
         query=PeopleRequest,
         paths=(_METADATA,),
-        errors=(400,),
+        errors=(400, 404),
     ),
     _operation(
         "DELETE",
