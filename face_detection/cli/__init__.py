@@ -29,6 +29,7 @@ _COMMANDS = {
     "calibrate": "calibrate:calibrate",
     "keys": "admin:keys",
     "companies": "admin:companies",
+    "collections": "admin:collections",
     "sectors": "admin:sectors",
     "devices": "admin:devices",
     "backup": "database:backup",

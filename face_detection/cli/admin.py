@@ -123,6 +123,44 @@ def remove(company: str) -> None:
         gallery.directory.delete_tenant(company)
 
 
+@click.group()
+def collections() -> None:
+    """Collections: several galleries of a company."""
+
+
+_company_option = click.option("--company", default=DEFAULT_TENANT, show_default=True, help="Code of the company.")
+
+
+@collections.command("list")
+@_company_option
+@json_option()
+def list_collections(company: str, as_json: bool) -> None:
+    """List collections."""
+    with opened_gallery() as gallery:
+        gallery.directory.tenant(company)
+        found = gallery.collections.page(company).collections
+    rows = [{"collection": one.name, "company": one.tenant, "created_at": one.created_at} for one in found]
+    print_list(rows, as_json)
+
+
+@collections.command("create", epilog="Example: python -m face_detection collections create visitors --company 1042")
+@click.argument("name")
+@_company_option
+def create_collection(name: str, company: str) -> None:
+    """Create a collection."""
+    with opened_gallery() as gallery:
+        gallery.collections.create(company, name)
+
+
+@collections.command("delete")
+@click.argument("name")
+@_company_option
+def delete_collection(name: str, company: str) -> None:
+    """Delete a collection with its people, photos and events."""
+    with opened_gallery() as gallery:
+        gallery.collections.delete(company, name)
+
+
 def _company_row(tenant: Tenant) -> dict[str, object]:
     return {
         "company": tenant.id,

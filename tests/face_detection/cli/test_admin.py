@@ -188,3 +188,21 @@ def test_help_has_examples(call: Call, command: list[str]) -> None:
     text = call(*command, "--help")
     assert "Usage: python -m face_detection" in text
     assert ("Example" in text) == (command != ["keys"])
+
+
+def test_collections_are_created_listed_and_deleted(call: Call, gallery: Gallery) -> None:
+    gallery.directory.create_tenant("1042", "Acme", TenantSettings())
+    call("collections", "create", "visitors", "--company", "1042")
+    listed = json.loads(call("collections", "list", "--company", "1042", "--json"))
+    assert [(row["collection"], row["company"]) for row in listed] == [("default", "1042"), ("visitors", "1042")]
+    assert [row["collection"] for row in json.loads(call("collections", "list", "--json"))] == ["default"]
+    for command in (
+        "create visitors --company 1042",
+        "create a/b",
+        "delete default",
+        "delete nobody",
+        "list --company 7",
+    ):
+        assert call("collections", *command.split(), status=1).startswith("Error: ")
+    call("collections", "delete", "visitors", "--company", "1042")
+    assert [one.name for one in gallery.collections.page("1042").collections] == ["default"]
