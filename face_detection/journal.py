@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from face_detection.gallery.collections import tenant_of
 from face_detection.gallery.events import EventKind, EventLog, NewEvent, Occasion
 from face_detection.gallery.sql.answers import Answers
 from face_detection.gallery.sql.directory import Directory
@@ -177,7 +178,7 @@ class Journal:
         one.attempts += 1
         if one.attempts < _ATTEMPTS:
             return True
-        about = {"company": one.tenant, "kind": one.event.kind, "at": one.event.at}
+        about = {"company": tenant_of(one.tenant), "kind": one.event.kind, "at": one.event.at}
         reason = f"{type(failure).__name__}: {failure}"
         log.error("an event that cannot be written is set aside", extra=about | {"cause": reason})
         self._done(1)

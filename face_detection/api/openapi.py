@@ -14,7 +14,8 @@ from face_detection.api import schemas
 from face_detection.api.http.authentication import KEY_HEADER
 from face_detection.api.http.bodies import IDEMPOTENCY_KEY
 from face_detection.api.http.idempotency import KEY_PATTERN
-from face_detection.api.operation import COLLECTION, Operation
+from face_detection.api.operation import Operation
+from face_detection.api.validation import COLLECTION
 from face_detection.gallery.collections import COLLECTION_NAME
 from face_detection.gallery.directory import DEFAULT_TENANT
 

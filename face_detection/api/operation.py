@@ -30,9 +30,6 @@ ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
 DIRECTORY: web.AppKey[Directory] = web.AppKey("directory", Directory)
 POOL: web.AppKey[GalleryPool] = web.AppKey("pool", GalleryPool)
 COLLECTIONS: web.AppKey[Collections] = web.AppKey("collections", Collections)
-COLLECTION = "collection"
-"""Query parameter of operations in a collection."""
-
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 """Whom the request is from; there in the handlers of operations that ask for a right."""
 

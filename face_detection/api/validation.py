@@ -35,6 +35,9 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 _REAL = re.compile(r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,4})?")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
+COLLECTION = "collection"
+"""Query parameter that says which of a company's galleries a request acts on, where an operation takes it."""
+
 _MOST_SHOWN = 5
 _MOST_NAME = 50
 _MOST_IGNORED = 20
@@ -146,7 +149,10 @@ class OwnRequest(BaseModel):
 
 
 class ForeignRequest(BaseModel):
-    """A request at a door whose clients were written for another service: a member that nobody knows is ignored."""
+    """A request at a door whose clients were written for another service: a member that nobody knows is ignored.
+
+    But for ``COLLECTION``: whoever names one must not be served from another.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -158,6 +164,8 @@ class ForeignRequest(BaseModel):
     def _remark_unknown(cls, members: Any) -> Any:
         if isinstance(members, dict):
             known = names_of(cls)
+            if COLLECTION in members and COLLECTION not in known:
+                raise PydanticCustomError("unknown_members", "{fault}", {"fault": unknown_fault([COLLECTION], known)})
             unknown = [name for name in members if name not in known][:_MOST_IGNORED]
             slips = [name for name in unknown if get_close_matches(name[:_MOST_NAME], known, 1, _ALIKE)]
             if cls.refuses_slips and slips:

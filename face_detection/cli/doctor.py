@@ -24,6 +24,7 @@ from face_detection.cli.service import api_key, url_option
 from face_detection.cli.service.remote import RemoteService, Unreachable
 from face_detection.extraction.client import ExtractionClient, ServedModel
 from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery.collections import tenant_of
 from face_detection.gallery.directory import Tenant
 from face_detection.gallery.people import Sample
 from face_detection.gallery.sql.tables import ids_of_people
@@ -233,7 +234,7 @@ def _database(database: str, integrity: bool) -> Finding:
                 return Finding(what, State.BROKEN, f"DATABASE={path} is damaged: {damage}", DAMAGED_ADVICE)
         gallery = open_gallery(database)
         try:
-            count = sum(gallery.store.count(tenant.id) for tenant in gallery.directory.tenants())
+            count = sum(map(gallery.store.count, gallery.directory.settings_of_galleries()))
         finally:
             gallery.close()
     except ServiceError as error:
@@ -248,7 +249,7 @@ def _unusual_ids(database: str) -> Iterator[Finding]:
     try:
         gallery = open_gallery(database)
         try:
-            found = [(tenant, id) for tenant, id in ids_of_people(gallery.tables) if not _is_usual(id)]
+            found = [(tenant_of(owner), id) for owner, id in ids_of_people(gallery.tables) if not _is_usual(id)]
         finally:
             gallery.close()
     except ServiceError:  # said above

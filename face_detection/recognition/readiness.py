@@ -117,6 +117,8 @@ class Readiness:
     async def unseen(self, tenant: str | None = None) -> Mapping[str, int]:
         """How many people of each tenant, or of one, are not found: they have no sample of the model in use.
 
+        Those of all collections are counted together.
+
         Raises:
             StorageError, ExtractionError, DeadlinePassed: see ``shared.errors``.
         """

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from face_detection.access import Caller, demand, demand_operator
 from face_detection.api.http.bodies import SETTINGS
-from face_detection.api.operation import ACCESS, CALLER, COLLECTION, COLLECTIONS, Handler, Operation
-from face_detection.api.validation import log_ignored, names_of, unknown_fault
+from face_detection.api.operation import ACCESS, CALLER, COLLECTIONS, Handler, Operation
+from face_detection.api.validation import COLLECTION, log_ignored, names_of, unknown_fault
 from shared.errors import InvalidRequest, StorageUnavailable, Unauthorized
 
 KEY_HEADER = "X-API-Key"
@@ -49,7 +49,7 @@ def _is_path(operation: Operation, name: str) -> bool:
 
 
 def _take_unknown(operation: Operation, unknown: list[str], known: frozenset[str]) -> None:
-    if operation.strict:
+    if operation.strict or COLLECTION in unknown:  # whoever names a collection must not be served from another
         raise InvalidRequest(unknown_fault(unknown, known))
     if operation.body is None:  # else the door may read members from the address too, and logs what it does not know
         log_ignored(operation.path, unknown)

@@ -22,8 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from face_detection.api.http.load import PLACE, RESERVE
 from face_detection.api.http.slow_clients import arriving
-from face_detection.api.operation import COLLECTION
-from face_detection.api.validation import FieldText, faults_of, shown
+from face_detection.api.validation import COLLECTION, FieldText, faults_of, shown
 from shared import exact_json
 from shared.errors import BodyTooLarge, InvalidRequest
 from shared.formats import LONGEST_SIGNATURE, format_of

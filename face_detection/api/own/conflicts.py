@@ -91,7 +91,7 @@ async def list_conflicts(request: web.Request) -> web.Response:
     # Whoever adds a photo of a passer-by would see here who that is.
     demand(request[CALLER], Right.RECOGNISE)
     wanted = validate(_PAGE, read_query(request))
-    found = await request.app[RECOGNITION].examine(request[CALLER].tenant, wanted.after, wanted.limit)
+    found = await request.app[RECOGNITION].examine(request[CALLER].gallery, wanted.after, wanted.limit)
     return await large_json_response(lambda: dump(ConflictsAnswer.of(found)))
 
 
@@ -102,9 +102,10 @@ OPERATIONS = (
         "Photos that are nearer to somebody else or unlike their person; needs the right recognise as well",
         list_conflicts,
         tag="People",
+        in_collection=True,
         right=Right.ENROL,
         answer=TypeAdapter(ConflictsAnswer),
         query=ConflictsRequest,
-        errors=(400, 502, 503, 504),
+        errors=(400, 404, 502, 503, 504),
     ),
 )

@@ -117,19 +117,19 @@ GALLERY_EXISTS = """
     )
 """
 
-GALLERIES = "(SELECT id FROM tenants UNION ALL SELECT gallery FROM collections)"
+GALLERIES = "(SELECT id AS gallery, id AS tenant FROM tenants UNION ALL SELECT gallery, tenant FROM collections)"
 
 # By the other spaces, in whose samples nobody is looked for where all are of one space.
 PEOPLE_WITHOUT = f"""
-    SELECT galleries.id, count(DISTINCT samples.person)
+    SELECT galleries.tenant, count(DISTINCT samples.person)
     FROM {GALLERIES} AS galleries CROSS JOIN spaces CROSS JOIN samples
-    WHERE samples.tenant = galleries.id AND samples.space = spaces.number AND samples.space IS NOT NULL
-        AND spaces.name <> :space AND (CAST(:tenant AS TEXT) IS NULL OR galleries.id = :tenant)
+    WHERE samples.tenant = galleries.gallery AND samples.space = spaces.number AND samples.space IS NOT NULL
+        AND spaces.name <> :space AND (CAST(:tenant AS TEXT) IS NULL OR galleries.tenant = :tenant)
         AND NOT EXISTS (
             SELECT 1 FROM samples AS own
             WHERE own.person = samples.person AND own.space = (SELECT number FROM spaces WHERE name = :space)
         )
-    GROUP BY galleries.id
+    GROUP BY galleries.tenant
 """
 
 IDENTITY = "SELECT id FROM gallery"

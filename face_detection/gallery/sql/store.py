@@ -226,7 +226,10 @@ class Store:
         return int(rows[0][0])
 
     def people_without(self, space: str, tenant: str | None = None) -> Mapping[str, int]:
-        """How many people of each tenant, or of one, have no sample of an embedding space; who has none is left out."""
+        """How many people of each tenant, or of one, have no sample of an embedding space, in all collections together.
+
+        Who has none is left out.
+        """
         return dict(self._rows(sql.PEOPLE_WITHOUT, space=space, tenant=tenant))
 
     def identity(self) -> str:

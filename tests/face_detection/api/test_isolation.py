@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest_asyncio
 from aiohttp.test_utils import TestClient
 
-from face_detection.api.operation import ACCESS, DIRECTORY, PEOPLE, Operation
+from face_detection.api.operation import ACCESS, COLLECTIONS, DIRECTORY, PEOPLE, Operation
 from face_detection.app import OPERATIONS
 from face_detection.gallery.directory import Device, Right, Sector, TenantSettings
 from face_detection.gallery.events import EventKind, Occasion
@@ -21,11 +22,12 @@ from shared.errors import NotFound
 from tests.conftest import Front
 
 MINE, THEIRS = "1042", "77"
+HIDDEN = "hidden"
 SECRET = "Rumpelstilzchen"
 WRONG_KEY = "fr_0123456789abcdef_" + "x" * 43
 
 ABSENT = {"id": "nobody", "number": "987654", "company": "88", "code": "4711", "face_id": "987654", "file": "index.js"}
-ABSENT |= {"network": "facenet"}
+ABSENT |= {"network": "facenet", "name": "absent"}
 """Values of path parameters that exist in no tenant."""
 
 
@@ -66,6 +68,8 @@ class TwoTenants:
         }
         if operation.path == "/update-samples":
             body = [{"id": "probe", "name": "probe", "image": self.image}]
+        elif operation.path == "/collections/{name}/people":
+            body = {"id": values["id"]}
         sent: dict[str, Any] = {"headers": {"Authorization": f"Bearer {key}"}, "allow_redirects": False}
         if operation.method in ("POST", "PUT", "PATCH"):
             sent["json"] = body
@@ -95,7 +99,15 @@ async def tenants(start_front: Front, photos: Path) -> TwoTenants:
     mine = {"id": "mine", "name": "Joe", "image": biden}
     await front.post("/update-samples", json=[mine], headers={"X-API-Key": keys[MINE]})
     theirs = {"id": "theirs", "number": "2", "company": THEIRS, "code": "901", "face_id": "2", "file": "index.js"}
-    theirs |= {"key": other_key.id, "network": "facenet"}
+    theirs |= {"key": other_key.id, "network": "facenet", "name": SECRET}
+    for tenant in (MINE, THEIRS):  # a collection each, which nobody names but whoever it belongs to
+        front.app[COLLECTIONS].create(tenant, {MINE: HIDDEN, THEIRS: SECRET}[tenant])
+    await front.post(
+        "/people/theirs/photos",
+        params={"collection": HIDDEN},
+        json={"images": [obama, obama], "name": SECRET},
+        headers={"X-API-Key": keys[MINE]},
+    )
     return TwoTenants(front, keys[MINE], keys[THEIRS], theirs, obama)
 
 
@@ -157,14 +169,14 @@ async def test_no_key_opens_nothing_where_there_are_keys(tenants: TwoTenants) ->
         sent = tenants.request_of(operation, tenants.theirs, "")
         del sent["headers"]
         if isinstance(sent.get("json"), dict):
-            del sent["json"]["API_KEY"]
+            sent["json"].pop("API_KEY", None)
         response = await tenants.front.request(**sent)
         assert response.status == 401, f"{name_of(operation)}: {await response.text()}"
 
 
 async def test_another_tenants_things_are_like_things_that_do_not_exist(tenants: TwoTenants) -> None:
     assert tenants.front.app is not None
-    people = tenants.front.app[PEOPLE]
+    people, collections = tenants.front.app[PEOPLE], tenants.front.app[COLLECTIONS]
     directory = tenants.front.app[DIRECTORY]
 
     async def state() -> object:
@@ -174,10 +186,31 @@ async def test_another_tenants_things_are_like_things_that_do_not_exist(tenants:
             directory.sectors(THEIRS),
             directory.devices(THEIRS),
             directory.keys(THEIRS),
+            [(one, collections.contents(one)) for one in collections.page(THEIRS).collections],
         )
 
+    await look_for_theirs(tenants, OPERATIONS, state)
+
+
+async def test_another_collections_things_are_like_things_that_do_not_exist(tenants: TwoTenants) -> None:
+    assert tenants.front.app is not None
+    people, gallery = tenants.front.app[PEOPLE], tenants.front.app[COLLECTIONS].get(MINE, HIDDEN).gallery
+
+    async def state() -> object:
+        return (await people.feed(gallery, Cursor(), 100))[0].entries
+
+    assert len((await people.feed(gallery, Cursor(), 100))[0].entries) == 2
+    await look_for_theirs(tenants, [operation for operation in OPERATIONS if operation.in_collection], state)
+
+
+async def look_for_theirs(
+    tenants: TwoTenants, operations: Sequence[Operation], state: Callable[[], Awaitable[object]]
+) -> None:
+    """Ask for what is elsewhere: nothing is told of it, nothing changes, and it is like what is nowhere."""
+    assert tenants.front.app is not None
+    people = tenants.front.app[PEOPLE]
     before = await state()
-    for operation in OPERATIONS:
+    for operation in operations:
         name = name_of(operation)
         elsewhere = tenants.theirs | ({"id": tenants.theirs["key"]} if "/keys/" in operation.path else {})
         asked_for_theirs = await tenants.front.request(**tenants.request_of(operation, elsewhere, tenants.key))

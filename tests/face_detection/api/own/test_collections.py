@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from face_detection.api.operation import ACCESS, DIRECTORY
+from face_detection.app import OPERATIONS
 from face_detection.gallery.directory import Right, TenantSettings
 from tests.conftest import Front
 
@@ -50,8 +52,15 @@ async def test_a_request_acts_on_the_collection_that_it_names(
         assert [person["id"] for person in people] == [name]
         (face,) = await asked(front, "POST", "/face-recognition", params=params, json={"image": image})
         assert face["id"] == name
-    (stranger,) = await asked(front, "POST", "/face-recognition", json={"image": obama})
-    assert stranger["id"] != "guest"
+    assert await asked(front, "POST", "/face-recognition", json={"image": obama}) == []
+    # The photo contradicts another only where that is: in its own collection.
+    await asked(front, "POST", "/people/double/photos", params=VISITORS, json={"images": [obama]})
+    assert {one["person"]["id"] for one in (await asked(front, "GET", "/conflicts", params=VISITORS))["conflicts"]} == {
+        "guest",
+        "double",
+    }
+    assert await asked(front, "GET", "/conflicts") == {"conflicts": [], "examined": 1, "next": None}
+    await asked(front, "DELETE", "/people/double", params=VISITORS)
     await asked(front, "GET", "/people/guest", 404)
     await asked(front, "GET", "/people/ann", 404, params=VISITORS)
     copied = await asked(front, "POST", "/collections/visitors/people", json={"id": "ann"})
@@ -74,11 +83,31 @@ async def test_a_request_acts_on_the_collection_that_it_names(
         ("GET", "/people?collection=default", 200),
         ("GET", "/people?collection=", 404),
         ("GET", "/people?collection=default&collection=default", 400),
-        ("GET", "/companies?collection=default", 400),
+        ("GET", "/conflicts?collection=nobody", 404),
     ],
 )
 async def test_how_a_collection_is_named(front: TestClient, method: str, path: str, status: int) -> None:
     await asked(front, method, path, status)
+
+
+async def test_what_takes_no_collection_refuses_one(front: TestClient) -> None:
+    """Also at the doors of other services, which pass over what else they do not know."""
+    refusing = [operation for operation in OPERATIONS if not operation.in_collection]
+    answers = {}
+    for operation in refusing:
+        path = re.sub(r"{\w+}", "1", operation.path)
+        response = await front.request(operation.method, path, params={"collection": "default"})
+        answers[f"{operation.method} {path}"] = response.status, "collection is not known here" in await response.text()
+    assert answers == dict.fromkeys(answers, (400, True)) and len(answers) == len(refusing)
+
+
+async def test_a_body_names_none(front: TestClient, photos: Path, data_uri: Callable[[Path | bytes], str]) -> None:
+    picture = {"image": data_uri(photos / "obama.jpg"), "collection": "default"}
+    for body in (picture, [picture | {"id": "1", "name": "one"}]):
+        path = "/update-samples" if isinstance(body, list) else "/face-recognition"
+        answer = await asked(front, "POST", path, 400, json=body)
+        assert "collection is not known here" in answer["detail"]
+    assert await asked(front, "GET", "/people") == {"people": [], "next": None}
 
 
 async def test_collections_of_other_companies_are_not_there(start_front: Front) -> None:
