@@ -243,6 +243,7 @@ def _object(file: Path, result: _Found, quality: bool) -> dict[str, object]:
 def _face(one: Seen, quality: bool) -> dict[str, object]:
     face: dict[str, object] = {
         "bbox": str(one.box),
+        "angle": one.angle,
         "id": one.id,
         "name": one.name,
         "distance": one.distance,

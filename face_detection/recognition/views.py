@@ -57,24 +57,39 @@ class View:
 
     pixels: Pixels
     part: Part
-    angle: int = 0
+    angle: float = 0
 
-    def turned(self, angle: int) -> View:
-        """The same for heads that are turned by ``angle`` here."""
+    def turned(self, angle: float) -> View:
+        """The same for heads that are turned by ``angle`` here.
+
+        Other angles than quarters are for square views; their corners are lost.
+        """
         if not angle:
             return self
-        return View(np.asarray(cv2.rotate(self.pixels, _UPRIGHT[angle]), np.uint8), self.part, self.angle + angle)
+        if angle in _UPRIGHT:
+            pixels = cv2.rotate(self.pixels, _UPRIGHT[int(angle)])
+        else:
+            side = self.pixels.shape[0]
+            upright = cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1)
+            pixels = cv2.warpAffine(self.pixels, upright, (side, side))
+        return View(np.asarray(pixels, np.uint8), self.part, self.angle + angle)
 
     def place(self, rows: NDArray[np.float64]) -> Rows:
-        """Rows of 15 columns, in pixels of the view, as rows in those of the picture."""
+        """Rows of 15 columns, in pixels of the view, as rows in those of the picture.
+
+        Boxes stay upright: turned about their middle, with sides between both where they are not turned by quarters.
+        """
         height, width = self.pixels.shape[:2]
-        x, y = rows[:, 0], rows[:, 1]
-        corners = np.stack([x, y, x + rows[:, 2], y + rows[:, 3]], axis=1)
-        points = np.hstack([corners, rows[:, 4:14]]).reshape(len(rows), 7, 2) / (width, height)
+        middles = rows[:, :2] + rows[:, 2:4] / 2
+        points = np.hstack([middles, rows[:, 4:14]]).reshape(len(rows), 6, 2) / (width, height)
         points = _unturned(points, self.angle) * (self.part.width, self.part.height) + (self.part.left, self.part.top)
-        least, most = points[:, :2].min(axis=1), points[:, :2].max(axis=1)
+        across, along = abs(math.cos(math.radians(self.angle))), abs(math.sin(math.radians(self.angle)))
+        shares = rows[:, 2:4] / (width, height)
+        shares = (shares * across + shares[:, ::-1] * along) / (across + along)
+        sides = shares * (self.part.width, self.part.height)
         angles = np.full((len(rows), 1), self.angle)
-        return np.hstack([least, most - least, points[:, 2:].reshape(len(rows), 10), rows[:, 14:15], angles])
+        left_top = points[:, 0] - sides / 2
+        return np.hstack([left_top, sides, points[:, 1:].reshape(len(rows), 10), rows[:, 14:15], angles])
 
 
 def scaled(picture: Preview, side: int) -> Preview:
@@ -183,8 +198,8 @@ def _shared(row: NDArray[np.float64], rows: Rows) -> tuple[NDArray[np.float64], 
     return both / np.maximum(area + areas - both, 1e-9), both / np.maximum(np.minimum(area, areas), 1e-9)
 
 
-def _unturned(points: NDArray[np.float64], angle: int) -> NDArray[np.float64]:
+def _unturned(points: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     """Points of a view in shares of its sides (..., 2), as shares of what it shows."""
-    x, y = points[..., 0], points[..., 1]
-    by_angle = {0: (x, y), 90: (1 - y, x), 180: (1 - x, 1 - y), 270: (y, 1 - x)}
-    return np.stack(by_angle[angle], axis=-1)
+    x, y = points[..., 0] - 0.5, points[..., 1] - 0.5
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return np.stack([x * cos - y * sin, x * sin + y * cos], axis=-1) + 0.5

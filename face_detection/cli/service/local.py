@@ -292,6 +292,7 @@ def _seen(one: Recognised) -> Seen:
         one.reason,
         round(one.quality.value, DISTANCE_DIGITS),
         None if one.liveness is None else round(one.liveness, 4),
+        one.face.angle,
     )
 
 

@@ -14,7 +14,7 @@ from face_detection.naming import normal_id, normal_name
 from face_detection.recognition.choice import remark
 from shared.calibration import Curve, Limit
 from shared.errors import InvalidRequest, NotFound, ServiceError
-from shared.geometry import Box
+from shared.geometry import Angle, Box
 from shared.models import Effort, Metric, OnConflict
 
 FAULTS_OF_PICTURES = frozenset(
@@ -100,8 +100,8 @@ class Seen:
 
     ``distance`` is that to the nearest sample, None in an empty gallery. For ``threshold``, ``false_match_rate``,
     ``margin`` and ``ambiguous`` see ``recognition.identification.Recognised``. ``reason`` says why nobody is named
-    however near somebody is, ``quality`` how well the face can be recognised, 0 to 1, and ``liveness`` is the score of
-    the liveness check, None where it was not asked.
+    however near somebody is, ``quality`` how well the face can be recognised, 0 to 1, ``liveness`` is the score of
+    the liveness check, None where it was not asked, and ``angle`` by how many degrees clockwise the head is turned.
     """
 
     box: Box
@@ -115,6 +115,7 @@ class Seen:
     reason: str | None = None
     quality: float | None = None
     liveness: float | None = None
+    angle: Angle = 0
 
 
 Recognise = Callable[[bytes], Sequence[Seen]]

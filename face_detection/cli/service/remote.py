@@ -426,6 +426,7 @@ def _read_seen(one: Any) -> Seen:
         one.get("reason"),
         one["quality"],
         one.get("liveness"),
+        one["angle"],
     )
 
 

@@ -196,7 +196,14 @@ def test_recognise_prints_json(call: Call, folder: Path, photos: Path) -> None:
     assert failed["error"]["code"] == "unsupported_image_type"
     assert result.stderr.endswith("Error: 1 of 2 files could not be used.\n")
     (strict,) = json.loads(call("recognise", photos / "obama3.jpg", "--json", "--min-distance", "1").stdout)
-    unknown = {"bbox": face["bbox"], "id": None, "name": None, "distance": face["distance"], "threshold": 1.0}
+    unknown = {
+        "bbox": face["bbox"],
+        "angle": 0,
+        "id": None,
+        "name": None,
+        "distance": face["distance"],
+        "threshold": 1.0,
+    }
     assert strict["faces"] == [unknown]
     (rated,) = json.loads(call("recognise", photos / "obama3.jpg", "--json", "--false-match-rate", "0.001").stdout)
     (same,) = rated["faces"]

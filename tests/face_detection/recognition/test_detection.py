@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
@@ -141,6 +142,18 @@ def test_a_turned_face_has_its_own_right_and_left(
     x, y = np.array(upright.landmarks.points).T
     expected = {0: (x, y), 90: (height - y, x), 180: (width - x, height - y), 270: (y, width - x)}[angle]
     assert np.abs(np.array(face.landmarks.points).T - expected).max() < 0.1 * upright.box.width
+
+
+@pytest.mark.parametrize("angle", [-40, 30, 60, 210])
+def test_landmarks_of_a_tilted_head(detector: YuNet, astronaut: Pixels, angle: int) -> None:
+    (upright,) = detector.detect(Preview.full(astronaut))
+    matrix = cv2.getRotationMatrix2D((upright.box.x + upright.box.width / 2, 200), -angle, 1)
+    photo = cv2.warpAffine(astronaut, matrix, astronaut.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    (tilted,) = detector.detect(Preview.full(np.asarray(photo, np.uint8)))
+    expected = np.array(upright.landmarks.points) @ matrix[:, :2].T + matrix[:, 2]
+    eyes = math.dist(*upright.landmarks.points[:2])
+    assert np.linalg.norm(np.array(tilted.landmarks.points) - expected, axis=1).mean() < 0.2 * eyes
+    assert abs((tilted.landmarks.roll - upright.landmarks.roll - angle + 180) % 360 - 180) < 8
 
 
 def test_a_turned_face_among_upright_ones(detector: YuNet, astronaut: Pixels) -> None:
