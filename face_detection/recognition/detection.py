@@ -206,7 +206,7 @@ class Detector(ABC):
                 # Without confirmation a turned view shows more faces where nobody is than an upright one.
                 upright = row[SCORE] >= least and row[ANGLE] == 0
                 best = max(self._tilts if upright else self._angles, key=lambda angle: scores[angle])
-                if upright and row[SCORE] < _UNSEEN and not any(scores.values()):
+                if upright and row[SCORE] < _UNSEEN and not any(scores[angle] for angle in self._angles):
                     continue
                 if upright and (best == 0 or scores[best] < _TURNED):
                     kept.append(row[np.newaxis])
