@@ -112,6 +112,10 @@ LOOKS: Mapping[str, float] = MappingProxyType(
         "gain": _GAIN,
         "look": _LOOK,
         "looks": _LOOKS,
+        "halfway": _HALFWAY,
+        "tilt": _TILT,
+        "level": _LEVEL,
+        "levellings": _LEVELLINGS,
         "close": _CLOSE,
         "context": _CONTEXT,
         "off_centre": _OFF_CENTRE,
@@ -205,7 +209,7 @@ class Detector(ABC):
             for row, scores in zip(some, self._looks(some, picture, working), strict=True):
                 # Without confirmation a turned view shows more faces where nobody is than an upright one.
                 upright = row[SCORE] >= least and row[ANGLE] == 0
-                best = max(self._tilts if upright else self._angles, key=lambda angle: scores[angle])
+                best = max(self._tilts if row[SCORE] >= least else self._angles, key=lambda angle: scores[angle])
                 if upright and row[SCORE] < _UNSEEN and not any(scores[angle] for angle in self._angles):
                     continue
                 if upright and (best == 0 or scores[best] < _TURNED):

@@ -142,9 +142,17 @@ def test_faces_of_every_size_and_whichever_way_heads_are_turned(
         cv2.resize(head, (900, 1100), interpolation=cv2.INTER_CUBIC),
         far,
         *(cv2.rotate(small, turn) for turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180)),
+        *(tilted(portrait, degrees) for degrees in (30, 135)),
     ]
     for picture in pictures:
         assert same_faces(page, settings, np.asarray(picture, np.uint8), effort)
+
+
+def tilted(picture: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """Turned clockwise about its middle."""
+    height, width = picture.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), -degrees, 1)
+    return np.asarray(cv2.warpAffine(picture, turn, (width, height)), np.uint8)
 
 
 def same_faces(

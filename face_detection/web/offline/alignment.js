@@ -42,7 +42,7 @@ export const cutOut = (picture, points, alignment, repeat = false) => {
   // Bilinear sampling skips pixels when it shrinks by more than two: average them first.
   const shrink = Math.floor(1 / Math.max(magnification(transform), 1e-6));
   const [source, matrix] = shrink < 2 ? [picture, transform] : shrunken(picture, transform, alignment, shrink);
-  return warp(source, matrix, alignment, repeat);
+  return warp(source, matrix, alignment, { repeat });
 };
 
 const magnification = ([xx, , , yx]) => Math.hypot(xx, yx);
@@ -81,11 +81,19 @@ const shrunken = (picture, transform, { width, height }, shrink) => {
   return [resize(picture, columns, rows, part), after(transform, toPicture)];
 };
 
-const warp = ({ data, width, height }, transform, crop, repeat) => {
+/**
+ * What a transform makes of a picture, sampled bilinearly; what lies beyond the picture is black, or repeats its edge.
+ * @param {{data, width, height}} picture RGBA.
+ * @param {number[]} transform from the picture to the result.
+ * @param {{width, height}} size of the result.
+ * @param {{repeat?: boolean, channels?: number}} how whether the edge is repeated; 3 for RGB, 4 for RGBA.
+ */
+export const warp = ({ data, width, height }, transform, size, { repeat = false, channels = 3 }) => {
   const [xx, xy, x0, yx, yy, y0] = inverse(transform);
-  const target = new Uint8ClampedArray(crop.width * crop.height * 3);
-  for (let v = 0, to = 0; v < crop.height; v++) {
-    for (let u = 0; u < crop.width; u++, to += 3) {
+  const target = new Uint8ClampedArray(size.width * size.height * channels);
+  for (let v = 0, to = 0; v < size.height; v++) {
+    for (let u = 0; u < size.width; u++, to += channels) {
+      if (channels === 4) target[to + 3] = 255;
       let px = xx * u + xy * v + x0, py = yx * u + yy * v + y0;
       if (repeat) [px, py] = [clip(px, 0, width - 1), clip(py, 0, height - 1)];
       const x = Math.floor(px), y = Math.floor(py), fx = px - x, fy = py - y;

@@ -1,6 +1,6 @@
 // Faces of every size, whichever way the heads are turned (face_detection/recognition/detection.py, which says why).
 // All numbers come from the service: `looks` are its constants under the same names.
-import { plausible, roundHalfEven, within } from "./geometry.js";
+import { plausible, rollOf, roundHalfEven, within } from "./geometry.js";
 import { around, cut, merged, mosaic, place, scaled, tiles, turned, whole, wholeFaces } from "./views.js";
 import { YuNet } from "./yunet.js";
 
@@ -19,6 +19,9 @@ export class Detector {
     this.network = network;
     this.settings = settings;
     this.looks = settings.looks;
+    const { angles } = settings, { halfway } = settings.looks;
+    const between = angles.filter((angle) => angles.includes((angle + 2 * halfway) % 360)).map((angle) => angle + halfway);
+    this.tilts = [...angles, ...between];
     this.sure = Math.max(settings.looks.sure, settings.score);
   }
 
@@ -52,7 +55,9 @@ export class Detector {
       rows = this.merged(more);
     }
     rows = this.merged([await this.lookedAt(rows, picture, working)]);
-    return rows.map((row) => this.face(row, picture)).filter(Boolean).slice(0, maxFaces);
+    const levelled = [];
+    for (const row of rows) levelled.push(await this.levelled(row, picture, working));
+    return levelled.map((row) => this.face(row, picture)).filter(Boolean).slice(0, maxFaces);
   }
 
   async find(view) {
@@ -99,8 +104,9 @@ export class Detector {
   /** A doubtful row as it is, as a closer look finds it, or null, by its score at each angle. */
   async decided(row, scores, picture, working) {
     const { unseen, turned: turnedScore, rescued, close, context } = this.looks, { angles, score: least } = this.settings;
-    const most = Math.max(...scores), best = angles[scores.indexOf(most)];
     const upright = row.score >= least && row.angle === 0;
+    const ways = row.score >= least ? scores : scores.slice(0, angles.length);
+    const most = Math.max(...ways), best = this.tilts[ways.indexOf(most)];
     if (upright && row.score < unseen && most === 0) return null;
     if (upright && (best === 0 || most < turnedScore)) return row;
     if (!upright && most < rescued) return null;
@@ -112,15 +118,30 @@ export class Detector {
 
   /** Score of each row at each angle, at a small size, all in one picture: a line of views for each row. */
   async scores(rows, picture, working) {
-    const { look, context } = this.looks, { angles } = this.settings;
+    const { look, context } = this.looks;
     const lines = rows.map((row) => {
       const view = cut(this.source(row, picture, working), around(row, context), look, look);
-      return angles.map((angle) => turned(view, angle).picture);
+      return this.tilts.map((angle) => turned(view, angle).picture);
     });
     const seen = await this.network.rows(mosaic(lines, look));
     return rows.map((_, y) =>
-      angles.map((_, x) => this.central(seen, { left: x * look, top: y * look, width: look, height: look })[0]?.score ?? 0),
+      this.tilts.map((_, x) => this.central(seen, { left: x * look, top: y * look, width: look, height: look })[0]?.score ?? 0),
     );
+  }
+
+  /** The row with the landmarks that are seen once the head is upright. */
+  async levelled(row, picture, working) {
+    const { tilt, level, levellings, context } = this.looks;
+    let view = null, found = row;
+    for (let i = 0; i < levellings; i++) {
+      const roll = rollOf(found.points);
+      if (Math.abs(((roll - found.angle + 540) % 360) - 180) < tilt) break;
+      view ??= cut(this.source(row, picture, working), around(row, context), level, level);
+      const [close] = this.central(await this.find(turned(view, roll)), view.part);
+      if (!(close?.score >= this.settings.score)) break;
+      found = { ...row, points: close.points, angle: close.angle };
+    }
+    return found;
   }
 
   /** The picture from which a face is cut that is to be looked at again: the smaller one, unless it would grow. */

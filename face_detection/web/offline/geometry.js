@@ -38,11 +38,14 @@ const downOf = ([rightEye, leftEye, , rightMouth, leftMouth]) => {
   return [mx - ex, my - ey];
 };
 
-/** Degrees clockwise by which a head is turned, to the next quarter. */
-export const angleOf = (points) => {
-  const [x, y] = downOf(points), roll = (Math.atan2(-x, y) * 180) / Math.PI;
-  return 90 * (roundHalfEven((roll + 360) % 360 / 90) % 4);
+/** Degrees clockwise by which a head is turned, in [0, 360). */
+export const rollOf = (points) => {
+  const [x, y] = downOf(points);
+  return ((Math.atan2(-x, y) * 180) / Math.PI + 360) % 360;
 };
+
+/** The same to the next quarter. */
+export const angleOf = (points) => 90 * (roundHalfEven(rollOf(points) / 90) % 4);
 
 /** Whether a face can look like this; shared/geometry.py has where the limits come from. */
 export const plausible = (points) => {

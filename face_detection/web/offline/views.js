@@ -2,6 +2,7 @@
 // A part is {left, top, width, height} in pixels of the picture at full scale and may go beyond it; a view is
 // {picture, part, angle}: heads turned clockwise by so many degrees are upright in it. Rows are {x, y, width, height,
 // points, score, angle}.
+import { warp } from "./alignment.js";
 import { overlap, roundHalfEven, shared } from "./geometry.js";
 import { enlarge, resize } from "./resize.js";
 
@@ -65,9 +66,10 @@ export const mosaic = (lines, side) => {
   return result;
 };
 
-/** The view for heads that are turned by `angle` in it. */
+/** The view for heads that are turned by `angle` in it. Other angles than quarters are for square views; their corners are lost. */
 export const turned = ({ picture, part, angle: before }, angle) => {
   if (!angle) return { picture, part, angle: before };
+  if (angle % 90) return { picture: rotated(picture, angle), part, angle: before + angle };
   const { data, width, height } = picture, source = new Uint32Array(data.buffer, data.byteOffset, width * height);
   const target = new Uint32Array(source.length);
   const place = {
@@ -80,19 +82,31 @@ export const turned = ({ picture, part, angle: before }, angle) => {
   return { picture: { data: new Uint8ClampedArray(target.buffer), ...size }, part, angle: before + angle };
 };
 
-/** From shares of a turned view's sides to shares of what it shows. */
-const UNTURNED = { 0: (x, y) => [x, y], 90: (x, y) => [1 - y, x], 180: (x, y) => [1 - x, 1 - y], 270: (x, y) => [y, 1 - x] };
+/** A square picture turned by so many degrees counter-clockwise about its middle. */
+const rotated = (picture, angle) => {
+  const [cos, sin] = ofCircle(angle), middle = picture.width / 2;
+  const transform = [cos, sin, middle * (1 - cos - sin), -sin, cos, middle * (1 - cos + sin)];
+  const { width, height } = picture;
+  return { data: warp(picture, transform, { width, height }, { channels: 4 }), width, height };
+};
 
-/** Rows in pixels of a view as rows in those of the picture. */
+const ofCircle = (degrees) => [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)];
+
+/**
+ * Rows in pixels of a view as rows in those of the picture. Boxes stay upright: turned about their middle, with sides
+ * between both where they are not turned by quarters.
+ */
 export const place = ({ picture, part, angle }, rows) => {
+  const [cos, sin] = ofCircle(angle);
   const there = ([x, y]) => {
-    const [u, v] = UNTURNED[angle](x / picture.width, y / picture.height);
-    return [u * part.width + part.left, v * part.height + part.top];
+    const u = x / picture.width - 0.5, v = y / picture.height - 0.5;
+    return [(u * cos - v * sin + 0.5) * part.width + part.left, (u * sin + v * cos + 0.5) * part.height + part.top];
   };
   return rows.map(({ x, y, width, height, points, score }) => {
-    const [[ax, ay], [bx, by]] = [there([x, y]), there([x + width, y + height])];
-    const box = { x: Math.min(ax, bx), y: Math.min(ay, by), width: Math.abs(bx - ax), height: Math.abs(by - ay) };
-    return { ...box, points: points.map(there), score, angle };
+    const [cx, cy] = there([x + width / 2, y + height / 2]);
+    const across = width / picture.width, down = height / picture.height, along = Math.abs(cos), aside = Math.abs(sin);
+    const w = ((across * along + down * aside) / (along + aside)) * part.width, h = ((down * along + across * aside) / (along + aside)) * part.height;
+    return { x: cx - w / 2, y: cy - h / 2, width: w, height: h, points: points.map(there), score, angle };
   });
 };
 

@@ -332,6 +332,8 @@ def test_verify(call: Call, photos: Path) -> None:
         "false_match_rate",
         "bbox1",
         "bbox2",
+        "quality1",
+        "quality2",
     }
     call("verify", obama, other, "--min-distance", answer["distance"] / 2, status=1)
     refused = call("verify", obama, "-", data=b"no picture", status=2).stderr

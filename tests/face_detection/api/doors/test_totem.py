@@ -352,7 +352,7 @@ async def test_the_threshold_of_dlib(dlib_url: str, start_front: Front, wanted: 
     image = base64.b64encode(cv2.imencode(".png", small)[1].tobytes()).decode()
     body = {"image1": base64_of(photos / "obama.jpg"), "image2": image}
     verification = await (await front.post("/face-verification", json=body)).json()
-    assert math.sqrt(0.2) < verification["distance"] < verification["threshold"] == 0.55
+    assert math.sqrt(0.2) < verification["distance"] < verification["threshold"] <= 0.55
     assert await ask(wanted(1, imageValidate=image)) == answer(Status.NOT_FOUND)
 
     installation = asker(await start_front(extraction_url=dlib_url, min_distance=0.55))
