@@ -107,7 +107,7 @@ export class Detector {
     const upright = row.score >= least && row.angle === 0;
     const ways = row.score >= least ? scores : scores.slice(0, angles.length);
     const most = Math.max(...ways), best = this.tilts[ways.indexOf(most)];
-    if (upright && row.score < unseen && most === 0) return null;
+    if (upright && row.score < unseen && !scores.slice(0, angles.length).some(Boolean)) return null;
     if (upright && (best === 0 || most < turnedScore)) return row;
     if (!upright && most < rescued) return null;
     const view = cut(this.source(row, picture, working), around(row, context), close, close);

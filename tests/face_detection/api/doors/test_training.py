@@ -149,8 +149,9 @@ async def test_the_nearest_photos_vote(front: TestClient, photos: Path) -> None:
     await post(front, "/api/train", form(photos / "obama3.jpg", photos / "obama.jpg", name="Barack Obama"))
     probe = cv2.GaussianBlur(cv2.imread(str(photos / "obama2.jpg")), (0, 0), 9)
     image = base64.b64encode(cv2.imencode(".png", probe)[1].tobytes()).decode()
-    (nearest,) = await (await front.post("/face-recognition", json={"image": image})).json()
-    _, answer = await post(front, "/api/recognize", {"image": image})
+    asked = {"image": image, "min_distance": 11}
+    (nearest,) = await (await front.post("/face-recognition", json=asked)).json()
+    _, answer = await post(front, "/api/recognize", asked)
     assert (nearest["name"], answer["faces"][0]["name"]) == ("Impostor", "Barack Obama")
 
 
