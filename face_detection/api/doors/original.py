@@ -346,7 +346,7 @@ OPERATIONS = (
             in_collection=True,
             right=Right.ADMIN,
             answer=TypeAdapter(schemas.SuccessAnswer),
-            errors=(403, 404),
+            errors=(400, 403, 404),
             changes=method == "GET",
         )
         for method in ("GET", "POST", "DELETE")

@@ -185,7 +185,7 @@ def test_truth_values_and_whole_numbers(url: str, picture: bytes) -> None:
         ),
         ("GET", "/people?search=zoe", None, "search is not known here"),
         ("GET", "/people?limti=5", None, "limti is not known here, did you mean limit?"),
-        ("GET", "/people/1?text=x", None, "text is not known here (known: none)"),
+        ("GET", "/people/1?text=x", None, "text is not known here (known: collection)"),
         ("DELETE", "/people/1?force=1", None, "force is not known here"),
         ("GET", "/events?peron=1", None, "peron is not known here, did you mean person?"),
         ("GET", "/companies?x=1", None, "x is not known here"),
@@ -213,12 +213,12 @@ def test_what_nobody_knows_is_refused(url: str, picture: bytes, method: str, pat
 def test_what_other_services_know_is_ignored(url: str, picture: bytes) -> None:
     image = base(picture)
     answers = [
-        requests.post(f"{url}/update-samples", json=[{"id": "1", "name": "A", "image": image, "collection": "x"}]),
-        requests.post(f"{url}/face-recognition", json={"image": image, "collection": "x"}),
+        requests.post(f"{url}/update-samples", json=[{"id": "1", "name": "A", "image": image, "album": "x"}]),
+        requests.post(f"{url}/face-recognition", json={"image": image, "album": "x"}),
         requests.post(f"{url}/api/recognize?cachebuster=1", files={"file": ("x", picture)}),
         requests.get(f"{url}/api/faces?cachebuster=1"),
-        requests.post(f"{url}/face/match?cachebuster=1", json={"image": image, "collection": "x"}),
-        requests.post(f"{url}/recognize/?cachebuster=1", json={"picture": image, "collection": "x"}),
+        requests.post(f"{url}/face/match?cachebuster=1", json={"image": image, "album": "x"}),
+        requests.post(f"{url}/recognize/?cachebuster=1", json={"picture": image, "album": "x"}),
         requests.get(f"{url}/?utm_source=x"),
     ]
     assert [answer.status_code for answer in answers] == [200] * len(answers)

@@ -12,7 +12,7 @@ from face_detection.app import OPERATIONS
 
 TAKING = [operation for operation in OPERATIONS if operation.body is not None or operation.stream_types]
 
-VALUES = {"id": "a", "number": "1", "company": "default", "code": "1", "face_id": "1"}
+VALUES = {"id": "a", "name": "a", "number": "1", "company": "default", "code": "1", "face_id": "1"}
 
 
 def kinds(operation: Operation) -> list[str]:
