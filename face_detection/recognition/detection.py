@@ -84,15 +84,14 @@ _GAIN = 1.25
 """A scale that is finer by less than this is not worth its time."""
 
 _LOOK, _LOOKS, _CLOSE, _CONTEXT = 64, 4, 192, 1.6
+_LEVEL, _LEVELLINGS = 128, 2
+_OFF_CENTRE = 0.2
+
 _TILT = 6
 """Degrees of roll from which on landmarks are looked for again: they show about half of what a head is tilted by."""
 
-_LEVEL, _LEVELLINGS = 128, 2
 _HALFWAY = 45
 """Degrees from a quarter to between two that are looked for: heads tilted so get landmarks of ones that are not."""
-
-_OFF_CENTRE = 0.2
-
 
 LOOKS: Mapping[str, float] = MappingProxyType(
     {

@@ -57,6 +57,18 @@ ANONYMOUS = Occasion()
 Replaces = Callable[[Sequence[NewSample]], Replaced]
 """Which stored samples will be gone when new ones are stored."""
 
+
+def _no_photos(new: Sequence[NewSample]) -> Replaced:
+    """None: the new ones are stored beside what is there."""
+    return lambda sample: False
+
+
+def _former_photos(new: Sequence[NewSample]) -> Replaced:
+    """Those of people who get the new one instead of all former ones."""
+    ids = {sample.id for sample in new}
+    return lambda sample: sample.person.id in ids
+
+
 COMPARED = ("image1", "image2")
 """What the pictures of a verification are called in errors."""
 
@@ -215,9 +227,7 @@ class Recognition:
             self._enroller.check(prepared)
             settings = await self._pool.run(lambda: self._directory.settings(tenant))
             outcome = to_sample(enrolment, prepared, model, embeddings[0], settings.keep_crops)
-            outcomes = await self._compare_photos(
-                tenant, model, [enrolment], [outcome], lambda new: lambda sample: False
-            )
+            outcomes = await self._compare_photos(tenant, model, [enrolment], [outcome])
         return await self._add(tenant, outcomes, occasion, quota, once)
 
     async def replace(
@@ -467,7 +477,7 @@ class Recognition:
         await self._extraction.close()
 
     async def _embed_photos(
-        self, tenant: str, enrolments: Sequence[Enrolment], replaces: Replaces = lambda new: lambda sample: False
+        self, tenant: str, enrolments: Sequence[Enrolment], replaces: Replaces = _no_photos
     ) -> list[Outcome]:
         """What became of each photo; ``replaces`` says which samples go when some are stored."""
         model = await self._extraction.model()
@@ -481,7 +491,7 @@ class Recognition:
         model: ServedModel,
         enrolments: Sequence[Enrolment],
         outcomes: Sequence[Outcome],
-        replaces: Replaces,
+        replaces: Replaces = _no_photos,
     ) -> list[Outcome]:
         """The same with what contradicts others; while nothing can be searched, only those fail that would be refused.
 
@@ -618,12 +628,6 @@ class Recognition:
         except LivenessUnavailable:
             self._extraction.look_again()
             raise
-
-
-def _former_photos(new: Sequence[NewSample]) -> Replaced:
-    """Those of people who get the new one instead of all former ones."""
-    ids = {sample.id for sample in new}
-    return lambda sample: sample.person.id in ids
 
 
 def _result(outcome: T | BaseException) -> T:

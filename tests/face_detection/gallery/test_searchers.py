@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +13,6 @@ from shared.models import Metric
 from shared.service_process import free_port
 from shared.settings import FrontSettings
 from tests.gallery_samples import OTHER_SPACE, SPACE
-
-
-@pytest.fixture
-def gallery() -> Iterator[Gallery]:
-    gallery = open_gallery(":memory:")
-    yield gallery
-    gallery.close()
 
 
 def test_memory_is_the_default(gallery: Gallery) -> None:

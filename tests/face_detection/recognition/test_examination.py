@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from face_detection.extraction.client import ServedModel
-from face_detection.gallery import Gallery, open_gallery
+from face_detection.gallery import Gallery
 from face_detection.gallery.directory import DEFAULT_TENANT
 from face_detection.gallery.people import NewSample, Sample
 from face_detection.gallery.searchers import searchers
@@ -31,13 +31,6 @@ def photo(id: str, degrees: float, space: str = MODEL.space) -> NewSample:
     vector = np.zeros(CARD.dimensions, np.float32)
     vector[:2] = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return NewSample(id, id.title(), None, space, vector)
-
-
-@pytest.fixture
-def gallery() -> Iterator[Gallery]:
-    gallery = open_gallery(":memory:")
-    yield gallery
-    gallery.close()
 
 
 @pytest.fixture

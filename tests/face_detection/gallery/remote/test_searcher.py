@@ -23,7 +23,6 @@ from face_detection.gallery.search.distances import prepare
 from face_detection.gallery.search.searcher import Neighbour
 from shared.errors import SearchUnavailable
 from shared.models import Metric
-from tests.galleries import open_gallery
 from tests.gallery_samples import OTHER_SPACE, SPACE, brute_force, key_of, sample, samples, vectors
 
 METRIC = Metric.TENFOLD_UNIT_EUCLIDEAN
@@ -146,13 +145,6 @@ class ScannedIndex:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "_PAUSE", 0.01)
     monkeypatch.setattr(follower, "_LONGEST_PAUSE", 0.05)
-
-
-@pytest.fixture
-def gallery() -> Iterator[Gallery]:
-    gallery = open_gallery(":memory:")
-    yield gallery
-    gallery.close()
 
 
 @pytest.fixture

@@ -16,15 +16,8 @@ from face_detection.gallery.search.memory import MemoryIndex
 from face_detection.gallery.sql.store import Store
 from shared.errors import StorageError
 from shared.models import Metric
-from tests.galleries import open_gallery, remove_tombstones
+from tests.galleries import remove_tombstones
 from tests.gallery_samples import SPACE, brute_force, sample, samples, vectors
-
-
-@pytest.fixture
-def gallery() -> Iterator[Gallery]:
-    gallery = open_gallery(":memory:")
-    yield gallery
-    gallery.close()
 
 
 @pytest.fixture
